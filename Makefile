@@ -1,0 +1,49 @@
+# Every command sets itself up; `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+# Without this, pip writes one progress line per wheel; errors are still shown.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench canisters lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ic-bridge needs Python 3.11 or later; set PYTHON=python3.12, say" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "python3's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# The package alone, as a user has it: what the demo needs.
+$(VENV)/.base: pyproject.toml requirements/constraints.txt | $(BIN)/python
+	@echo "setting up $(VENV) ..."
+	@$(PIP) install --constraint requirements/constraints.txt --editable '.[replica]'
+	@touch $@
+
+# And what tests and lint need.
+$(VENV)/.dev: $(VENV)/.base requirements/dev.txt
+	@$(PIP) install --constraint requirements/constraints.txt --requirement requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/.base ## flows between Python and Motoko canisters, on the embedded replica
+	@$(BIN)/ic-bridge demo
+
+test: $(VENV)/.dev ## the whole suite, in parallel
+	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## format check, linter, strict types, import layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## rewrite to the house's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove what was built; keeps the lock files and the canisters
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
