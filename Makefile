@@ -47,3 +47,9 @@ format: $(VENV)/.dev ## rewrite to the house's format
 
 clean: ## remove what was built; keeps the lock files and the canisters
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+lock: ## rewrite requirements/constraints.txt with today's versions within the ranges
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	@build/lock/bin/pip install --quiet --editable '.[all]' --requirement requirements/dev.txt
+	@{ echo "# The versions that are tested; pyproject.toml gives the ranges. Rewritten by: make lock"; \
+	   build/lock/bin/pip freeze --exclude-editable; } > requirements/constraints.txt
