@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench canisters lock clean
+.PHONY: help demo test lint format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,3 +53,6 @@ lock: ## rewrite requirements/constraints.txt with today's versions within the r
 	@build/lock/bin/pip install --quiet --editable '.[all]' --requirement requirements/dev.txt
 	@{ echo "# The versions that are tested; pyproject.toml gives the ranges. Rewritten by: make lock"; \
 	   build/lock/bin/pip freeze --exclude-editable; } > requirements/constraints.txt
+
+# Each part's own commands.
+include $(wildcard make/*.mk)

@@ -1,0 +1,60 @@
+"""The command ``ic-bridge``: a thin door. Each command lives in a module of its own, loaded on use.
+
+The contract of every command: data on stdout, talk on stderr, ``--json`` where there is data; exit
+code 0 yes, 1 a negative answer, 2 usage, 3 network, 4 not to be trusted. An error of this package
+is one line and its hint, never a traceback.
+"""
+
+import importlib
+import sys
+
+import click
+
+from bridge._version import __version__
+from bridge.errors import BridgeError
+
+# Command name -> (module, attribute, one line of help). Nothing is imported before it is asked for.
+_COMMANDS = {
+    "demo": ("bridge.cli.demo", "demo", "Flows between Python and Motoko, on a replica of its own."),
+    "replica": ("bridge.cli.replica", "replica", "Start an embedded replica."),
+    "timeline": ("bridge.cli.timeline", "timeline", "Draw a run's trace as a picture."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that knows its commands' names and imports only the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, attribute, _ = entry
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in sorted(_COMMANDS.items())])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ic-bridge")
+def root() -> None:
+    """Async Flow for the Internet Computer: agents, canisters, and a replica to try them on."""
+
+
+def main() -> None:
+    """Run the command line; the console script's entry point."""
+    try:
+        root(prog_name="ic-bridge")
+    except BridgeError as error:
+        click.secho(f"ic-bridge: {error.message}", fg="red", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        sys.exit(error.exit_code)
