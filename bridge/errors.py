@@ -1,7 +1,7 @@
 """The one tree of errors that this package raises on purpose.
 
-Every message says what was wrong and what was expected; the ``hint`` says what to do about it. The
-command line prints both and leaves with ``exit_code``; it never prints a traceback for one of these.
+Every message says what was wrong and what was expected; the ``hint`` says what to do about it.
+The command line prints both and leaves with ``exit_code``, never with a traceback of one of these.
 "Certainly never left" and "outcome unknown" are different classes, because the caller's next step
 differs. Nothing here imports anything: every room may raise from this tree.
 """

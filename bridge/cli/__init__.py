@@ -13,9 +13,13 @@ import click
 from bridge._version import __version__
 from bridge.errors import BridgeError
 
-# Command name -> (module, attribute, one line of help). Nothing is imported before it is asked for.
+# Name -> (module, attribute, one line of help). Nothing is imported before it is asked for.
 _COMMANDS = {
-    "demo": ("bridge.cli.demo", "demo", "Flows between Python and Motoko, on a replica of its own."),
+    "demo": (
+        "bridge.cli.demo",
+        "demo",
+        "Flows between Python and Motoko, on an own replica.",
+    ),
     "replica": ("bridge.cli.replica", "replica", "Start an embedded replica."),
     "timeline": ("bridge.cli.timeline", "timeline", "Draw a run's trace as a picture."),
 }

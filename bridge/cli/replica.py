@@ -1,0 +1,44 @@
+"""``ic-bridge replica``: the embedded replica from the command line."""
+
+import asyncio
+import json
+import signal
+
+import click
+
+from bridge.errors import ReplicaError
+
+
+@click.group()
+def replica() -> None:
+    """An IC replica in one process, for development and tests."""
+
+
+@replica.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Loopback port; 0 picks a free one."
+)
+@click.option("--admin", is_flag=True, help="Switch the admin interface on (faults, message log).")
+def start(port: int, admin: bool) -> None:
+    """Serve until interrupted. Prints one JSON line with url and root_key when it is ready."""
+    asyncio.run(_serve(port, admin=admin))
+
+
+async def _serve(port: int, *, admin: bool) -> None:
+    try:
+        from bridge.replica import Replica  # noqa: PLC0415 - wasmtime is an extra
+    except ModuleNotFoundError as error:
+        raise ReplicaError(
+            f"the embedded replica needs {error.name}, which is not installed",
+            hint="pip install 'ic-bridge[replica]'",
+        ) from error
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Replica(port=port, admin=admin) as running:
+        click.echo(
+            json.dumps({"url": running.url, "root_key": running.root_key.hex(), "admin": admin})
+        )
+        await stop.wait()

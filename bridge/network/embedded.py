@@ -1,0 +1,85 @@
+"""Runs an embedded replica as another process, for exactly as long as somebody needs it."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from typing import Final
+
+from bridge.errors import ReplicaError
+
+_START_TIMEOUT: Final = 60.0
+_STOP_TIMEOUT: Final = 10.0
+
+
+async def _read_announcement(process: asyncio.subprocess.Process) -> dict[str, str]:
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        assert process.stderr is not None
+        words = (await process.stderr.read()).decode(errors="replace").strip()
+        raise ReplicaError(
+            f"the embedded replica ended before it served: {words or 'it said nothing'}",
+            hint="install it with: pip install 'ic-bridge[replica]'",
+        )
+    announcement: dict[str, str] = json.loads(line)
+    return announcement
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    """Keep the replica from blocking on a full pipe; what it says is kept by nobody."""
+    while await stream.read(65536):
+        pass
+
+
+@contextlib.asynccontextmanager
+async def replica_process(*, admin: bool) -> AsyncIterator[tuple[str, bytes]]:
+    """A replica on a free loopback port, stopped at the end of the block.
+
+    Args:
+        admin: Whether its admin interface is on.
+
+    Yields:
+        Its URL and its root key (DER).
+
+    Raises:
+        ReplicaError: If it does not come up within a minute.
+    """
+    command = [sys.executable, "-m", "bridge.cli", "replica", "start", "--port", "0"]
+    if admin:
+        command.append("--admin")
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    drains: list[asyncio.Task[None]] = []
+    try:
+        try:
+            announcement = await asyncio.wait_for(_read_announcement(process), _START_TIMEOUT)
+        except TimeoutError:
+            raise ReplicaError(
+                f"the embedded replica did not serve within {_START_TIMEOUT:.0f} s"
+            ) from None
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            drains.append(asyncio.create_task(_drain(stream)))
+        yield announcement["url"], bytes.fromhex(announcement["root_key"])
+    finally:
+        await _stop(process)
+        await asyncio.gather(*drains)
