@@ -1,0 +1,57 @@
+"""What an import costs, what is packaged, and what must never be imported."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge import candid, contracts
+from bridge.errors import UsageError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_import_bridge_is_light() -> None:
+    heavy = ["aiohttp", "cryptography", "wasmtime", "ulid", "cbor2", "pyblst", "click", "rich"]
+    program = f"import bridge, sys; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_of_bridge_arrives_on_first_use() -> None:
+    import bridge
+
+    assert bridge.__all__
+    for name in bridge.__all__:
+        assert getattr(bridge, name) is not None
+    assert set(bridge.__all__) <= set(dir(bridge))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = bridge.nonsense
+
+
+def test_nobody_imports_the_contracts_folder_as_a_module() -> None:
+    for file in [*PROJECT.glob("bridge/**/*.py"), *PROJECT.glob("tests/**/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert "candid" not in {alias.name.split(".")[0] for alias in node.names}, file
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert (node.module or "").split(".")[0] != "candid", file
+
+
+@pytest.mark.parametrize("file", sorted(PROJECT.glob("candid/*.did")), ids=lambda file: file.stem)
+def test_every_contract_is_a_valid_interface(file: Path) -> None:
+    text = contracts.interface(file.stem)
+    interface = candid.parse_did(text, loader=lambda name: contracts.interface(name[:-4]))
+    assert interface.service is not None
+    assert interface.service.methods
+
+
+def test_an_unknown_contract_or_canister_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"'nonsense' \(choose one of .*unified"):
+        contracts.interface("nonsense")
+    with pytest.raises(UsageError, match=r"'nonsense' \(choose one of .*receiver"):
+        contracts.motoko_canister("nonsense")
