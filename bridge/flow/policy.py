@@ -147,7 +147,7 @@ class Policy:
         return self.attach_cycles if own is None else own
 
     def delay(self, n: int, u: int) -> int:
-        """The page's delay(n), in nanoseconds.
+        """How long to wait after transmission number n, in nanoseconds.
 
         Args:
             n: Number of the attempt, from 1.

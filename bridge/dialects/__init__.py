@@ -1,0 +1,12 @@
+"""Messages to and from calls: the same three messages as they are spoken in the wild.
+
+    method, arg = dialects.get("unified").call_for(message)
+    message = dialects.get("unified").message_from(method, arg)
+
+Each dialect has a file of its own here, and its contract in ``candid/``.
+"""
+
+from bridge.dialects._base import Dialect
+from bridge.dialects.registry import DIALECTS, get
+
+__all__ = ["DIALECTS", "Dialect", "get"]

@@ -1,0 +1,23 @@
+"""The dialects by name."""
+
+from typing import Final
+
+from bridge.dialects._base import Dialect
+from bridge.dialects.unified import Unified
+from bridge.errors import UsageError
+
+DIALECTS: Final[dict[str, Dialect]] = {dialect.name: dialect for dialect in (Unified(),)}
+
+
+def get(name: str) -> Dialect:
+    """The dialect of that name.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    try:
+        return DIALECTS[name]
+    except KeyError:
+        raise UsageError(
+            f"there is no dialect {name!r}", hint="choose one of " + ", ".join(DIALECTS)
+        ) from None
