@@ -1,7 +1,7 @@
 """What is to be done after a step was committed: data, carried out by whoever runs the tables.
 
 Order is: commit the record, then carry the effects out. A pending effect whose flow has left that
-state and attempt is dropped: ask ``bridge.flow.is_current`` right before handing it to the system.
+state and attempt is dropped: ask ``bridge.flow.is_current`` right before carrying it out.
 An error to the application is no effect: ``step`` raises ``LocalProtocolError``, nothing changes.
 """
 
@@ -25,9 +25,9 @@ class Transmit:
         attempt: Number of this transmission; 1 is the first. Echoes have the number of the attempt
             that they repeat.
         echo: Whether it answers a repeat.
-        prior_due: For an echo: the record's ``send_due`` before it, to be restored if it did not
-            leave.
-        prior_at: For an echo: when that message was last transmitted before it.
+        prior_due: For an echo of ACK: the record's ``send_due`` before it.
+        prior_at: For ACK and FIN: when it was last transmitted before. Both are restored if this
+            transmission certainly did not leave.
     """
 
     peer: Principal
@@ -49,7 +49,7 @@ class HandOver:
         payload: The payload.
         hash: Its hash.
         redelivered: Whether the handler may have run on it before.
-        tries: Number of this try, to be named in ``HandlerFailed``.
+        tries: Number of this try, counted to ``handler_attempts``.
     """
 
     peer: Principal
@@ -72,7 +72,7 @@ class Tell:
         failure: For ``FAILED``: how.
         response: For ``ANSWERED``, ``LATE``, ``DEAD_LETTER``, ``ABANDONED``: the response.
         redelivered: Whether it was told before.
-        tries: Number of this try, to be named in ``Returned`` and ``HandlerFailed``.
+        tries: Number of this try, counted to ``handler_attempts``.
     """
 
     role: Role
@@ -99,7 +99,7 @@ class Ask:
         our_hash: The hash that would have been right.
         their_hash: The hash that came.
         decide: Whether a ``Decided`` is expected.
-        tries: Number of this try, to be named in ``HandlerFailed``.
+        tries: Number of this try.
     """
 
     role: Role

@@ -11,7 +11,7 @@ names no flow, whether the global rate of unknown-ACK FINs allows one.
 
 from dataclasses import dataclass
 
-from bridge.flow.effects import Transmit
+from bridge.flow.effects import Ask, HandOver, Tell, Transmit
 from bridge.flow.messages import Message
 from bridge.flow.states import Decision
 from bridge.principal import Principal
@@ -129,24 +129,27 @@ class Cancel(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Returned(Event):
-    """The application took what it was told (the handler of a ``Tell`` returned).
+    """The application took what it was told.
 
     Args:
-        tries: ``Tell.tries`` of the telling that returned; an outdated one is counted.
+        of: The telling that returned; an outdated one is counted.
     """
 
-    tries: int
+    of: Tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerFailed(Event):
     """The application's code raised or trapped: on a telling, a question, or a NEW.
 
+    For a NEW that is a trap, or an error that the application did not classify as
+    ``FailedForNow`` or ``FailedForGood``.
+
     Args:
-        tries: ``tries`` of the effect that it was given; an outdated one is counted.
+        of: What it was given; an outdated one is counted.
     """
 
-    tries: int
+    of: Tell | Ask | HandOver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The door to the tables: one event on one flow."""
 
-from bridge.flow.effects import Transmit
+from bridge.flow.effects import Effect
 from bridge.flow.events import Event
 from bridge.flow.policy import Policy
 from bridge.flow.records import Flow
@@ -23,12 +23,12 @@ def step(record: Flow | None, event: Event, now: int, policy: Policy) -> Transit
     raise NotImplementedError
 
 
-def is_current(record: Flow | None, effect: Transmit, now: int, policy: Policy) -> bool:
-    """Whether a pending transmission is still wanted, right before it is handed to the system.
+def is_current(record: Flow | None, effect: Effect, now: int, policy: Policy) -> bool:
+    """Whether a pending effect is still wanted, right before it is carried out.
 
     Args:
         record: The flow as it is stored now; None if there is none.
-        effect: The pending transmission.
+        effect: The pending effect.
         now: Nanoseconds since 1970.
         policy: The settings.
     """
