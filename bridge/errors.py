@@ -160,6 +160,14 @@ class QuerySignatureError(TrustError):
     """A query answer is not signed by a node that a certificate vouches for."""
 
 
+class SignatureError(TrustError):
+    """A signature is not the key's, or the key is of a scheme that is not taken."""
+
+
+class EnvelopeError(TrustError):
+    """A request's envelope is malformed, expired, or not signed by its sender."""
+
+
 # --- The running parts --------------------------------------------------------------------------
 
 

@@ -1,0 +1,115 @@
+"""CBOR as the IC's interface uses it: the self-describing tag in front, nothing exotic inside.
+
+Rule implemented: interface specification, section CBOR. The major lines of ``cbor2`` decode what
+stands inside a tag differently (version 6 returns immutable maps and sequences), so the tag is cut
+off by hand, and callers test for ``Mapping`` and ``Sequence``, never for ``dict`` and ``list``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeGuard
+
+import cbor2
+
+from bridge.errors import BridgeError
+
+SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
+"""The encoding of tag 55799, which the IC puts before every message."""
+
+_QUOTED_BYTES: Final = 24
+
+# Decoders of tagged values let a variety pass; all of them mean that a peer sent no such item.
+_DECODING_FAILURES: Final = (
+    cbor2.CBORDecodeError,
+    ValueError,
+    TypeError,
+    EOFError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+)
+
+
+# Tags 25 and 29, in each length of their encoding: with references, a few bytes stand for
+# exponentially large values, or for cyclic ones.
+_REFERENCE_TAGS: Final = (25, 29)
+_REFERENCES: Final = tuple(
+    bytes([0xD7 + width.bit_length()]) + tag.to_bytes(width, "big")
+    for tag in _REFERENCE_TAGS
+    for width in (1, 2, 4, 8)
+)
+
+
+def encode(value: object) -> bytes:
+    """Encode with the self-describing tag in front."""
+    return SELF_DESCRIBED + cbor2.dumps(value)
+
+
+def decode(data: bytes, what: str, error: type[BridgeError]) -> Any:
+    """Decode one CBOR item, with or without the self-describing tag.
+
+    Args:
+        data: The bytes as received.
+        what: What they are meant to be, for the message of the error.
+        error: The class to raise.
+
+    Raises:
+        BridgeError: Of class ``error``, if the bytes are no CBOR item.
+    """
+    if data.startswith(SELF_DESCRIBED):
+        data = data[3:]
+    if any(tag in data for tag in _REFERENCES) and _has_reference(data):
+        raise error(f"{what} uses CBOR's shared references, which the IC's interface does not")
+    try:
+        return cbor2.loads(data)
+    except _DECODING_FAILURES as cause:
+        raise error(
+            f"{what} is not CBOR: {str(cause) or type(cause).__name__} "
+            f"(starts with {data[:_QUOTED_BYTES].hex() or 'nothing'}, {len(data)} bytes)"
+        ) from None
+
+
+def _has_reference(data: bytes) -> bool:
+    """Whether a reference tag stands anywhere; their bytes may just be part of a string."""
+    at, end = 0, len(data)
+    while at < end:
+        major, info = data[at] >> 5, data[at] & 0x1F
+        at += 1
+        width = 1 << (info - 24) if 24 <= info <= 27 else 0
+        argument = int.from_bytes(data[at : at + width], "big") if width else info
+        at += width
+        if major == 6 and argument in _REFERENCE_TAGS:
+            return True
+        if major in (2, 3) and info != 0x1F:
+            at += argument
+    return False
+
+
+def decode_map(data: bytes, what: str, error: type[BridgeError]) -> Mapping[Any, Any]:
+    """Decode a CBOR map; raises as :func:`decode` does."""
+    value = decode(data, what, error)
+    if not isinstance(value, Mapping):
+        raise error(f"{what} is not a CBOR map but {kind(value)}")
+    return value
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether the value was a CBOR array."""
+    return isinstance(value, (list, tuple))
+
+
+def is_nat(value: object) -> TypeGuard[int]:
+    """Whether the value is a natural number of at most 64 bits."""
+    return type(value) is int and 0 <= value < 1 << 64
+
+
+def kind(value: object) -> str:
+    """Name the kind of a decoded value in the words of CBOR, for messages."""
+    if isinstance(value, Mapping):
+        return "a map"
+    if is_sequence(value):
+        return f"an array of {len(value)}"
+    if isinstance(value, bytes):
+        return f"a byte string of {len(value)} bytes"
+    if isinstance(value, str):
+        return "a text"
+    return "null" if value is None else f"a {type(value).__name__}"
