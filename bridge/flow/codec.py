@@ -1,7 +1,7 @@
 """Records, events, effects and messages as plain JSON values, and back.
 
 One format for traces, test vectors and counterexamples. A value is an object with a tag that says
-what it is (``flow``, ``event``, ``effect``, ``message``) and the fields that differ from their
+what it is (``flow``, ``event``, ``effect``, for a message ``kind``) and the fields that differ from their
 default. Ids are decimal text, because JSON numbers lose digits in some languages; bytes are hex;
 principals are text; times and sizes are numbers.
 """
@@ -21,7 +21,6 @@ from bridge.principal import Principal
 Json = dict[str, Any]
 
 _FAMILIES: Final[dict[str, tuple[type, ...]]] = {
-    "message": (messages.New, messages.Ack, messages.Fin),
     "flow": (records.SenderFlow, records.ReceiverFlow),
     "effect": typing.get_args(effects.Effect),
     "event": tuple(
@@ -29,11 +28,12 @@ _FAMILIES: Final[dict[str, tuple[type, ...]]] = {
         for kind in vars(events).values()
         if isinstance(kind, type) and issubclass(kind, events.Event) and kind is not events.Event
     ),
+    "kind": (messages.New, messages.Ack, messages.Fin),  # last: an effect has a field of that name
 }
 
 
 def _tag(family: str, kind: type) -> str:
-    if family == "message":
+    if family == "kind":
         return kind.__name__.upper()
     if family == "flow":
         return str(kind.role)  # type: ignore[attr-defined]
@@ -44,11 +44,6 @@ _TAG_OF: Final = {
     kind: (family, _tag(family, kind)) for family, kinds in _FAMILIES.items() for kind in kinds
 }
 _KIND_OF: Final = {tag: kind for kind, tag in _TAG_OF.items()}
-
-
-@cache
-def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(kind)
 
 
 @cache
@@ -80,7 +75,7 @@ def to_json(value: Any) -> Json:
         raise UsageError(f"a {type(value).__name__} has no form in JSON")
     family, tag = _TAG_OF[type(value)]
     result: Json = {family: tag}
-    for entry in _fields(type(value)):
+    for entry in dataclasses.fields(value):
         item = getattr(value, entry.name)
         if entry.default is dataclasses.MISSING or item != entry.default:
             result[entry.name] = _value_to_json(entry.name, item)
@@ -118,8 +113,8 @@ def from_json(value: Json) -> Any:
         UsageError: If the object is not of the format.
     """
     for family in _FAMILIES:
-        if family in value and (family, value[family]) in _KIND_OF:
-            kind = _KIND_OF[family, value[family]]
+        kind = _KIND_OF.get((family, str(value.get(family))))
+        if kind is not None:
             break
     else:
         raise UsageError(f"{value!r} is no flow, event, effect or message")
