@@ -1,8 +1,8 @@
 """Records, events, effects and messages as plain JSON values, and back.
 
 One format for traces, test vectors and counterexamples. A value is an object with a tag that says
-what it is (``flow``, ``event``, ``effect``, for a message ``kind``) and the fields that differ from their
-default. Ids are decimal text, because JSON numbers lose digits in some languages; bytes are hex;
+what it is (``flow``, ``event``, ``effect``, for a message ``kind``) and the fields that differ from
+their default. Ids are decimal text, because JSON numbers lose digits in some languages; bytes are hex;
 principals are text; times and sizes are numbers.
 """
 
