@@ -1,0 +1,15 @@
+"""Where flows live between two steps: in memory, or in SQLite.
+
+    async with SQLiteStore(path) as store:
+        await store.commit(Change(None, record))
+        [record] = await store.due(now, limit=1)
+
+Every store passes the same contract tests. Knows the records of ``bridge.flow`` and none of its
+rules: what a record means is decided there.
+"""
+
+from bridge.store.base import Change, FlowPage, Store, Usage
+from bridge.store.memory import MemoryStore
+from bridge.store.sqlite import SQLiteStore
+
+__all__ = ["Change", "FlowPage", "MemoryStore", "SQLiteStore", "Store", "Usage"]

@@ -1,0 +1,175 @@
+"""The contract of a store, and the few sums that admission asks of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from bridge.flow import Flow, ReceiverFlow, Role, SenderFlow, is_open, stored_bytes
+from bridge.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record's change, decided by a step.
+
+    Attributes:
+        before: The record that the step was given; ``None`` where there was none.
+        after: The record to be kept; ``None`` where it is to be forgotten.
+    """
+
+    before: Flow | None
+    after: Flow | None
+
+    @property
+    def subject(self) -> Flow:
+        """Whichever of the two is there: both have the same key."""
+        record = self.after if self.after is not None else self.before
+        assert record is not None, "a change from nothing to nothing"
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What flows take of the quotas.
+
+    Attributes:
+        open: Open flows.
+        tombstones: Flows kept only to know a late message.
+        bytes: Bytes of the payloads and responses that are stored.
+        unanswered: Open flows without a response, for each of which room is kept.
+    """
+
+    open: int = 0
+    tombstones: int = 0
+    bytes: int = 0
+    unanswered: int = 0
+
+    @classmethod
+    def of(cls, record: Flow | None) -> Self:
+        """What one record takes."""
+        if record is None:
+            return cls()
+        opened = is_open(record)
+        return cls(
+            open=int(opened),
+            tombstones=int(not opened),
+            bytes=stored_bytes(record, 0),
+            unanswered=int(opened and record.response_hash is None),
+        )
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.open + other.open,
+            self.tombstones + other.tombstones,
+            self.bytes + other.bytes,
+            self.unanswered + other.unanswered,
+        )
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.open - other.open,
+            self.tombstones - other.tombstones,
+            self.bytes - other.bytes,
+            self.unanswered - other.unanswered,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPage:
+    """Some flows, and where the next page begins.
+
+    Attributes:
+        flows: The records.
+        next: Opaque; to be given as ``after`` for the next page; ``None`` at the end.
+    """
+
+    flows: tuple[Flow, ...]
+    next: bytes | None
+
+
+class Store(ABC):
+    """Keeps flows. Used as an asynchronous context manager; safe for many tasks of one loop."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Make ready for use.
+
+        Raises:
+            StoreError: If the place cannot be used, or was written by a newer version.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what was begun and let go of the place."""
+
+    @abstractmethod
+    async def sender_flow(self, msg_id: int) -> SenderFlow | None:
+        """The flow that we opened under this id, whoever its receiver is."""
+
+    @abstractmethod
+    async def receiver_flow(self, peer: Principal, msg_id: int) -> ReceiverFlow | None:
+        """The flow that this peer opened under this id."""
+
+    @abstractmethod
+    async def commit(self, *changes: Change, notes: Mapping[str, bytes] | None = None) -> None:
+        """Make all the changes and notes, or none, and return once they are durable.
+
+        Args:
+            changes: Changes of different flows.
+            notes: Small values to be kept by name beside the flows.
+
+        Raises:
+            StoreConflictError: If a flow is not as its ``before`` says; nothing was changed.
+            StoreError: If the place fails; nothing was changed.
+        """
+
+    @abstractmethod
+    async def note(self, name: str) -> bytes | None:
+        """The value last committed as a note of this name."""
+
+    @abstractmethod
+    async def due(self, now: int, limit: int) -> list[Flow]:
+        """At most ``limit`` flows that are due by ``now`` (nanoseconds), earliest first."""
+
+    @abstractmethod
+    async def next_due(self) -> int | None:
+        """The earliest ``due`` of all flows, in nanoseconds."""
+
+    @abstractmethod
+    async def flows(
+        self,
+        *,
+        role: Role | None = None,
+        state: str | None = None,
+        after: bytes | None = None,
+        limit: int = 100,
+    ) -> FlowPage:
+        """A page of flows in the order of their keys.
+
+        Args:
+            role: Only those on this side.
+            state: Only those in this state.
+            after: Where the previous page ended.
+            limit: At most so many.
+
+        Raises:
+            StoreError: If ``after`` is no place that a page named.
+        """
+
+    @abstractmethod
+    async def usage(self, role: Role, peer: Principal | None = None) -> Usage:
+        """What the flows of one side take, with one peer or in all."""
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,132 @@
+"""What only a store on disk can show: durability, layouts, files that cannot be used."""
+
+import asyncio
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import StoreError
+from bridge.flow import Role, SenderFlow, SenderState
+from bridge.principal import Principal
+from bridge.store import Change, SQLiteStore
+
+CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
+
+
+def flow(msg_id: int) -> SenderFlow:
+    return SenderFlow(
+        peer=CANISTER,
+        msg_id=msg_id,
+        dialect="unified",
+        state=SenderState.QUEUED,
+        payload=b"x",
+        payload_hash=0,
+        opened=0,
+        changed=0,
+    )
+
+
+async def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    async with SQLiteStore(path) as store:
+        await store.commit(Change(None, flow(1)), notes={"n": b"v"})
+    async with SQLiteStore(path) as store:
+        assert await store.sender_flow(1) == flow(1)
+        assert await store.note("n") == b"v"
+        assert (await store.usage(Role.SENDER, CANISTER)).open == 1
+
+
+WRITER = """
+import asyncio, sys
+from bridge.store import Change, SQLiteStore
+from bridge.flow import SenderFlow, SenderState
+from bridge.principal import Principal
+
+async def main():
+    async with SQLiteStore(sys.argv[1]) as store:
+        for n in range(100_000):
+            await store.commit(Change(None, SenderFlow(
+                peer=Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai"), msg_id=n,
+                dialect="unified", state=SenderState.QUEUED, payload=b"x", payload_hash=0,
+                opened=0, changed=0)))
+            print(n, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def reported_before_kill_9(path: Path) -> list[int]:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            if int(line) == 50:
+                writer.send_signal(signal.SIGKILL)
+                break
+        return [50, *map(int, writer.stdout.read().split())]
+
+
+async def test_kill_9_loses_nothing_that_was_reported_as_committed(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    said = await asyncio.to_thread(reported_before_kill_9, path)
+    async with SQLiteStore(path) as store:
+        for n in range(said[-1] + 1):
+            assert await store.sender_flow(n) is not None
+        usage = await store.usage(Role.SENDER)
+        assert usage.open == len((await store.flows(limit=1000)).flows)
+
+
+async def test_the_file_is_its_owners_only(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    async with SQLiteStore(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    async with SQLiteStore(path):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreError, match="layout 99"):
+        await SQLiteStore(path).open()
+
+
+@pytest.mark.parametrize("content", [b"this is not a database" * 100])
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "flows.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"flows\.db failed: file is not a database"):
+        await SQLiteStore(path).open()
+    assert path.read_bytes() == content
+
+
+async def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be opened"):
+        await SQLiteStore(tmp_path / "nowhere" / "flows.db").open()
+
+
+async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "flows.db")
+    with pytest.raises(StoreError, match="not open"):
+        await store.commit(Change(None, flow(1)))
+    with pytest.raises(StoreError, match="not open"):
+        await store.sender_flow(1)
+
+
+async def test_a_cancelled_commit_leaves_the_store_usable(tmp_path: Path) -> None:
+    async with SQLiteStore(tmp_path / "flows.db") as store:
+        task = asyncio.create_task(store.commit(Change(None, flow(1))))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await store.commit(Change(None, flow(2)))
+        assert await store.sender_flow(2) == flow(2)
