@@ -1,0 +1,1 @@
+"""Running canister Wasm: compiling, the System API, instances that can be rolled back."""

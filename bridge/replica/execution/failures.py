@@ -1,0 +1,88 @@
+"""Why an execution ended badly: one class a cause, with the replica's error code and text.
+
+The texts follow the public replica, because people and tools read them; the reject code follows
+from the error code's first digit (interface specification, section Error codes). Knows nothing of
+Wasm.
+"""
+
+from typing import ClassVar
+
+from bridge.errors import ReplicaError
+from bridge.principal import Principal
+
+_MAX_TEXT = 10_000
+
+
+class ExecutionError(ReplicaError):
+    """A message execution failed; everything that it did is undone.
+
+    Args:
+        message: What happened, without the canister's name.
+    """
+
+    error_code: ClassVar[str] = "IC0502"
+    reject_code: ClassVar[int] = 5
+
+    def text_for(self, canister: Principal) -> str:
+        """The reject message that the caller sees."""
+        return f"Error from Canister {canister}: {self.message}"[:_MAX_TEXT]
+
+
+class TrapError(ExecutionError):
+    """The Wasm code trapped, as by ``unreachable`` or an access out of bounds."""
+
+    error_code = "IC0502"
+
+
+class ExplicitTrapError(ExecutionError):
+    """The canister called ``ic0.trap``."""
+
+    error_code = "IC0503"
+
+
+class ContractViolationError(ExecutionError):
+    """The canister used the System API against its rules."""
+
+    error_code = "IC0504"
+
+
+class InvalidModuleError(ExecutionError):
+    """The module breaks a rule for canister modules, or is no Wasm at all."""
+
+    error_code = "IC0505"
+
+    def text_for(self, canister: Principal) -> str:
+        """The reject message that the caller sees."""
+        return (
+            f"Error from Canister {canister}: Canister's Wasm module is not valid: {self.message}"
+        )[:_MAX_TEXT]
+
+
+class OutOfMemoryError(ExecutionError):
+    """The canister grew its memory beyond what it may have."""
+
+    error_code = "IC0507"
+
+
+class InstructionLimitError(ExecutionError):
+    """One message took more instructions than a message may."""
+
+    error_code = "IC0522"
+
+
+class FunctionNotFoundError(ExecutionError):
+    """A callback's index names no function of the table, or one of another type."""
+
+    error_code = "IC0513"
+
+
+class MethodNotFoundError(ExecutionError):
+    """The canister exports no such method."""
+
+    error_code = "IC0536"
+
+
+class ModuleMissingError(ExecutionError):
+    """The canister has no Wasm module."""
+
+    error_code = "IC0537"

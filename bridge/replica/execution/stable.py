@@ -1,0 +1,103 @@
+"""Stable memory: pages that appear when written, and a journal that undoes one message.
+
+Rule implemented: interface specification, section Stable memory. Knows nothing of Wasm instances.
+"""
+
+from typing import Final
+
+WASM_PAGE: Final = 65_536
+_PAGE: Final = 16_384
+_ZEROS: Final = bytes(_PAGE)
+
+
+class StableMemory:
+    """A sparse memory of 64 KiB pages, all zero at first.
+
+    Args:
+        limit: The largest size, in Wasm pages.
+    """
+
+    __slots__ = ("_journal", "_pages", "_size_before", "limit", "size")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._pages: dict[int, bytearray] = {}
+        self._journal: dict[int, bytearray | None] | None = None
+        self._size_before = 0
+
+    def grow(self, pages: int) -> int:
+        """Grow by ``pages`` Wasm pages; the old size, or -1 if the limit forbids it."""
+        if pages > self.limit - self.size:
+            return -1
+        before = self.size
+        self.size += pages
+        return before
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes ``offset`` to ``offset + size``.
+
+        Raises:
+            IndexError: If that reaches beyond the size.
+        """
+        if offset + size > self.size * WASM_PAGE:
+            raise IndexError(offset)
+        pages = self._pages
+        first, start = divmod(offset, _PAGE)
+        if start + size <= _PAGE:
+            page = pages.get(first)
+            return bytes(size) if page is None else bytes(page[start : start + size])
+        last = (offset + size - 1) // _PAGE
+        joined = b"".join(pages.get(number, _ZEROS) for number in range(first, last + 1))
+        return joined[start : start + size]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write ``data`` at ``offset``.
+
+        Raises:
+            IndexError: If that reaches beyond the size.
+        """
+        if offset + len(data) > self.size * WASM_PAGE:
+            raise IndexError(offset)
+        pages, journal = self._pages, self._journal
+        done = 0
+        while done < len(data):
+            number, start = divmod(offset + done, _PAGE)
+            part = data[done : done + _PAGE - start]
+            page = pages.get(number)
+            if journal is not None and number not in journal:
+                journal[number] = None if page is None else bytearray(page)
+            if page is None:
+                page = pages[number] = bytearray(_PAGE)
+            page[start : start + len(part)] = part
+            done += len(part)
+
+    def begin(self) -> None:
+        """Start to remember what is overwritten."""
+        self._journal = {}
+        self._size_before = self.size
+
+    def keep(self) -> None:
+        """Let the changes since ``begin`` stand."""
+        self._journal = None
+
+    def undo(self) -> None:
+        """Go back to the state at ``begin``."""
+        for number, page in (self._journal or {}).items():
+            if page is None:
+                del self._pages[number]
+            else:
+                self._pages[number] = page
+        self.size = self._size_before
+        self._journal = None
+
+    def clear(self) -> None:
+        """Forget everything, as a reinstallation does."""
+        self._pages, self._journal, self.size = {}, None, 0
+
+    def copy(self) -> "StableMemory":
+        """An independent copy."""
+        other = StableMemory(self.limit)
+        other.size = self.size
+        other._pages = {number: bytearray(page) for number, page in self._pages.items()}
+        return other
