@@ -53,19 +53,27 @@ def test_der_comes_back_and_other_bytes_are_refused():
     ("key", "message", "signature"),
     [
         (
-            "a7623a93cdb56c4d23d99c14216afaab3dfd6d4f9eb3db23d038280b6d5cb2caaee2a19dd92c9df7001dede23b"
-            "f036bc0f33982dfb41e8fa9b8e96b5dc3e83d55ca4dd146c7eb2e8b6859cb5a5db815db86810b8d12cee1588b5"
-            "dbf34a4dc9a5",
+            (
+                "a7623a93cdb56c4d23d99c14216afaab3dfd6d4f9eb3db23d038280b6d5cb2caaee2a19dd92c9df7001dede23b"
+                "f036bc0f33982dfb41e8fa9b8e96b5dc3e83d55ca4dd146c7eb2e8b6859cb5a5db815db86810b8d12cee1588b5"
+                "dbf34a4dc9a5"
+            ),
             b"hello".hex(),
-            "b89e13a212c830586eaa9ad53946cd968718ebecc27eda849d9232673dcd4f440e8b5df39bf14a88048c15e16c"
-            "bcaabe",
+            (
+                "b89e13a212c830586eaa9ad53946cd968718ebecc27eda849d9232673dcd4f440e8b5df39bf14a88048c15e16c"
+                "bcaabe"
+            ),
         ),
         (
             MAINNET_ROOT_KEY[74:],
-            "0d69632d73746174652d726f6f74e6c01e909b4923345ce5970962bcfe3004bfd8474a21dae28f50692502f46d"
-            "90",
-            "ace9fcdd9bc977e05d6328f889dc4e7c99114c737a494653cb27a1f55c06f4555e0f160980af5ead098acc1950"
-            "10b2f7",
+            (
+                "0d69632d73746174652d726f6f74e6c01e909b4923345ce5970962bcfe3004bfd8474a21dae28f50692502f46d"
+                "90"
+            ),
+            (
+                "ace9fcdd9bc977e05d6328f889dc4e7c99114c737a494653cb27a1f55c06f4555e0f160980af5ead098acc1950"
+                "10b2f7"
+            ),
         ),
     ],
     ids=["published vector", "mainnet state root"],

@@ -1,3 +1,4 @@
+import contextlib
 import random
 
 import cbor2
@@ -164,8 +165,7 @@ def test_deep_trees_are_refused(depth):
 
 
 def test_trees_that_share_subtrees_by_reference_are_refused():
-    # 100 forks, each of twice the same subtree, would be 2**100 nodes.
-    data = b"\xd8\x1c" * 100 + b"\x81\x00"
+    # A few hundred bytes of such forks would stand for 2**100 nodes.
     data = b"\x83\x01\xd8\x1c\x81\x00\xd8\x1d\x00"
     with pytest.raises(CertificateError, match="shared references"):
         hashtree.from_cbor(data)
@@ -184,7 +184,5 @@ def test_garbage_never_raises_anything_else():
         data = bytearray(PRUNED)
         for _ in range(rng.randint(1, 4)):
             data[rng.randrange(len(data))] = rng.randrange(256)
-        try:
+        with contextlib.suppress(CertificateError):
             hashtree.from_cbor(bytes(data[: rng.randint(0, len(data))]))
-        except CertificateError:
-            pass
