@@ -75,6 +75,7 @@ class CandidError(BridgeError, ValueError):
         if offset is not None:
             place += f" (offset {offset})"
         super().__init__(message + place, hint=hint)
+        self.told = message
         self.path = path
         self.offset = offset
 
@@ -166,6 +167,28 @@ class SignatureError(TrustError):
 
 class EnvelopeError(TrustError):
     """A request's envelope is malformed, expired, or not signed by its sender."""
+
+
+# --- Flows --------------------------------------------------------------------------------------
+
+
+class FlowFailedError(BridgeError):
+    """A flow ended without a response.
+
+    Args:
+        message: Which flow failed, and how.
+        failure: ``unsent``, ``refused``, ``cancelled``, ``corrupt`` or ``unknown``.
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, *, failure: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.failure = failure
+
+    @property
+    def certainly_not_done(self) -> bool:
+        """Whether the receiver certainly did not process the request."""
+        return self.failure in ("unsent", "refused")
 
 
 # --- The running parts --------------------------------------------------------------------------

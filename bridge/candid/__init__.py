@@ -1,0 +1,92 @@
+"""Candid, the interface language of the Internet Computer, for Python.
+
+Types, the binary codec, ``.did`` files, the text form and subtyping. It knows nothing of the IC
+beyond principals.
+"""
+
+from bridge.candid.budget import Budget
+from bridge.candid.codec import Codec, decode, decode_untyped, encode, message_types
+from bridge.candid.subtype import Fault, is_subtype, subtype_faults
+from bridge.candid.types import (
+    Blob,
+    Bool,
+    Empty,
+    Field,
+    Float32,
+    Float64,
+    Func,
+    Int,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Nat,
+    Nat8,
+    Nat16,
+    Nat32,
+    Nat64,
+    Null,
+    Opt,
+    PrincipalType,
+    Record,
+    Recursive,
+    Reserved,
+    Service,
+    Text,
+    Type,
+    Variant,
+    Vec,
+    field_id,
+    resolve,
+)
+from bridge.candid.values import Case, FuncRef, ServiceRef, Some
+from bridge.errors import CandidError
+from bridge.principal import Principal
+
+__all__ = [
+    "Blob",
+    "Bool",
+    "Budget",
+    "CandidError",
+    "Case",
+    "Codec",
+    "Empty",
+    "Fault",
+    "Field",
+    "Float32",
+    "Float64",
+    "Func",
+    "FuncRef",
+    "Int",
+    "Int8",
+    "Int16",
+    "Int32",
+    "Int64",
+    "Nat",
+    "Nat8",
+    "Nat16",
+    "Nat32",
+    "Nat64",
+    "Null",
+    "Opt",
+    "Principal",
+    "PrincipalType",
+    "Record",
+    "Recursive",
+    "Reserved",
+    "Service",
+    "ServiceRef",
+    "Some",
+    "Text",
+    "Type",
+    "Variant",
+    "Vec",
+    "decode",
+    "decode_untyped",
+    "encode",
+    "field_id",
+    "is_subtype",
+    "message_types",
+    "resolve",
+    "subtype_faults",
+]

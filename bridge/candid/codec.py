@@ -1,0 +1,353 @@
+"""Encoding and decoding messages: the compiled codecs, their caches, and how failures are told.
+
+Failures are rare, so the plain code says nothing about where they are; the same message is then
+gone through once more by the tracing form, which does.
+"""
+
+import struct
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from typing import Any, Final, Generic, TypeVar
+
+from bridge.candid import runtime as rt
+from bridge.candid import types as t
+from bridge.candid.budget import DEFAULT, Budget
+from bridge.candid.decode import Decoder, DecoderWriter
+from bridge.candid.encode import Encoder, EncoderWriter
+from bridge.candid.leb128 import Unterminated
+from bridge.candid.table import Table, flatten, header_bytes, parse_header, to_types
+from bridge.errors import CandidError
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+# What generated code may raise on bad input, beside CandidError.
+_SIGNALS: Final = (
+    rt.Malformed,
+    rt.Mismatch,
+    rt.Over,
+    Unterminated,
+    IndexError,
+    UnicodeDecodeError,
+    struct.error,
+)
+# Layouts of messages remembered by one codec, and codecs remembered for encode() and decode().
+_LAYOUTS: Final = 64
+_CODECS: Final = 256
+
+
+class _Recent(Generic[_K, _V]):
+    """The last entries used; safe to use from many threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: OrderedDict[_K, _V] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: _K) -> _V | None:
+        with self._lock:
+            found = self._entries.get(key)
+            if found is not None:
+                self._entries.move_to_end(key)
+            return found
+
+    def put(self, key: _K, value: _V) -> None:
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._size:
+                self._entries.popitem(last=False)
+
+
+class _Charge:
+    """Counts the work of writing a decoder."""
+
+    def __init__(self, state: rt.State) -> None:
+        self._state = state
+
+    def __call__(self) -> None:
+        rt.charge(self._state, 4)
+
+
+class _Layout:
+    """How one message's types are read as the expected ones; compiled when first needed."""
+
+    def __init__(self, wire: Table, expected: Table, start: int, plain: Decoder) -> None:
+        self.wire = wire
+        self.expected = expected
+        self.start = start
+        self.plain = plain
+        self._others: dict[tuple[bool, bool], Any] = {}
+
+    def form(self, state: rt.State, *, trace: bool, deep: bool) -> Any:
+        """The tracing or deep form of the decoder."""
+        key = (trace, deep)
+        if key not in self._others:
+            charge = _Charge(state)
+            self._others[key] = DecoderWriter(
+                self.wire, self.expected, self.start, charge, trace=trace, deep=deep
+            ).build()
+        return self._others[key]
+
+
+class Codec:
+    """Encodes and decodes argument lists of given types; compiled once, safe to share.
+
+    Args:
+        types: The types of the arguments, in order.
+        budget: Bounds on decoding.
+
+    Raises:
+        CandidError: If something among ``types`` is not a type, or is not defined.
+    """
+
+    def __init__(self, types: Iterable[t.Type], *, budget: Budget = DEFAULT) -> None:
+        self._types = tuple(types)
+        self._budget = budget
+        self._table = flatten(self._types)
+        self._encoder: Encoder | None = None
+        self._careful: dict[bool, Any] = {}
+        self._layouts: _Recent[bytes, _Layout] = _Recent(_LAYOUTS)
+        # The last layout met, tried before any look-up.
+        self._last: tuple[bytes, Decoder, _Layout] | None = None
+
+    @property
+    def types(self) -> tuple[t.Type, ...]:
+        """The types of the arguments."""
+        return self._types
+
+    @property
+    def header(self) -> bytes:
+        """How every message of this codec begins: magic number, type table, argument types."""
+        return header_bytes(self._table)
+
+    def encode(self, *values: Any) -> bytes:
+        """A message with these values.
+
+        Raises:
+            CandidError: If a value is not of its type, with the path to the fault.
+        """
+        encoder = self._encoder
+        if encoder is None:
+            encoder = self._encoder = EncoderWriter(self._table).build()
+        try:
+            return encoder(*values)
+        except Exception:  # noqa: BLE001 - whatever it was, the careful form says what is wrong
+            return self._encode_carefully(values)
+
+    def _encode_carefully(self, values: tuple[Any, ...]) -> bytes:
+        if len(values) != len(self._types):
+            raise CandidError(f"expected {len(self._types)} arguments, not {len(values)}") from None
+        path: list[str] = []
+        deep = False
+        while True:
+            if deep not in self._careful:
+                self._careful[deep] = EncoderWriter(self._table, trace=True, deep=deep).build()
+            try:
+                if deep:
+                    result = rt.run_deep(self._careful[True](path, *values), self._budget.depth)
+                else:
+                    result = self._careful[False](path, *values)
+            except (rt.TooDeep, RecursionError):
+                if deep:
+                    raise CandidError("the value is nested too deeply") from None
+                deep = True
+                path.clear()
+                continue
+            except rt.Over:
+                raise CandidError(
+                    f"the value is nested more than {self._budget.depth} deep, or contains itself"
+                ) from None
+            except CandidError as error:
+                place = "".join(path) + error.path
+                raise CandidError(error.told, path=place, hint=error.hint) from error.__cause__
+            return bytes(result)
+
+    def decode(self, data: bytes | bytearray | memoryview) -> list[Any]:
+        """The values of a message, read as the expected types.
+
+        Raises:
+            CandidError: If the message is malformed, does not fit the types, or costs more than
+                the budget; with the path in the value and the byte offset.
+        """
+        if type(data) is not bytes:
+            data = _as_message(data)
+        last = self._last
+        if last is not None and data.startswith(last[0]):
+            state: rt.State = [self._budget.base + self._budget.per_byte * len(data)]
+            try:
+                return last[1](data, state)
+            except Exception:  # noqa: BLE001 - told apart by the careful form
+                return self._decode_carefully(data, last[2])
+        return self._decode_other(data)
+
+    def _decode_other(self, data: bytes) -> list[Any]:
+        """Decode a message of another layout than the last."""
+        budget = self._budget
+        wire, start = parse_header(data, budget.type_nodes)
+        header = data[:start]
+        layout = self._layouts.get(header)
+        state: rt.State = [budget.base + budget.per_byte * len(data), []]
+        if layout is None:
+            try:
+                decoder = DecoderWriter(wire, self._table, start, _Charge(state)).build()
+            except rt.Over:
+                raise CandidError(
+                    "comparing the message's types with those expected costs more than the budget",
+                    offset=start,
+                ) from None
+            layout = _Layout(wire, self._table, start, decoder)
+            self._layouts.put(header, layout)
+        self._last = (header, layout.plain, layout)
+        try:
+            return layout.plain(data, state)
+        except Exception:  # noqa: BLE001 - told apart by the careful form
+            return self._decode_carefully(data, layout)
+
+    def _decode_carefully(self, data: bytes, layout: _Layout) -> list[Any]:
+        """Find out what is wrong, or decode what nests too deep for the plain form."""
+        budget = self._budget
+        deep = False
+        while True:
+            path: list[str] = []
+            state: rt.State = [budget.base + budget.per_byte * len(data), path]
+            try:
+                # Compiling again was paid for when the layout was new.
+                free: rt.State = [1 << 62]
+                decoder = layout.form(free, trace=True, deep=deep)
+                if deep:
+                    values = rt.run_deep(decoder(data, state), budget.depth)
+                else:
+                    values = decoder(data, state)
+            except (rt.TooDeep, RecursionError):
+                if deep:
+                    raise CandidError("the message is nested too deeply") from None
+                deep = True
+                continue
+            except _SIGNALS as signal:
+                raise _told(signal, data, path, state) from None
+            except CandidError as error:
+                raise CandidError(
+                    error.told, path="".join(path), offset=error.offset, hint=error.hint
+                ) from error.__cause__
+            result: list[Any] = values
+            return result
+
+
+def _as_message(data: object) -> bytes:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise CandidError(f"a message is bytes, not {type(data).__name__}")
+    return bytes(data)
+
+
+def _told(signal: Exception, data: bytes, path: list[str], state: rt.State) -> CandidError:
+    place = "".join(path)
+    match signal:
+        case rt.Malformed() | rt.Mismatch():
+            message, offset = signal.args
+            return CandidError(message, path=place, offset=offset)
+        case rt.Over():
+            if state[0] < 0:
+                return CandidError(
+                    "decoding costs more than the budget for a message of this length",
+                    path=place,
+                    hint="give a larger Budget if the sender is to be trusted",
+                )
+            return CandidError("the message is nested more deeply than the budget allows")
+        case UnicodeDecodeError():
+            return CandidError("the text is not UTF-8", path=place)
+        case _:
+            return CandidError("the message ends inside this value", path=place, offset=len(data))
+
+
+_by_identity: Final[_Recent[tuple[int, ...], Codec]] = _Recent(_CODECS)
+_by_layout: Final[_Recent[object, Codec]] = _Recent(_CODECS)
+
+
+def codec_for(types: Sequence[t.Type]) -> Codec:
+    """A codec for these types, from a bounded cache."""
+    identity = tuple(map(id, types))
+    # A cached codec holds its types, so their identities cannot be taken by others.
+    found = _by_identity.get(identity)
+    if found is not None:
+        return found
+    table = flatten(types)
+    key = (table.entries, table.args, tuple(_labels(type_) for type_ in table.types))
+    shared = _by_layout.get(key)
+    codec = Codec(types)
+    if shared is not None:
+        codec = _sharing(codec, shared)
+    else:
+        _by_layout.put(key, codec)
+    _by_identity.put(identity, codec)
+    return codec
+
+
+def _sharing(codec: Codec, other: Codec) -> Codec:
+    """Let a codec use what another has compiled for types written the same way."""
+    codec._encoder = other._encoder  # noqa: SLF001 - the same class's parts
+    codec._careful = other._careful  # noqa: SLF001
+    codec._layouts = other._layouts  # noqa: SLF001
+    codec._last = other._last  # noqa: SLF001
+    return codec
+
+
+def _labels(type_: t.Type) -> object:
+    if isinstance(type_, t.Record):
+        return tuple(field.label for field in type_.declared), type_.into
+    if isinstance(type_, t.Variant):
+        return tuple(field.label for field in type_.fields)
+    return None
+
+
+def encode(types: Sequence[t.Type], values: Sequence[Any]) -> bytes:
+    """A message with ``values`` of ``types``; the compiled codec is kept in a bounded cache.
+
+    Raises:
+        CandidError: If a value is not of its type.
+    """
+    return codec_for(types).encode(*values)
+
+
+def decode(types: Sequence[t.Type], data: bytes | bytearray | memoryview) -> list[Any]:
+    """The values of a message, read as ``types``; with the default budget.
+
+    Raises:
+        CandidError: If the message is malformed, does not fit, or costs more than the budget.
+    """
+    return codec_for(types).decode(data)
+
+
+def message_types(
+    data: bytes | bytearray | memoryview, *, names: Iterable[str] = (), budget: Budget = DEFAULT
+) -> list[t.Type]:
+    """The types that a message itself says its arguments have.
+
+    Args:
+        data: The message; its values are not looked at.
+        names: Names that labels may have; a label is a number where none of these fits.
+        budget: Bounds on the type table.
+
+    Raises:
+        CandidError: If the type table is malformed or larger than the budget allows.
+    """
+    table, _ = parse_header(_as_message(data), budget.type_nodes)
+    return to_types(table, names)
+
+
+def decode_untyped(
+    data: bytes | bytearray | memoryview, *, names: Iterable[str] = (), budget: Budget = DEFAULT
+) -> list[Any]:
+    """The values of a message, read as the types that it says itself.
+
+    Args:
+        data: The message.
+        names: Names that labels may have; a label is a number where none of these fits.
+        budget: Bounds on decoding.
+
+    Raises:
+        CandidError: If the message is malformed or costs more than the budget.
+    """
+    message = _as_message(data)
+    return Codec(message_types(message, names=names, budget=budget), budget=budget).decode(message)

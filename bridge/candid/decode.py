@@ -1,0 +1,567 @@
+"""Generates the code that decodes messages of one layout into values of given types.
+
+For each pair of a type in the message and a type expected, straight-line Python is written and
+compiled. The same generator makes three forms of it: plain; tracing, which keeps the path for an
+error's message; and deep, where calls are yields and nesting is not bound by Python's stack.
+The rules are the specification's, section Deserialisation with its subtyping.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+from bridge.candid import runtime as rt
+from bridge.candid import types as t
+from bridge.candid.leb128 import decode_signed, decode_unsigned
+from bridge.candid.shape import FIXED_SIZES, NEVER, Shapes
+from bridge.candid.source import Source
+from bridge.candid.subtype import Subtyping, code_of, nullable, type_name
+from bridge.candid.table import Entry, Table
+from bridge.candid.values import Case, Some
+from bridge.errors import CandidError
+
+# Beyond these, a part becomes a function of its own.
+_INLINE_DEPTH: Final = 5
+_INLINE_SIZE: Final = 24
+# How deep the plain form may recurse before the deep form takes over.
+PLAIN_DEPTH: Final = 120
+
+_NAMES: Final[dict[str, Any]] = {
+    "_unsigned": decode_unsigned,
+    "_signed": decode_signed,
+    "_charge": rt.charge,
+    "_cut": rt.cut,
+    "_skip": rt.skip,
+    "_principal": rt.read_principal,
+    "_service": rt.read_service,
+    "_func": rt.read_func,
+    "_reference": rt.read_reference,
+    "_bools": rt.read_bools,
+    "_Malformed": rt.Malformed,
+    "_Mismatch": rt.Mismatch,
+    "_TooDeep": rt.TooDeep,
+    "_Case": Case,
+    "_Some": Some,
+    "_new": tuple.__new__,
+    "_unpack": struct.unpack_from,
+    "_memory": memoryview,
+} | {f"_read{-code}": form.unpack_from for code, form in rt.STRUCTS.items()}
+
+Decoder = Callable[[bytes, rt.State], list[Any]]
+
+
+class DecoderWriter:
+    """Writes the decoder for one pair of tables.
+
+    Args:
+        wire: The types in the message.
+        expected: The types asked for.
+        start: Where the values begin.
+        charge: Called with units of work as code is generated; may raise.
+        trace: Whether to keep the path.
+        deep: Whether to write generators.
+    """
+
+    def __init__(
+        self,
+        wire: Table,
+        expected: Table,
+        start: int,
+        charge: Callable[[], None],
+        *,
+        trace: bool = False,
+        deep: bool = False,
+    ) -> None:
+        self.wire = wire
+        self.expected = expected
+        self.start = start
+        self.charge = charge
+        self.trace = trace
+        self.deep = deep
+        self.shapes = Shapes(wire)
+        self.relation = Subtyping(wire, expected, charge)
+        self.source = Source()
+        self.names: dict[str, Any] = {**_NAMES, "_made": _make}
+        self.names["_wire"] = wire
+        self.names["_shapes"] = self.shapes
+        self.functions: dict[tuple[int, int], str] = {}
+        self.pending: list[tuple[int, int]] = []
+        self.in_function = False
+        self.sizes: dict[tuple[int, int], int] = {}
+        self.open: set[tuple[int, int]] = set()
+        self.heads: set[tuple[int, int]] = set()
+
+    def build(self) -> Decoder:
+        """Write, compile and return the decoder."""
+        out = self.source
+        out.line("def decode(D, S):")
+        with out.block():
+            out.line("E = len(D)")
+            out.line(f"p = {self.start}")
+            values = []
+            for place, ref in enumerate(self.wire.args):
+                self._mark(f"[{place}]" if self.trace else "")
+                if place < len(self.expected.args):
+                    target = out.fresh()
+                    values.append(target)
+                    self._weightless(ref)
+                    self._read(ref, self.expected.args[place], target, 0)
+                else:
+                    self._weightless(ref)
+                    self._pass(ref)
+                self._unmark()
+            for place in range(len(self.wire.args), len(self.expected.args)):
+                self._mark(f"[{place}]")
+                values.append(self._missing(self.expected.args[place], "the argument"))
+                self._unmark()
+            out.line("if p != E: raise _Malformed('bytes are left after the last value', p)")
+            out.line(f"return [{', '.join(values)}]")
+            if self.deep:
+                out.line("yield")  # a generator even when nothing is called
+        self.in_function = True
+        while self.pending:
+            self._function(*self.pending.pop())
+        return self.source.compile("decode", self.names)  # type: ignore[no-any-return]
+
+    # --- Functions --------------------------------------------------------------------------
+
+    def _function(self, wire: int, expected: int) -> None:
+        out = self.source
+        out.line(f"def {self.functions[wire, expected]}(D, p, E, S, k):")
+        with out.block():
+            if self.deep:
+                out.line("if 0: yield")
+            else:
+                out.line("if k > _LIMIT: raise _TooDeep")
+                self.names["_LIMIT"] = PLAIN_DEPTH
+            target = out.fresh()
+            self._body(wire, expected, target, 0)
+            out.line(f"return {target}, p")
+
+    def _call(self, wire: int, expected: int, target: str) -> None:
+        pair = (wire, expected)
+        if pair not in self.functions:
+            self.functions[pair] = f"f{len(self.functions)}"
+            self.pending.append(pair)
+        depth = "k + 1" if self.in_function else "0"
+        call = f"{self.functions[pair]}(D, p, E, S, {depth})"
+        self.source.line(f"{target}, p = {'yield ' if self.deep else ''}{call}")
+
+    def _size(self, wire: int, expected: int, depth: int = 0) -> int:
+        """How much code a pair makes when inlined; beyond the limit where it should not be.
+
+        A pair that contains itself becomes a function, and is one call where it is met again.
+        """
+        pair = (wire, expected)
+        known = self.sizes.get(pair)
+        if known is not None:
+            return known
+        if wire < 0 or expected < 0:
+            return 1
+        if depth > _INLINE_DEPTH:
+            return _INLINE_SIZE + 1
+        if pair in self.open:
+            self.heads.add(pair)
+            return 1
+        self.open.add(pair)
+        entry, want = self.wire.entries[wire], self.expected.entries[expected]
+        size = 1
+        if entry.code == want.code and entry.code in (t.RECORD, t.VARIANT):
+            wanted = dict(zip(want.keys, want.refs, strict=True))
+            for key, ref in zip(entry.keys, entry.refs, strict=True):
+                size += self._size(ref, wanted[key], depth + 1) if key in wanted else 1
+                if size > _INLINE_SIZE:
+                    break
+        elif entry.code == want.code and entry.code in (t.OPT, t.VEC):
+            size += self._size(entry.refs[0], want.refs[0], depth + 1)
+        elif want.code == t.OPT:
+            size += self._size(wire, want.refs[0], depth + 1)
+        self.open.discard(pair)
+        if pair in self.heads:
+            size = _INLINE_SIZE + 1
+        self.sizes[pair] = size
+        return size
+
+    # --- Pieces -----------------------------------------------------------------------------
+
+    def _mark(self, step: str) -> None:
+        if self.trace:
+            self.source.line(f"S[1].append({step!r})")
+
+    def _unmark(self) -> None:
+        if self.trace:
+            self.source.line("S[1].pop()")
+
+    def _weightless(self, ref: int, times: str = "") -> None:
+        """Charge for the parts of a value that take no bytes."""
+        shape = self.shapes[ref]
+        if shape.weightless > 4:
+            units = f"{shape.weightless} * {times}" if times else str(shape.weightless)
+            self.source.line(f"_charge(S, {units})")
+        elif times and not shape.least:
+            self.source.line(f"_charge(S, {shape.weightless} * {times})")
+
+    def _mismatch(self, wire: int, expected: int, target: str) -> None:
+        got = type_name(code_of(self.wire, wire))
+        want = type_name(code_of(self.expected, expected))
+        out = self.source
+        out.line(f"raise _Mismatch({f'the message has {got} where {want} is expected'!r}, p)")
+        out.line(f"{target} = None")
+
+    def _missing(self, expected: int, what: str) -> str:
+        if not nullable(self.expected, expected):
+            want = type_name(code_of(self.expected, expected))
+            message = f"{what} is missing, and {want} cannot be null"
+            self.source.line(f"raise _Mismatch({message!r}, p)")
+        return "None"
+
+    def _number(self, target: str) -> None:
+        """An unsigned LEB128."""
+        out = self.source
+        out.line(f"{target} = D[p]")
+        out.line(f"if {target} < 128: p += 1")
+        out.line(f"else: {target}, p = _unsigned(D, p)")
+
+    def _pass(self, ref: int) -> None:
+        """Pass over a value that nobody asked for."""
+        out = self.source
+        shape = self.shapes[ref]
+        if shape.fixed:
+            if shape.least:
+                out.line(f"p += {shape.least}")
+                out.line("if p > E: _cut(p)")
+        elif ref in (t.Nat.code, t.Int.code):
+            out.line("if D[p] < 128: p += 1")
+            out.line("else: p = _unsigned(D, p)[1]")
+        else:
+            out.line(f"p = _skip(_wire, _shapes, {ref}, D, p, S)")
+
+    def _read(self, wire: int, expected: int, target: str, depth: int) -> None:
+        """Read a value, inline or by a call."""
+        self.charge()
+        if self.shapes[wire].least == NEVER:
+            self.source.line("raise _Malformed('this type has no values', p)")
+            self.source.line(f"{target} = None")
+        elif wire < 0 or expected < 0:
+            self._body(wire, expected, target, depth)
+        elif depth >= _INLINE_DEPTH or self._size(wire, expected) > _INLINE_SIZE:
+            self._call(wire, expected, target)
+        else:
+            self._body(wire, expected, target, depth)
+
+    def _body(self, wire: int, expected: int, target: str, depth: int) -> None:
+        out = self.source
+        got, want = code_of(self.wire, wire), code_of(self.expected, expected)
+        if want == t.Reserved.code:
+            self._pass(wire)
+            out.line(f"{target} = None")
+        elif want == t.OPT:
+            self._opt(wire, expected, target, depth)
+        elif want < 0 and expected < 0:
+            self._primitive(wire, got, expected, target)
+        elif got != want or wire < 0:
+            self._mismatch(wire, expected, target)
+        elif got == t.VEC:
+            self._vec(wire, expected, target, depth)
+        elif got == t.RECORD:
+            self._record(wire, expected, target, depth)
+        elif got == t.VARIANT:
+            self._variant(wire, expected, target, depth)
+        elif not self.relation.holds(wire, expected):
+            kind = type_name(want)
+            message = f"the {kind} reference's type is not a subtype of the one expected"
+            out.line(f"raise _Mismatch({message!r}, p)")
+            out.line(f"{target} = None")
+        else:
+            read = "_func" if got == t.FUNC else "_service"
+            out.line(f"{target}, p = {read}(D, p)")
+
+    def _primitive(self, wire: int, got: int, want: int, target: str) -> None:
+        out = self.source
+        if want == t.PRINCIPAL and got in (t.PRINCIPAL, t.SERVICE):
+            out.line(f"{target}, p = _principal(D, p)")
+        elif want == t.Int.code and got == t.Nat.code or want == got == t.Nat.code:
+            self._number(target)
+        elif want != got:
+            self._mismatch(wire, want, target)
+        elif want == t.Int.code:
+            out.line(f"{target} = D[p]")
+            out.line(f"if {target} < 64: p += 1")
+            out.line(f"else: {target}, p = _signed(D, p)")
+        elif want == t.Null.code:
+            out.line(f"{target} = None")
+        elif want == t.Bool.code:
+            out.line(f"{target} = D[p]")
+            out.line(f"if {target} > 1: raise _Malformed('a bool is 0 or 1', p)")
+            out.line(f"{target} = {target} == 1")
+            out.line("p += 1")
+        elif want == t.Text.code:
+            self._number("n")
+            out.line("q = p + n")
+            out.line("if q > E: _cut(p)")
+            out.line(f"{target} = D[p:q].decode()")
+            out.line("p = q")
+        elif want == t.Nat8.code:
+            out.line(f"{target} = D[p]")
+            out.line("p += 1")
+        else:
+            out.line(f"{target}, = _read{-want}(D, p)")
+            out.line(f"p += {FIXED_SIZES[want]}")
+
+    def _opt(self, wire: int, expected: int, target: str, depth: int) -> None:
+        out = self.source
+        content = self.expected.entries[expected].refs[0]
+        inner_null = nullable(self.expected, content)
+        got = code_of(self.wire, wire)
+        if got in (t.Null.code, t.Reserved.code):
+            out.line(f"{target} = None")
+        elif got == t.OPT:
+            inside = self.wire.entries[wire].refs[0]
+            out.line("t = D[p]")
+            out.line("if t == 1:")
+            with out.block():
+                out.line("p += 1")
+                self._weightless(inside)
+                self._attempt(inside, content, target, depth + 1, wrap=inner_null)
+            out.line("elif t == 0:")
+            with out.block():
+                out.line("p += 1")
+                out.line(f"{target} = None")
+            out.line("else: raise _Malformed('an opt begins with 0 or 1', p)")
+        elif inner_null:
+            self._pass(wire)
+            out.line(f"{target} = None")
+        else:
+            self._attempt(wire, content, target, depth + 1, wrap=False)
+
+    def _attempt(self, wire: int, content: int, target: str, depth: int, *, wrap: bool) -> None:
+        """Read an opt's content; null if it does not fit, as the specification says."""
+        out = self.source
+        if self.relation.holds(wire, content):
+            self._read(wire, content, target, depth)
+            if wrap:
+                out.line(f"{target} = _new(_Some, ({target},))")
+            return
+        saved = out.fresh()
+        out.line(f"{saved} = p")
+        if self.trace:
+            out.line(f"{saved}d = len(S[1])")
+        out.line("try:")
+        with out.block():
+            self._read(wire, content, target, depth + 1)
+            if wrap:
+                out.line(f"{target} = _new(_Some, ({target},))")
+        out.line("except _Mismatch:")
+        with out.block():
+            if self.trace:
+                out.line(f"del S[1][{saved}d:]")
+            out.line(f"p = {saved}")
+            self._pass(wire)
+            out.line(f"_charge(S, p - {saved})")
+            out.line(f"{target} = None")
+
+    def _vec(self, wire: int, expected: int, target: str, depth: int) -> None:
+        out = self.source
+        given = self.wire.entries[wire].refs[0]
+        wanted = self.expected.entries[expected].refs[0]
+        shape = self.shapes[given]
+        count = out.fresh("n")
+        self._number(count)
+        if shape.least == NEVER:
+            out.line(f"if {count}: raise _Malformed('the elements have a type without values', p)")
+            out.line(f"{target} = []")
+            return
+        if given == wanted == t.Nat8.code:
+            out.line(f"q = p + {count}")
+            out.line("if q > E: _cut(p)")
+            out.line(f"{target} = D[p:q]")
+            out.line("p = q")
+            return
+        if shape.least:
+            many = count if shape.least == 1 else f"{count} * {shape.least}"
+            out.line(f"if {many} > E - p: _cut(p)")
+        self._weightless(given, count)
+        if given == wanted and given in rt.ARRAY_CODES:
+            out.line(f"q = p + {count} * {shape.least}")
+            code = rt.ARRAY_CODES[given]
+            if rt.LITTLE:
+                out.line(f"{target} = _memory(D)[p:q].cast({code!r}).tolist()")
+            else:
+                out.line(f"{target} = list(_unpack(f'<{{{count}}}{code}', D, p))")
+            out.line("p = q")
+        elif given == wanted == t.Bool.code:
+            out.line(f"{target} = _bools(D, p, p + {count})")
+            out.line(f"p += {count}")
+        elif given == t.Nat.code and wanted in (t.Nat.code, t.Int.code):
+            self._nats(target, count)
+        else:
+            self._elements(given, wanted, target, count, depth)
+
+    def _nats(self, target: str, count: str) -> None:
+        """Many numbers: one or two bytes each, mostly."""
+        out = self.source
+        add = out.fresh("a")
+        out.line(f"{target} = []")
+        out.line(f"{add} = {target}.append")
+        out.line(f"for _ in range({count}):")
+        with out.block():
+            out.line("x = D[p]")
+            out.line("if x < 128: p += 1")
+            out.line("else:")
+            with out.block():
+                out.line("y = D[p + 1]")
+                out.line("if y < 128:")
+                out.line(" x += (y << 7) - 128")
+                out.line(" p += 2")
+                out.line("else: x, p = _unsigned(D, p)")
+            out.line(f"{add}(x)")
+
+    def _elements(self, given: int, wanted: int, target: str, count: str, depth: int) -> None:
+        out = self.source
+        add = out.fresh("a")
+        element = out.fresh()
+        out.line(f"{target} = []")
+        out.line(f"{add} = {target}.append")
+        if self.trace:
+            place = out.fresh("i")
+            out.line(f"for {place} in range({count}):")
+        else:
+            out.line(f"for _ in range({count}):")
+        with out.block():
+            if self.trace:
+                out.line(f"S[1].append('[%d]' % {place})")
+            self._read(given, wanted, element, depth + 1)
+            out.line(f"{add}({element})")
+            self._unmark()
+
+    def _record(self, wire: int, expected: int, target: str, depth: int) -> None:
+        out = self.source
+        given, wanted = self.wire.entries[wire], self.expected.entries[expected]
+        type_ = self.expected.types[expected]
+        assert isinstance(type_, t.Record)
+        labels = {field.id: field.label for field in type_.fields}
+        wants = dict(zip(wanted.keys, wanted.refs, strict=True))
+        values: dict[int, str] = {}
+        for key, ref in zip(given.keys, given.refs, strict=True):
+            if key in wants:
+                self._mark(f".{t.label_text(labels[key])}")
+                values[key] = out.fresh()
+                self._read(ref, wants[key], values[key], depth)
+                self._unmark()
+            else:
+                self._mark(f".{key}")
+                self._pass(ref)
+                self._unmark()
+        for key, ref in wants.items():
+            if key not in values:
+                values[key] = self._missing(ref, f"the field {t.label_text(labels[key])}")
+        out.line(f"{target} = {self._made(type_, values)}")
+
+    def _made(self, type_: t.Record, values: dict[int, str]) -> str:
+        """The expression that makes a record of its fields' values."""
+        if type_.into is not None:
+            name = self._name(type_.into)
+            fields = ", ".join(f"{f.label}={values[f.id]}" for f in type_.declared)
+            if is_plain(type_.into):
+                return f"{name}({fields})"
+            return f"_made({name}, p, dict({fields}))"
+        if type_.is_tuple:
+            return "(" + "".join(f"{values[field.id]}, " for field in type_.fields) + ")"
+        return "{" + ", ".join(f"{f.label!r}: {values[f.id]}" for f in type_.declared) + "}"
+
+    def _name(self, value: object) -> str:
+        """A global name for a value."""
+        for name, known in self.names.items():
+            if known is value:
+                return name
+        name = f"_g{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def _variant(self, wire: int, expected: int, target: str, depth: int) -> None:
+        out = self.source
+        given, wanted = self.wire.entries[wire], self.expected.entries[expected]
+        type_ = self.expected.types[expected]
+        assert isinstance(type_, t.Variant)
+        labels = {field.id: field.label for field in type_.fields}
+        wants = dict(zip(wanted.keys, wanted.refs, strict=True))
+        index = out.fresh("n")
+        self._number(index)
+        bound = (
+            f"if {index} >= {len(given.refs)}: raise _Malformed('the variant has no such case', p)"
+        )
+        plain = (t.Null.code, t.Null.code)
+        if all(key in wants and (ref, wants[key]) == plain for key, ref in _cases(given)):
+            cases = tuple(Case(labels[key]) for key in given.keys)
+            out.line(bound)
+            out.line(f"{target} = {self._name(cases)}[{index}]")
+            return
+
+        def branch(low: int, high: int) -> None:
+            if high - low > 4:
+                middle = (low + high) // 2
+                out.line(f"if {index} < {middle}:")
+                with out.block():
+                    branch(low, middle)
+                out.line("else:")
+                with out.block():
+                    branch(middle, high)
+                return
+            for place in range(low, high):
+                word = "if" if place == low else "elif"
+                out.line(f"{word} {index} == {place}:")
+                with out.block():
+                    self._case(given.keys[place], given.refs[place], wants, labels, target, depth)
+            out.line("else: raise _Malformed('the variant has no such case', p)")
+
+        branch(0, len(given.refs))
+
+    def _case(
+        self,
+        key: int,
+        ref: int,
+        wants: dict[int, int],
+        labels: dict[int, str | int],
+        target: str,
+        depth: int,
+    ) -> None:
+        out = self.source
+        if key not in wants:
+            if self.shapes[ref].least == NEVER:
+                out.line("raise _Malformed('this type has no values', p)")
+            message = f"the variant's case {key} is not expected"
+            out.line(f"raise _Mismatch({message!r}, p)")
+            return
+        label = labels[key]
+        if ref == wants[key] == t.Null.code:
+            out.line(f"{target} = {self._name(Case(label))}")
+            return
+        value = out.fresh()
+        self._mark(f".{t.label_text(label)}")
+        self._weightless(ref)
+        self._read(ref, wants[key], value, depth + 1)
+        self._unmark()
+        out.line(f"{target} = _new(_Case, ({label!r}, {value}))")
+
+
+def _cases(entry: Entry) -> list[tuple[int, int]]:
+    return list(zip(entry.keys, entry.refs, strict=True))
+
+
+def is_plain(into: type[Any]) -> bool:
+    """Whether making an instance runs no code of the caller's, which could raise anything."""
+    if issubclass(into, tuple):
+        return (
+            into.__new__.__code__.co_filename.startswith("<")
+            if hasattr(into.__new__, "__code__")
+            else False
+        )
+    return not hasattr(into, "__post_init__") and "__init__" in into.__dict__
+
+
+def _make(into: type[Any], at: int, fields: dict[str, Any]) -> Any:
+    """Make an instance of the caller's class, whose own checks may refuse."""
+    try:
+        return into(**fields)
+    except Exception as error:
+        raise CandidError(f"{into.__name__} refuses the record: {error}", offset=at) from error

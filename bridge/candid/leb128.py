@@ -1,0 +1,171 @@
+"""LEB128, the variable-length integers of Candid's binary form, both signed and unsigned.
+
+Numbers may be of any size, so time must stay linear in their length: long ones are regrouped from
+eight-bit to seven-bit digits by a few operations on the whole number, never digit by digit. Nothing
+here knows Candid's types. Overlong forms are accepted, as the specification's tests ask.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+# A number below 2**14 is one lookup.
+SMALL: Final = 1 << 14
+UNSIGNED: Final = [bytes([n]) for n in range(128)] + [
+    bytes([n & 0x7F | 0x80, n >> 7]) for n in range(128, SMALL)
+]
+# Two digits with more to come.
+_CONTINUED: Final = [bytes([n & 0x7F | 0x80, n >> 7 | 0x80]) for n in range(SMALL)]
+
+_number_match: Final[Callable[..., re.Match[bytes] | None]] = re.compile(
+    rb"[\x80-\xff]*+[\x00-\x7f]"
+).match
+
+# Masks that select, in a number of up to 32 digits, what each regrouping step moves.
+_LANES: Final = 32
+
+
+def _mask(group: int, lanes: int) -> int:
+    """Every second group of ``group`` bytes, set."""
+    return int.from_bytes((b"\x00" * group + b"\xff" * group) * (lanes // (2 * group)), "little")
+
+
+_DIGITS_32: Final = int.from_bytes(b"\x7f" * _LANES, "little")
+_M1: Final = _mask(1, _LANES)
+_M2: Final = _mask(2, _LANES)
+_M4: Final = _mask(4, _LANES)
+_M8: Final = _mask(8, _LANES)
+_M16: Final = _mask(16, _LANES)
+_M1_LANE: Final = _mask(1, 8).to_bytes(8, "little")
+_M2_LANE: Final = _mask(2, 8).to_bytes(8, "little")
+_M4_LANE: Final = _mask(4, 8).to_bytes(8, "little")
+
+
+class Unterminated(Exception):  # noqa: N818 - it is a signal to the caller, who makes the error
+    """The data ended inside a number."""
+
+
+def _join_digits(digits: bytes) -> int:
+    """The number whose base-128 digits are the low seven bits of ``digits``, lowest first."""
+    count = len(digits)
+    if count <= 4:
+        value = 0
+        for digit in reversed(digits):
+            value = value << 7 | digit & 0x7F
+        return value
+    if count <= _LANES:
+        x = int.from_bytes(digits, "little") & _DIGITS_32
+        x -= (x & _M1) >> 1
+        x -= ((x & _M2) >> 2) * 3
+        x -= ((x & _M4) >> 4) * 15
+        if count > 8:
+            x -= ((x & _M8) >> 8) * 255
+            if count > 16:
+                x -= ((x & _M16) >> 16) * 65535
+        return x
+    lanes = -(-count // 8)
+    x = int.from_bytes(digits, "little") & int.from_bytes(b"\x7f" * (8 * lanes), "little")
+    x -= (x & int.from_bytes(_M1_LANE * lanes, "little")) >> 1
+    x -= ((x & int.from_bytes(_M2_LANE * lanes, "little")) >> 2) * 3
+    x -= ((x & int.from_bytes(_M4_LANE * lanes, "little")) >> 4) * 15
+    packed = bytearray(x.to_bytes(8 * lanes, "little"))
+    del packed[7::8]  # each lane now holds 56 bits
+    return int.from_bytes(packed, "little")
+
+
+def _split_digits(value: int, count: int) -> bytearray:
+    """The ``count`` base-128 digits of a non-negative number, lowest first, unmarked."""
+    lanes = -(-count // 8)
+    packed = value.to_bytes(7 * lanes, "little")
+    spread = bytearray(8 * lanes)
+    for place in range(7):
+        spread[place::8] = packed[place::7]
+    x = int.from_bytes(spread, "little")
+    # Within a lane of 56 bits, move the upper half up so that each half has its own room; repeat.
+    high = int.from_bytes((b"\x00\x00\x00\xf0\xff\xff\xff\x00") * lanes, "little")
+    x += (x & high) * 15
+    high = int.from_bytes((b"\x00\xc0\xff\x0f") * (2 * lanes), "little")
+    x += (x & high) * 3
+    high = int.from_bytes((b"\x80\x3f") * (4 * lanes), "little")
+    x += x & high
+    return bytearray(x.to_bytes(8 * lanes, "little"))[:count]
+
+
+def encode_unsigned(value: int) -> bytes:
+    """LEB128 of a non-negative integer of any size."""
+    if value < SMALL:
+        return UNSIGNED[value]
+    if value < 1 << 28:
+        return _CONTINUED[value & 16383] + UNSIGNED[value >> 14]
+    if value < 1 << 140:
+        parts = []
+        while value >= SMALL:
+            low = value & 0xFFFFFFF
+            if value < 1 << 28:
+                parts.append(_CONTINUED[low & 16383])
+                value >>= 14
+                break
+            parts.append(_CONTINUED[low & 16383])
+            parts.append(_CONTINUED[low >> 14])
+            value >>= 28
+        else:
+            if not value:
+                # The last pair was the end: clear its mark, and drop a zero digit.
+                last = parts.pop()
+                parts.append(UNSIGNED[last[0] & 0x7F | (last[1] & 0x7F) << 7])
+                return b"".join(parts)
+        parts.append(UNSIGNED[value])
+        return b"".join(parts)
+    count = -(-value.bit_length() // 7)
+    digits = _split_digits(value, count)
+    marked = int.from_bytes(digits, "little") | int.from_bytes(b"\x80" * (count - 1), "little")
+    return marked.to_bytes(count, "little")
+
+
+def encode_signed(value: int) -> bytes:
+    """Signed LEB128 of an integer of any size."""
+    if -64 <= value < 64:
+        return UNSIGNED[value & 0x7F]
+    # One bit more than the magnitude, for the sign.
+    bits = (value if value >= 0 else ~value).bit_length() + 1
+    count = -(-bits // 7)
+    value &= (1 << 7 * count) - 1
+    if count <= 20:
+        out = bytearray()
+        while count > 1:
+            out.append(value & 0x7F | 0x80)
+            value >>= 7
+            count -= 1
+        out.append(value)
+        return bytes(out)
+    digits = _split_digits(value, count)
+    marked = int.from_bytes(digits, "little") | int.from_bytes(b"\x80" * (count - 1), "little")
+    return marked.to_bytes(count, "little")
+
+
+def decode_unsigned(data: bytes, position: int) -> tuple[int, int]:
+    """Read an unsigned number; returns it and the position after it.
+
+    Raises:
+        Unterminated: If the data ends before the number does.
+    """
+    found = _number_match(data, position)
+    if found is None:
+        raise Unterminated
+    return _join_digits(found[0]), found.end()
+
+
+def decode_signed(data: bytes, position: int) -> tuple[int, int]:
+    """Read a signed number; returns it and the position after it.
+
+    Raises:
+        Unterminated: If the data ends before the number does.
+    """
+    found = _number_match(data, position)
+    if found is None:
+        raise Unterminated
+    digits = found[0]
+    value = _join_digits(digits)
+    if digits[-1] & 0x40:
+        value -= 1 << 7 * len(digits)
+    return value, found.end()
