@@ -2,8 +2,8 @@
 
 One format for traces, test vectors and counterexamples. A value is an object with a tag that says
 what it is (``flow``, ``event``, ``effect``, for a message ``kind``) and the fields that differ from
-their default. Ids are decimal text, because JSON numbers lose digits in some languages; bytes are hex;
-principals are text; times and sizes are numbers.
+their default. Ids are decimal text, because JSON numbers lose digits in some languages. Bytes are
+hex, principals are text, times and sizes are numbers.
 """
 
 import dataclasses

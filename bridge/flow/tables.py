@@ -1,0 +1,131 @@
+"""What a table of the protocol is: rows as data, and how a step looks an event up in them.
+
+A row names the states and the event that it is for, the condition under which it holds, the states
+that it may lead to, what is done, and the row of the page that it implements. The tables themselves
+are ``bridge.flow.sender`` and ``bridge.flow.receiver``; tests read them beside the page, and the
+diagrams of the documentation are drawn from them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from bridge.flow.effects import Count, Effect
+from bridge.flow.events import Due, Event
+from bridge.flow.policy import Policy
+from bridge.flow.records import ReceiverFlow, SenderFlow
+from bridge.flow.states import ReceiverState, SenderState
+
+State = SenderState | ReceiverState
+F = TypeVar("F", bound=SenderFlow | ReceiverFlow)
+
+
+@dataclass(slots=True)
+class Step(Generic[F]):
+    """One step in the making: what conditions look at and actions change.
+
+    Args:
+        record: The flow as it stands; None before it came to be and once it is forgotten.
+        event: What happened.
+        now: Nanoseconds since 1970.
+        policy: The settings.
+        effects: What was decided so far.
+        rows: Names of the rows that decided.
+    """
+
+    record: F | None
+    event: Event
+    now: int
+    policy: Policy
+    effects: list[Effect]
+    rows: list[str]
+
+    @property
+    def flow(self) -> F:
+        """The record where the row's states say that there is one."""
+        assert self.record is not None
+        return self.record
+
+    def count(self, reason: str) -> None:
+        """Count something; nothing else happens because of it."""
+        self.effects.append(Count(reason=reason))
+
+
+# An event is always looked up by its class, so conditions and actions take it as that class.
+Condition = Callable[[Step[F]], bool]
+Action = Callable[[Step[F]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[F]):
+    """One row.
+
+    Args:
+        name: Unique within the table.
+        page: The cells "state" and "event" of the page's row; None for what the page says in prose.
+        states: For which states; None stands for "no flow".
+        event: For which class of event.
+        when: Under which condition; ``always`` for none.
+        to: The states that it may lead to; empty if the state is unchanged. None: forgotten.
+        then: What is done.
+    """
+
+    name: str
+    page: tuple[str, str] | None
+    states: tuple[State | None, ...]
+    event: type[Event]
+    when: Condition[F]
+    to: tuple[State | None, ...]
+    then: Action[F]
+
+
+def always(_step: Step[F]) -> bool:
+    """No condition."""
+    return True
+
+
+def nothing(_step: Step[F]) -> None:
+    """The row says that nothing is done."""
+
+
+class Table(Generic[F]):
+    """Rows, indexed by state and event.
+
+    Of the rows for a state and an event, the first whose condition holds decides. A ``Due`` event
+    is the one exception: several of a flow's times can have come, so all rows that hold decide, in
+    their order, until the state changes.
+
+    Args:
+        rows: In the order in which they are tried.
+    """
+
+    def __init__(self, rows: Sequence[Row[F]]) -> None:
+        self.rows: Final = tuple(rows)
+        self._index: Final[dict[tuple[State | None, type[Event]], list[Row[F]]]] = {}
+        for row in rows:
+            for state in row.states:
+                self._index.setdefault((state, row.event), []).append(row)
+
+    def rows_for(self, state: State | None, event: type[Event]) -> tuple[Row[F], ...]:
+        """The rows for a state and an event, in the order in which they are tried."""
+        return tuple(self._index.get((state, event), ()))
+
+    def apply(self, step: Step[F], event: type[Event] | None = None) -> bool:
+        """Let the rows decide; whether one did.
+
+        Args:
+            step: The step, which is changed.
+            event: Look this class of event up, instead of the class of the step's event.
+        """
+        state = None if step.record is None else step.record.state
+        kind = type(step.event) if event is None else event
+        decided = False
+        for row in self._index.get((state, kind), ()):
+            if not row.when(step):
+                continue
+            step.rows.append(row.name)
+            row.then(step)
+            decided = True
+            if kind is not Due or step.record is None or step.record.state is not state:
+                break
+        return decided
