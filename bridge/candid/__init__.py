@@ -6,6 +6,8 @@ beyond principals.
 
 from bridge.candid.budget import Budget
 from bridge.candid.codec import Codec, decode, decode_untyped, encode, message_types
+from bridge.candid.did import Interface, parse_did, parse_type, parse_types, upgrade_faults
+from bridge.candid.printer import did_text, type_text
 from bridge.candid.subtype import Fault, is_subtype, subtype_faults
 from bridge.candid.types import (
     Blob,
@@ -58,6 +60,7 @@ __all__ = [
     "Func",
     "FuncRef",
     "Int",
+    "Interface",
     "Int8",
     "Int16",
     "Int32",
@@ -83,10 +86,16 @@ __all__ = [
     "Vec",
     "decode",
     "decode_untyped",
+    "did_text",
     "encode",
     "field_id",
     "is_subtype",
     "message_types",
+    "parse_did",
+    "parse_type",
+    "parse_types",
     "resolve",
     "subtype_faults",
+    "type_text",
+    "upgrade_faults",
 ]
