@@ -1,0 +1,15 @@
+# The Motoko reference canisters. Only a change of their sources needs this, and Node: built Wasm is in
+# the tree.
+MOTOKO := motoko_reference
+.PHONY: canisters canisters-check
+
+$(MOTOKO)/node_modules/.package-lock.json: $(MOTOKO)/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node 18 or later" >&2; exit 1; }
+	@cd $(MOTOKO) && npm ci --silent
+
+canisters: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko canisters
+	@cd $(MOTOKO) && node build.mjs
+
+canisters-check: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko canisters and compare the bytes
+	@cd $(MOTOKO) && node build.mjs ../build/canisters
+	@diff $(MOTOKO)/wasm/SHA256SUMS build/canisters/SHA256SUMS && echo "the built canisters match their sources"

@@ -1,0 +1,88 @@
+// Compiles the reference canisters to Wasm: `node build.mjs [output folder]`, by default `wasm`.
+//
+// The compiler is moc as JavaScript, pinned in package-lock.json, with the mo:core that it brings. The
+// same sources give the same bytes on every run. The Candid interface is written into each module as
+// public metadata `candid:service`, and, for reading, to `canisters/<name>.did`.
+
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const require = createRequire(import.meta.url);
+const here = dirname(fileURLToPath(import.meta.url));
+const output = resolve(process.argv[2] ?? join(here, "wasm"));
+
+// Canister name -> main file.
+const canisters = {
+  both: "canisters/Both.mo",
+  echo: "canisters/Echo.mo",
+  receiver: "canisters/Receiver.mo",
+  sender: "canisters/Sender.mo",
+};
+// Compiled to see that it stays right, not kept: what the README shows.
+const examples = { readme: "build/ReadmeExample.mo" };
+
+function sources(folder) {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return sources(path);
+    return entry.name.endsWith(".mo") ? [path] : [];
+  });
+}
+
+function icWasm() {
+  try {
+    return require.resolve("@icp-sdk/ic-wasm-linux-x64/bin/ic-wasm");
+  } catch {
+    console.error(
+      "ic-wasm, which shrinks the modules, is published for Linux on x64 only: build the canisters there.\n" +
+        "The built ones are in motoko_reference/wasm; only a change of the Motoko sources needs a build.",
+    );
+    process.exit(1);
+  }
+}
+
+function readmeExample() {
+  const text = readFileSync(join(here, "README.md"), "utf8");
+  const found = /```motoko\n(import AsyncFlow [\s\S]*?)```/.exec(text);
+  if (!found) throw new Error("README.md shows no Motoko example that imports AsyncFlow");
+  return found[1];
+}
+
+const shrinker = icWasm();
+const mo = require("motoko");
+mo.loadPackage(require("motoko/packages/latest/core.json"));
+for (const path of [...sources(join(here, "src")), ...sources(join(here, "canisters"))]) {
+  mo.write(relative(here, path), readFileSync(path, "utf8"));
+}
+mo.write(examples.readme, readmeExample());
+mo.usePackage("AsyncFlow", "src");
+mo.setPublicMetadata(["candid:service"]);
+
+let flawed = false;
+for (const main of [...Object.values(canisters), ...Object.values(examples)]) {
+  for (const { source, range, code, message } of mo.check(main)) {
+    flawed = true;
+    console.error(`${source}:${range.start.line + 1}:${range.start.character + 1}: ${code} ${message}`);
+  }
+}
+if (flawed) process.exit(1); // a warning is an error too
+
+mkdirSync(output, { recursive: true });
+const sums = [];
+for (const [name, main] of Object.entries(canisters)) {
+  const raw = join(output, `${name}.raw.wasm`);
+  const file = join(output, `${name}.wasm`);
+  const { wasm, candid } = mo.wasm(main, "ic");
+  writeFileSync(raw, wasm);
+  execFileSync(shrinker, [raw, "-o", file, "shrink"], { stdio: ["ignore", "ignore", "inherit"] });
+  rmSync(raw);
+  writeFileSync(join(here, "canisters", `${name}.did`), `${(candid ?? mo.candid(main)).trim()}\n`);
+  const bytes = readFileSync(file);
+  sums.push(`${createHash("sha256").update(bytes).digest("hex")}  ${name}.wasm`);
+  console.log(`${name}.wasm  ${bytes.length} bytes`);
+}
+writeFileSync(join(output, "SHA256SUMS"), `${sums.join("\n")}\n`);

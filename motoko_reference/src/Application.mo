@@ -1,0 +1,69 @@
+/// What an application gives to the library: its handlers.
+
+import Types "Types";
+
+module {
+  /// A NEW, handed to the receiver's application.
+  public type Request = {
+    sender : Principal;
+    msg_id : Nat;
+    payload : Blob;
+    hash : Nat32;
+    redelivered : Bool; // the handler may have run on it before
+  };
+
+  /// What the handler makes of a request.
+  public type Reply = {
+    #answer : ?Blob; // the response; null is one too
+    #failed : ?Blob; // failed for good: these bytes are the answer
+    #later; // `Node.answer` will follow; a restart loses nothing
+    #retry; // failed, to be retried: the sender's next NEW is processed anew
+  };
+
+  /// A synchronous handler shares one message with the store: if it traps, both are undone, and the
+  /// sender's next NEW is processed. A running handler may await; a restart or a trap of it leaves the
+  /// flow stalled.
+  public type Handler = {
+    #synchronous : Request -> Reply;
+    #running : Request -> async* Reply;
+  };
+
+  /// Takes what a flow tells; by returning it has taken it. If it traps it is told again.
+  public type Listener = {
+    #synchronous : Types.Tell -> ();
+    #running : Types.Tell -> async* ();
+  };
+
+  public type Application = {
+    handler : ?Handler; // null: no receiver, NEW and FIN are counted and ignored
+    outcome : ?Listener; // null: no sender, ACK is counted and ignored
+    notice : Types.Tell -> (); // stalled, abandoned, forgotten; dead letters, for the operator
+    corruption : Types.Ask -> ?Types.Decision; // null: `Node.decide` will follow
+    rerun : Bool; // handlers are idempotent: what a restart or a trap interrupted runs again at once
+  };
+
+  func ignored(_ : Types.Tell) {};
+  func resend(_ : Types.Ask) : ?Types.Decision { ?#resend };
+
+  public let none : Application = {
+    handler = null;
+    outcome = null;
+    notice = ignored;
+    corruption = resend;
+    rerun = false;
+  };
+
+  /// An application that answers requests at once.
+  public func receiver(handle : Request -> Reply) : Application {
+    { none with handler = ?#synchronous handle };
+  };
+
+  /// An application that opens flows.
+  public func sender(outcome : Types.Tell -> ()) : Application {
+    { none with outcome = ?#synchronous outcome };
+  };
+
+  public func both(handle : Request -> Reply, outcome : Types.Tell -> ()) : Application {
+    { none with handler = ?#synchronous handle; outcome = ?#synchronous outcome };
+  };
+};
