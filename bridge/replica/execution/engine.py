@@ -155,4 +155,3 @@ def compile_module(module: bytes) -> CompiledModule:
         while len(_memory) > _REMEMBERED_MODULES:
             _memory.popitem(last=False)
     return compiled
-

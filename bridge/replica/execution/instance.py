@@ -58,6 +58,9 @@ _TRAP_TEXTS: Final = {
 }
 
 
+SavedState = tuple[tuple[int, list[tuple[int, bytes]], list[bytes]], StableMemory]
+
+
 class _Current(threading.local):
     """The run of this thread: one thread runs one canister at a time."""
 
@@ -280,6 +283,20 @@ class Instance:
             contents = copy.contents()
         return size, contents, self._read_globals()
 
+    def save(self) -> SavedState:
+        """The state as a value, for a failure inside an execution; stable memory included."""
+        return self._snapshot(), self.stable.copy()
+
+    def load(self, saved: SavedState) -> None:
+        """Go back to a saved state."""
+        (size, contents, values), stable = saved
+        if self.memory_size != size or self.info.changes_tables:
+            self._renew((size, contents, values))
+        else:
+            self.load_memory(size, contents)
+            self._write_globals(values)
+        self.stable.take_from(stable)
+
     def _renew(self, state: tuple[int, list[tuple[int, bytes]], list[bytes]]) -> None:
         """Replace the engine's instance by a new one with the given memory and globals."""
         size, contents, values = state
@@ -332,9 +349,7 @@ class Instance:
     def _write_globals(self, values: list[bytes]) -> None:
         for item, data in zip(self._globals, values, strict=True):
             value = ffi.wasmtime_val_t.from_buffer_copy(data)
-            error = ffi.wasmtime_global_set(
-                self._context, ctypes.byref(item), ctypes.byref(value)
-            )
+            error = ffi.wasmtime_global_set(self._context, ctypes.byref(item), ctypes.byref(value))
             assert not error
 
     # --- entering -------------------------------------------------------------------------------
@@ -457,5 +472,3 @@ def _failure_of(trap: wasmtime.Trap, run: Run) -> ExecutionError:
 def engine_name() -> str:
     """Which rollback engine runs here."""
     return CopyResidentPages.name
-
-

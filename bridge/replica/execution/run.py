@@ -73,7 +73,7 @@ class Environment:
         status: 1 running, 2 stopping, 3 stopped.
         balance: Cycles at the start.
         global_timer: Nanoseconds since 1970, 0 if inactive.
-        data_certificate: For queries, the certificate of the certified data.
+        data_certificate: For queries, what makes the certificate of the certified data.
     """
 
     canister_id: bytes
@@ -86,7 +86,7 @@ class Environment:
     balance: int
     global_timer: int
     variables: Sequence[tuple[str, str]] = ()
-    data_certificate: bytes | None = None
+    data_certificate: Callable[[], bytes] | None = None
 
 
 @dataclass(slots=True)
@@ -153,6 +153,7 @@ class Run:
     global_timer: int | None = None
     log: list[bytes] = field(default_factory=list)
     ingress_accepted: bool = False
+    data_certificate: bytes | None = None
     host_instructions: int = 0
     instructions: int = 0
 

@@ -85,7 +85,7 @@ class StableMemory:
         """Go back to the state at ``begin``."""
         for number, page in (self._journal or {}).items():
             if page is None:
-                del self._pages[number]
+                self._pages.pop(number, None)
             else:
                 self._pages[number] = page
         self.size = self._size_before
@@ -101,3 +101,18 @@ class StableMemory:
         other.size = self.size
         other._pages = {number: bytearray(page) for number, page in self._pages.items()}
         return other
+
+    def take_from(self, other: "StableMemory") -> None:
+        """Become equal to a copy made earlier; the journal of this message stays valid."""
+        journal = self._journal
+        for number in [number for number in self._pages if number not in other._pages]:
+            page = self._pages.pop(number)
+            if journal is not None:
+                journal.setdefault(number, page)
+        for number, page in other._pages.items():
+            if self._pages.get(number) != page:
+                if journal is not None and number not in journal:
+                    own = self._pages.get(number)
+                    journal[number] = None if own is None else own
+                self._pages[number] = page
+        self.size = other.size

@@ -106,17 +106,13 @@ def charge(run: Run, size: int) -> None:
 
 def limit_text(limit: int) -> str:
     """The text of an execution that used too many instructions."""
-    return (
-        f"Canister exceeded the limit of {limit} instructions for single message execution."
-    )
+    return f"Canister exceeded the limit of {limit} instructions for single message execution."
 
 
 # --- blobs: a size and a copy function each -----------------------------------------------------
 
 
-def _blob(
-    name: str, contexts: Mode, content: Callable[[Run], bytes]
-) -> None:
+def _blob(name: str, contexts: Mode, content: Callable[[Run], bytes]) -> None:
     def size(run: Run) -> int:
         return len(content(run))
 
@@ -288,9 +284,7 @@ def _call_on_cleanup(run: Run, fun: int, env: int) -> None:
 def _call_data_append(run: Run, src: int, size: int) -> None:
     call = _building(run, "call_data_append")
     if len(call.payload) + size > MAX_CALL_PAYLOAD:
-        raise _violation(
-            f"ic0.call_data_append: the payload would exceed {MAX_CALL_PAYLOAD} bytes"
-        )
+        raise _violation(f"ic0.call_data_append: the payload would exceed {MAX_CALL_PAYLOAD} bytes")
     charge(run, size)
     call.payload += run.instance.read(src, size)
 
@@ -595,17 +589,18 @@ def _stable_read(run: Run, dst: int, offset: int, size: int) -> None:
 def _certified_data_set(run: Run, src: int, size: int) -> None:
     if size > _MAX_CERTIFIED_DATA:
         raise _violation(
-            f"ic0.certified_data_set: the data has {size} bytes, the limit is "
-            f"{_MAX_CERTIFIED_DATA}"
+            f"ic0.certified_data_set: the data has {size} bytes, the limit is {_MAX_CERTIFIED_DATA}"
         )
     run.certified_data = run.instance.read(src, size)
 
 
 def _certificate(run: Run) -> bytes:
-    certificate = run.environment.data_certificate
-    if certificate is None:
+    source = run.environment.data_certificate
+    if source is None:
         raise _violation("ic0.data_certificate_size: no data certificate is available")
-    return certificate
+    if run.data_certificate is None:
+        run.data_certificate = source()
+    return run.data_certificate
 
 
 @_row("data_certificate_present", "", "i", EVERYWHERE)

@@ -1,0 +1,362 @@
+"""The endpoints of the interface specification: status, call, query and read_state.
+
+Each handler checks the envelope, asks the machine, and wraps the answer; every wrong request is a
+status and a sentence, never a trace. Rule implemented: section HTTPS interface.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+
+from bridge import wire
+from bridge.errors import BridgeError, CandidError, EnvelopeError, PrincipalError
+from bridge.principal import Principal
+from bridge.replica.execution.engine import compile_module
+from bridge.replica.execution.failures import InvalidModuleError
+from bridge.replica.http.paths import ForbiddenPathError, Scope, allowed_paths
+from bridge.replica.management.canister import effective_canister_id, fetch_logs
+from bridge.replica.management.types import SIGNATURES
+from bridge.replica.scheduler.queries import query
+from bridge.replica.scheduler.rounds import Rounds
+from bridge.replica.state.messages import (
+    FROM_SYSTEM,
+    FromUser,
+    Payload,
+    Reject,
+    RejectCode,
+    Reply,
+    Request,
+)
+from bridge.replica.state.requests import RequestRecord
+from bridge.replica.state.subnet import is_hosted
+from bridge.wire import CallRequest, Certificate, Envelope, QueryRequest, ReadStateRequest
+
+API_VERSION: Final = "0.66.0"
+MAX_BODY: Final = 4 * 1024 * 1024
+SYNC_CALL_SECONDS: Final = 10.0
+_CBOR: Final = "application/cbor"
+_CREATE: Final = "provisional_create_canister_with_cycles"
+
+_T = TypeVar("_T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _cbor(value: Mapping[str, Any]) -> web.Response:
+    return web.Response(body=wire.encode(value), content_type=_CBOR)
+
+
+def text_error(status: int, text: str) -> web.Response:
+    """A refusal in plain words."""
+    return web.Response(status=status, text=text + "\n")
+
+
+class Api:
+    """The handlers.
+
+    Args:
+        rounds: The subnet at work.
+        executor: Threads for what may take long.
+        impl_version: The package's version, as the status tells it.
+    """
+
+    def __init__(self, rounds: Rounds, executor: Executor, impl_version: str) -> None:
+        self._rounds = rounds
+        self._machine = rounds.machine
+        self._subnet = rounds.machine.subnet
+        self._executor = executor
+        self._impl_version = impl_version
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes of the interface."""
+        routes = [web.get("/api/v2/status", self._status)]
+        for version in (2, 3, 4):
+            routes.append(
+                web.post(f"/api/v{version}/canister/{{id}}/call", self._guard(self._call(version)))
+            )
+        for version in (2, 3):
+            routes += [
+                web.post(f"/api/v{version}/canister/{{id}}/query", self._guard(self._query)),
+                web.post(
+                    f"/api/v{version}/canister/{{id}}/read_state",
+                    self._guard(self._read_state(version, of_subnet=False)),
+                ),
+                web.post(
+                    f"/api/v{version}/subnet/{{id}}/read_state",
+                    self._guard(self._read_state(version, of_subnet=True)),
+                ),
+            ]
+        return routes
+
+    # --- shared ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def _guard(handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except ForbiddenPathError as error:
+                return text_error(403, str(error))
+            except (EnvelopeError, PrincipalError, CandidError) as error:
+                return text_error(400, str(error))
+            except BridgeError as error:
+                return text_error(400, str(error))
+
+        return guarded
+
+    async def _envelope(self, request: web.Request) -> Envelope:
+        if request.content_type != _CBOR:
+            raise EnvelopeError(f"the content type is {request.content_type!r}; expected {_CBOR!r}")
+        return Envelope.from_cbor(await request.read())
+
+    def _verified(self, envelope: Envelope) -> wire.VerifiedRequest:
+        return wire.verify_envelope(
+            envelope,
+            now=self._machine.clock.now(),
+            root_key=self._subnet.keys.root.public_key_der,
+        )
+
+    @staticmethod
+    def _named(request: web.Request) -> Principal:
+        return Principal.from_text(request.match_info["id"])
+
+    @staticmethod
+    def _expect(kind: type[_T], verified: wire.VerifiedRequest) -> _T:
+        found = verified.request
+        if not isinstance(found, kind):
+            raise EnvelopeError(
+                f"the request is of type {found.request_type!r}, which this address does not take"
+            )
+        return found
+
+    def _check_effective(self, effective: Principal, request: CallRequest | QueryRequest) -> None:
+        if request.canister_id.raw:
+            expected: Principal | None = request.canister_id
+        elif request.method_name == _CREATE:
+            return
+        else:
+            expected = effective_canister_id(request.method_name, request.arg)
+            if request.method_name == "fetch_canister_logs":
+                value = SIGNATURES["fetch_canister_logs"].decode(request.arg)
+                expected = value["canister_id"]
+        if expected is not None and expected != effective:
+            raise EnvelopeError(
+                f"the effective canister id in the address is {effective}, but the call is for "
+                f"{expected}",
+                hint="send it to /canister/<the canister's id>/",
+            )
+        if expected is not None and not is_hosted(expected):
+            raise EnvelopeError(f"canister {expected} is not in the ranges of this subnet")
+
+    # --- status ---------------------------------------------------------------------------------
+
+    async def _status(self, _request: web.Request) -> web.StreamResponse:
+        return _cbor(
+            {
+                "ic_api_version": API_VERSION,
+                "impl_version": self._impl_version,
+                "root_key": self._subnet.keys.root.public_key_der,
+                "replica_health_status": "healthy",
+                "certified_height": self._rounds.rounds,
+            }
+        )
+
+    # --- calls ----------------------------------------------------------------------------------
+
+    def _call(self, version: int) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            effective = self._named(request)
+            verified = self._verified(await self._envelope(request))
+            call = self._expect(CallRequest, verified)
+            self._check_effective(effective, call)
+            if not call.canister_id.raw:
+                await self._prepare(call)
+            return await self._submit(version, effective, verified, call)
+
+        return handler
+
+    async def _prepare(self, call: CallRequest) -> None:
+        """Compile a module to be installed beside the rounds, not in one."""
+        if call.method_name != "install_code":
+            return
+
+        def compile_it() -> None:
+            try:
+                compile_module(SIGNATURES["install_code"].decode(call.arg)["wasm_module"])
+            except (CandidError, InvalidModuleError):
+                return  # told as the answer of the call itself
+
+        await asyncio.get_running_loop().run_in_executor(self._executor, compile_it)
+
+    async def _submit(
+        self,
+        version: int,
+        effective: Principal,
+        verified: wire.VerifiedRequest,
+        call: CallRequest,
+    ) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        accepted: asyncio.Future[Reject | None] = loop.create_future()
+        answered: asyncio.Future[Certificate] = loop.create_future()
+        info = call.sender_info or {}
+        self._rounds.submit(
+            RequestRecord(
+                request_id=verified.request_id,
+                expiry=call.ingress_expiry,
+                sender=call.sender.raw,
+                effective_canister_id=effective.raw,
+                canister_id=call.canister_id.raw,
+            ),
+            Request(
+                origin=FromUser(verified.request_id),
+                sender=call.sender,
+                receiver=call.canister_id,
+                method=call.method_name,
+                arg=call.arg,
+                caller_info=_bytes(info.get("info")),
+                caller_info_signer=_bytes(info.get("signer")),
+            ),
+            accepted=lambda refusal: self._tell(
+                loop, accepted, refusal, only=refusal is not None or version == 2
+            ),
+            answered=None
+            if version == 2
+            else lambda certificate: self._tell(loop, answered, certificate),
+        )
+        if version == 2:
+            refusal = await accepted
+            return web.Response(status=202) if refusal is None else _rejection(refusal)
+        done, _ = await asyncio.wait(
+            (accepted, answered),
+            timeout=SYNC_CALL_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if accepted in done:
+            refusal = accepted.result()
+            assert refusal is not None
+            return _rejection(refusal)
+        if answered not in done:
+            return web.Response(status=202)
+        certificate = answered.result().pruned([(b"request_status", verified.request_id)])
+        return _cbor({"status": "replied", "certificate": certificate.to_cbor()})
+
+    @staticmethod
+    def _tell(
+        loop: asyncio.AbstractEventLoop, future: "asyncio.Future[_T]", value: _T, *,
+        only: bool = True,
+    ) -> None:  # fmt: skip
+        """Resolve a future of the event loop from another thread."""
+        if not only:
+            return
+
+        def resolve() -> None:
+            if not future.done():
+                future.set_result(value)
+
+        loop.call_soon_threadsafe(resolve)
+
+    # --- queries --------------------------------------------------------------------------------
+
+    async def _query(self, request: web.Request) -> web.StreamResponse:
+        effective = self._named(request)
+        envelope = await self._envelope(request)
+        body = await asyncio.get_running_loop().run_in_executor(
+            self._executor, self._answer_query, effective, envelope
+        )
+        return web.Response(body=body, content_type=_CBOR)
+
+    def _answer_query(self, effective: Principal, envelope: Envelope) -> bytes:
+        verified = self._verified(envelope)
+        asked = self._expect(QueryRequest, verified)
+        self._check_effective(effective, asked)
+        info = asked.sender_info or {}
+        payload = self._run_query(
+            Request(
+                origin=FROM_SYSTEM,
+                sender=asked.sender,
+                receiver=asked.canister_id,
+                method=asked.method_name,
+                arg=asked.arg,
+                caller_info=_bytes(info.get("info")),
+                caller_info_signer=_bytes(info.get("signer")),
+            )
+        )
+        response = _query_response(payload)
+        keys = self._subnet.keys
+        signature = wire.sign_query_response(
+            response,
+            request_id=verified.request_id,
+            timestamp=self._machine.clock.now(),
+            node_id=keys.node_id,
+            key=keys.node,
+        )
+        response["signatures"] = [signature.to_raw()]
+        return wire.encode(response)
+
+    def _run_query(self, request: Request) -> Payload:
+        if request.receiver.raw:
+            return query(self._machine, request)
+        if request.method == "fetch_canister_logs":
+            with self._machine.lock:
+                answer = fetch_logs(self._machine, request)
+            return answer if isinstance(answer, Reject) else Reply(answer)
+        return Reject(
+            RejectCode.CANISTER_REJECT,
+            f"Management canister has no query method '{request.method}'",
+            "IC0536",
+        )
+
+    # --- state ----------------------------------------------------------------------------------
+
+    def _read_state(self, version: int, *, of_subnet: bool) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            named = self._named(request)
+            keys = self._subnet.keys
+            if of_subnet and named not in (keys.subnet_id, keys.root_subnet_id):
+                raise EnvelopeError(
+                    f"there is no subnet {named} here: the subnet is {keys.subnet_id}"
+                )
+            verified = self._verified(await self._envelope(request))
+            asked = self._expect(ReadStateRequest, verified)
+            scope = Scope(None if of_subnet else named, version)
+            with self._machine.lock:
+                paths = allowed_paths(
+                    self._subnet, scope, asked.sender, asked.paths, verified.targets
+                )
+            loop = asyncio.get_running_loop()
+            ready: asyncio.Future[Certificate] = loop.create_future()
+            self._rounds.certificate(lambda certificate: self._tell(loop, ready, certificate))
+            certificate = (await ready).pruned(paths)
+            return _cbor({"certificate": certificate.to_cbor()})
+
+        return handler
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _query_response(payload: Payload) -> dict[str, Any]:
+    if isinstance(payload, Reply):
+        return {"status": "replied", "reply": {"arg": payload.data}}
+    response: dict[str, Any] = {
+        "status": "rejected",
+        "reject_code": int(payload.code),
+        "reject_message": payload.message,
+    }
+    if payload.error_code:
+        response["error_code"] = payload.error_code
+    return response
+
+
+def _rejection(reject: Reject) -> web.Response:
+    body: dict[str, Any] = {
+        "status": "non_replicated_rejection",
+        "reject_code": int(reject.code),
+        "reject_message": reject.message,
+    }
+    if reject.error_code:
+        body["error_code"] = reject.error_code
+    return _cbor(body)

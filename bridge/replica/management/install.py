@@ -1,0 +1,172 @@
+"""Installing code: ``install``, ``reinstall`` and ``upgrade``, all or nothing.
+
+Rule implemented: interface specification, sections Canister initialization and Canister upgrades,
+and IC method ``install_code``. A module with enhanced orthogonal persistence keeps its main memory.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bridge.replica.execution.engine import CompiledModule, compile_module
+from bridge.replica.execution.failures import ExecutionError, InvalidModuleError
+from bridge.replica.execution.instance import Instance
+from bridge.replica.execution.run import Mode, Run
+from bridge.replica.execution.stable import StableMemory
+from bridge.replica.scheduler.machine import Machine, failure_reject
+from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, attempt, new_instance
+from bridge.replica.state.canister import Canister
+from bridge.replica.state.messages import Reject, RejectCode, Request
+
+Kind = Literal["install", "reinstall", "upgrade"]
+_PERSISTENT: Final = "enhanced-orthogonal-persistence"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What is asked for.
+
+    Attributes:
+        keep_memory: For upgrades, whether the main memory is kept; ``None`` if nothing was said.
+    """
+
+    kind: Kind
+    module: bytes
+    arg: bytes
+    skip_pre_upgrade: bool = False
+    keep_memory: bool | None = None
+
+
+def _refuse(text: str, error_code: str) -> Reject:
+    return Reject(RejectCode.CANISTER_ERROR, text, error_code)
+
+
+def _objection(canister: Canister, wanted: Installation, compiled: CompiledModule) -> Reject | None:
+    """Why this cannot be done to this canister."""
+    name = canister.canister_id
+    if wanted.kind == "install" and canister.module_hash is not None:
+        return _refuse(
+            f"Canister {name} cannot be installed because the canister is not empty. Try "
+            "installing with mode='reinstall' instead.",
+            "IC0538",
+        )
+    if wanted.kind != "upgrade":
+        return None
+    if canister.module_hash is None:
+        return _refuse(
+            f"Error from Canister {name}: Canister cannot be upgraded because it is empty: it "
+            "contains no Wasm module",
+            "IC0537",
+        )
+    if wanted.keep_memory is None and _PERSISTENT in canister.metadata:
+        return _refuse(
+            f"Error from Canister {name}: Missing upgrade option: Enhanced orthogonal persistence "
+            "requires the `wasm_memory_persistence` upgrade option.",
+            "IC0504",
+        )
+    if wanted.keep_memory and not compiled.info.orthogonal_persistence:
+        return _refuse(
+            f"Error from Canister {name}: Invalid upgrade option: The "
+            "`wasm_memory_persistence: opt Keep` upgrade option requires that the new canister "
+            "module supports enhanced orthogonal persistence.",
+            "IC0504",
+        )
+    return None
+
+
+def _hooks(
+    machine: Machine, canister: Canister, request: Request, arg: bytes
+) -> Callable[[Mode], Run]:
+    limit = machine.limits.install
+
+    def run(mode: Mode) -> Run:
+        environment = machine.environment(canister)
+        if mode is not Mode.G:
+            environment = dataclasses.replace(environment, version=canister.version + 1)
+        return Run(
+            mode=mode,
+            environment=environment,
+            instruction_limit=limit,
+            caller=request.sender.raw,
+            arg=arg if mode is Mode.I else b"",
+        )
+
+    return run
+
+
+def install(
+    machine: Machine, canister: Canister, request: Request, wanted: Installation
+) -> Reject | None:
+    """Install, reinstall or upgrade; why it failed, or ``None``."""
+    try:
+        compiled = compile_module(wanted.module)
+    except InvalidModuleError as error:
+        return failure_reject(canister, error)
+    objection = _objection(canister, wanted, compiled)
+    if objection is not None:
+        return objection
+    run_for = _hooks(machine, canister, request, wanted.arg)
+    sandbox = machine.sandbox(canister)
+    old = sandbox.instance
+    timer, canister.global_timer = canister.global_timer, 0
+    runs: list[Run] = []
+    made: list[Instance] = []
+
+    def enter(instance: Instance, mode: Mode, export: str) -> None:
+        if instance.has(export):
+            run = run_for(mode)
+            runs.append(run)
+            instance.enter(run, export)
+
+    def renew() -> None:
+        stable = StableMemory(MAX_STABLE_PAGES)
+        new = new_instance(compiled, stable)
+        enter(new, Mode.s, compiled.info.start_name)
+        enter(new, Mode.I, "canister_init")
+        made.append(new)
+
+    def upgrade() -> None:
+        assert old is not None
+        if not wanted.skip_pre_upgrade:
+            enter(old, Mode.G, "canister_pre_upgrade")
+        new = new_instance(compiled, sandbox.stable)
+        if wanted.keep_memory:
+            new.load_memory(*old.take_memory())
+        enter(new, Mode.s, compiled.info.start_name)
+        enter(new, Mode.I, "canister_post_upgrade")
+        made.append(new)
+
+    def whole() -> ExecutionError | None:
+        if wanted.kind != "upgrade":
+            return attempt(renew)
+        assert old is not None
+        old.begin()
+        failure = attempt(upgrade)
+        if failure is None:
+            sandbox.stable.keep()
+        else:
+            old.undo()
+        return failure
+
+    failure = machine.outside(sandbox, whole)
+    if failure is not None:
+        for run in runs:
+            machine.apply_hook(canister, run, failure if run is runs[-1] else None, keep=False)
+        canister.global_timer = timer
+        return failure_reject(canister, failure)
+    (new,) = made
+    sandbox.instance, sandbox.stable = new, new.stable
+    info = compiled.info
+    canister.module_hash, canister.module_size = info.module_hash, info.size
+    canister.metadata = {
+        name: (section.public, section.content) for name, section in info.metadata.items()
+    }
+    if wanted.kind != "upgrade":
+        canister.certified_data = b""
+        canister.low_memory_reported = False
+    for run in runs:
+        machine.apply_hook(canister, run, None, keep=True)
+    canister.version += 1
+    machine.module_changed(canister)
+    return None

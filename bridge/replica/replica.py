@@ -1,0 +1,113 @@
+"""The embedded replica as one object: a subnet, its thread, and its HTTP server on loopback."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+
+from bridge._version import __version__
+from bridge.errors import ReplicaError
+from bridge.replica import management
+from bridge.replica.execution.engine import THREAD_STACK
+from bridge.replica.http.admin import Admin
+from bridge.replica.http.api import MAX_BODY, Api
+from bridge.replica.scheduler.clock import Clock
+from bridge.replica.scheduler.machine import Limits, Machine
+from bridge.replica.scheduler.rounds import Rounds
+from bridge.replica.state.subnet import Subnet
+
+_QUERY_THREADS: Final = 4
+_STOP_SECONDS: Final = 5.0
+
+
+class Replica:
+    """An IC subnet in this process, serving HTTP on 127.0.0.1.
+
+    Args:
+        port: The port; 0 picks a free one.
+        admin: Whether the admin interface is on.
+        seed: What all keys and randomness follow from; random if absent.
+        limits: Instructions that one message may use.
+
+    Raises:
+        ReplicaError: On entering, if the port cannot be had.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        admin: bool = False,
+        seed: bytes | str | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        if isinstance(seed, str):
+            seed = seed.encode()
+        subnet = Subnet() if seed is None else Subnet(seed=seed)
+        self._machine = Machine(subnet, Clock(), management.handle, limits or Limits())
+        self._machine.log.enabled = admin
+        self._rounds = Rounds(self._machine, management.ingress_filter)
+        self._admin = admin
+        self._wanted_port = port
+        self._port = 0
+        self._runner: web.AppRunner | None = None
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL, such as ``http://127.0.0.1:4943``."""
+        if not self._port:
+            raise ReplicaError("the replica does not serve", hint="enter it with: async with")
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def root_key(self) -> bytes:
+        """The root key in DER form, by which all its certificates verify."""
+        return self._machine.subnet.keys.root.public_key_der
+
+    async def __aenter__(self) -> Self:
+        before = threading.stack_size(THREAD_STACK)
+        try:
+            self._executor = ThreadPoolExecutor(_QUERY_THREADS, "replica-query")
+            # Threads of the pool are made when first needed: make them now, with their stack.
+            barrier = threading.Barrier(_QUERY_THREADS)
+            for made in [self._executor.submit(barrier.wait) for _ in range(_QUERY_THREADS)]:
+                made.result()
+        finally:
+            threading.stack_size(before)
+        app = web.Application(client_max_size=MAX_BODY)
+        app.add_routes(Api(self._rounds, self._executor, f"ic-bridge {__version__}").routes())
+        if self._admin:
+            app.add_routes(Admin(self._rounds).routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._wanted_port)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            self._executor.shutdown()
+            raise ReplicaError(
+                f"port {self._wanted_port} cannot be had: {error.strerror or error}",
+                hint="choose another port, or 0 for a free one",
+            ) from error
+        self._port = self._runner.addresses[0][1]
+        self._rounds.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._runner is not None
+        assert self._executor is not None
+        self._port = 0
+        await self._runner.cleanup()
+        self._rounds.stop()
+        await asyncio.to_thread(self._rounds.join, _STOP_SECONDS)
+        self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,196 @@
+"""The thread that drives the machine: rounds, certificates, and whoever waits for them.
+
+A round takes in what arrived, does what is due, runs messages until none is left or its time is up,
+and signs the state once for all who wait. Other threads only append to its inbox, and so never wait
+for a canister.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from bridge.replica.execution.engine import THREAD_STACK
+from bridge.replica.scheduler.machine import Machine
+from bridge.replica.scheduler.queries import inspect
+from bridge.replica.state.messages import Reject, Request
+from bridge.replica.state.requests import Phase, RequestRecord
+from bridge.wire import Certificate
+
+_ROUND_SECONDS: Final = 0.05
+_ROUND_MESSAGES: Final = 1000
+_LONGEST_WAIT: Final = 3600.0
+# A certificate this young is as good as a new one for who reads the state.
+_FRESH: Final = 100_000_000
+
+_log: Final = logging.getLogger(__name__)
+
+Action = Callable[[], None]
+Filter = Callable[[Machine, Request], Reject | None]
+
+
+class Rounds:
+    """Runs a machine on a thread of its own.
+
+    Args:
+        machine: What to run.
+        management_filter: Says why a call by a user to the management canister is not taken in.
+    """
+
+    def __init__(self, machine: Machine, management_filter: Filter) -> None:
+        self.machine = machine
+        self._filter = management_filter
+        self._inbox: deque[Action] = deque()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._certificate_waiters: list[Callable[[Certificate], None]] = []
+        self._thread: threading.Thread | None = None
+        self.rounds = 0
+
+    # --- from other threads ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin."""
+        before = threading.stack_size(THREAD_STACK)
+        try:
+            self._thread = threading.Thread(target=self._run, name="replica-rounds", daemon=True)
+            self._thread.start()
+        finally:
+            threading.stack_size(before)
+
+    def stop(self) -> None:
+        """Tell the thread to end; ``join`` waits for it."""
+        self._stopping = True
+        self._wake.set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the thread's end."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def do(self, action: Action) -> None:
+        """Do something in the next round, under the machine's lock."""
+        self._inbox.append(action)
+        self._wake.set()
+
+    def submit(
+        self,
+        record: RequestRecord,
+        request: Request,
+        *,
+        accepted: Callable[[Reject | None], None],
+        answered: Callable[[Certificate], None] | None,
+    ) -> None:
+        """Take in a call by a user.
+
+        Args:
+            record: Its place in the history; replaced by the one that is there already.
+            request: The call.
+            accepted: Told, on this thread, whether it is taken in, or why not.
+            answered: Told the certificate of its answer, if anybody waits for it.
+        """
+        self.do(lambda: self._submit(record, request, accepted, answered))
+
+    def certificate(self, ready: Callable[[Certificate], None]) -> None:
+        """Ask for a certificate of the state as it is from now on."""
+        self.do(lambda: self._certificate_waiters.append(ready))
+
+    # --- on the thread --------------------------------------------------------------------------
+
+    def _submit(
+        self,
+        record: RequestRecord,
+        request: Request,
+        accepted: Callable[[Reject | None], None],
+        answered: Callable[[Certificate], None] | None,
+    ) -> None:
+        machine = self.machine
+        known = machine.subnet.history.records.get(record.request_id)
+        if known is None:
+            refusal = self._refusal(request)
+            accepted(refusal)
+            if refusal is not None:
+                return
+            known = record
+            if answered is not None:
+                known.waiters.append(answered)
+            machine.submit(record, request)
+            return
+        accepted(None)
+        if answered is None:
+            return
+        if known.phase in (Phase.ANSWERED, Phase.DONE):
+            self._certificate_waiters.append(answered)
+        else:
+            known.waiters.append(answered)
+
+    def _refusal(self, request: Request) -> Reject | None:
+        if not request.receiver.raw:
+            return self._filter(self.machine, request)
+        return inspect(self.machine, request)
+
+    def _run(self) -> None:
+        machine = self.machine
+        with machine.lock:
+            while not self._stopping:
+                self._wake.clear()
+                if self._round() or self._inbox:
+                    continue
+                due = machine.next_due()
+                seconds = _LONGEST_WAIT
+                if due is not None:
+                    seconds = max(0.0, min(seconds, (due - machine.clock.now()) / 1e9))
+                machine.lock.release()
+                try:
+                    self._wake.wait(seconds)
+                finally:
+                    machine.lock.acquire()
+
+    def _round(self) -> bool:
+        """One round; whether anything happened."""
+        machine = self.machine
+        self.rounds += 1
+        worked = self._guarded(machine.begin_round)
+        for _ in range(len(self._inbox)):
+            self._guarded(self._inbox.popleft())
+            worked = True
+        end = time.monotonic() + _ROUND_SECONDS
+        for _ in range(_ROUND_MESSAGES):
+            if not machine.has_work():
+                break
+            self._guarded(machine.execute_next)
+            worked = True
+            if time.monotonic() > end:
+                break
+        self._publish()
+        return worked
+
+    def _guarded(self, action: Callable[[], object]) -> bool:
+        """Do one thing; a defect of ours must not end the subnet."""
+        try:
+            return bool(action())
+        except Exception:
+            _log.exception("a round failed in part")
+            return True
+
+    def _publish(self) -> None:
+        """Sign the state if anybody waits for that, and tell them all."""
+        machine = self.machine
+        waiting: list[Callable[[Certificate], None]] = []
+        for record in machine.answered:
+            waiting += record.waiters
+            record.waiters = []
+        machine.answered.clear()
+        waiting += self._certificate_waiters
+        self._certificate_waiters = []
+        if not waiting:
+            return
+        subnet = machine.subnet
+        certificate = subnet.certificate
+        fresh = machine.time - subnet.certified_time < _FRESH
+        if certificate is None or not fresh or subnet.is_changed():
+            certificate = subnet.certify(machine.time)
+        for tell in waiting:
+            self._guarded(lambda tell=tell, certificate=certificate: tell(certificate))  # type: ignore[misc]

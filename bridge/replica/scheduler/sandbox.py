@@ -1,0 +1,100 @@
+"""A canister's running module with its memories, and the lock under which it is entered."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridge.replica.execution.engine import CompiledModule
+from bridge.replica.execution.failures import ExecutionError
+from bridge.replica.execution.instance import Instance
+from bridge.replica.execution.run import Mode, Run
+from bridge.replica.execution.stable import StableMemory
+
+MAX_WASM32: Final = 4 * 1024**3
+MAX_WASM64: Final = 6 * 1024**3
+MAX_STABLE_PAGES: Final = 500 * 1024**3 // 65_536
+
+_log: Final = logging.getLogger(__name__)
+
+
+class EngineFailureError(ExecutionError):
+    """The replica itself failed while it ran a canister; its log says how."""
+
+    error_code = "IC0521"
+
+
+def new_instance(compiled: CompiledModule, stable: StableMemory) -> Instance:
+    """An instance with the memory that the IC allows.
+
+    Raises:
+        InvalidModuleError: If the module cannot be instantiated.
+    """
+    limit = MAX_WASM64 if compiled.info.memory64 else MAX_WASM32
+    return Instance(compiled, stable, limit)
+
+
+@dataclass(slots=True, eq=False)
+class Sandbox:
+    """What execution keeps for one canister.
+
+    Attributes:
+        lock: Held while the instance is entered; several threads run canisters.
+        instance: ``None`` for a canister without a module.
+    """
+
+    stable: StableMemory = field(default_factory=lambda: StableMemory(MAX_STABLE_PAGES))
+    instance: Instance | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def empty(self) -> None:
+        """Drop the module and both memories."""
+        self.instance, self.stable = None, StableMemory(MAX_STABLE_PAGES)
+
+
+def attempt(action: Callable[[], None]) -> ExecutionError | None:
+    """Run an action; what made it fail, or ``None``."""
+    try:
+        action()
+    except ExecutionError as error:
+        return error
+    except Exception:
+        _log.exception("the replica failed while it ran a canister")
+        return EngineFailureError("Canister encountered a Wasm engine error")
+    return None
+
+
+def run_and_settle(
+    instance: Instance, action: Callable[[], None], *, keep: bool
+) -> ExecutionError | None:
+    """Run an action in an instance; keep its changes if it succeeded and ``keep`` says so.
+
+    Returns:
+        What made it fail, or ``None``.
+    """
+    instance.begin()
+    failure = attempt(action)
+    if failure is None and keep:
+        instance.keep()
+    else:
+        instance.undo()
+    return failure
+
+
+def enter(instance: Instance, run: Run, export: str) -> Callable[[], None]:
+    """The action that enters an exported function."""
+    return lambda: instance.enter(run, export)
+
+
+def enter_callback(instance: Instance, run: Run, function: tuple[int, int]) -> Callable[[], None]:
+    """The action that enters a callback."""
+    return lambda: instance.enter_callback(run, *function)
+
+
+_READ_ONLY: Final = Mode.RQ | Mode.NRQ | Mode.CQ | Mode.TQ | Mode.F
+
+
+def keeps_memory(mode: Mode) -> bool:
+    """Whether an execution in this mode changes memories for good."""
+    return not mode & _READ_ONLY

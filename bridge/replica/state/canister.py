@@ -1,0 +1,170 @@
+"""A canister as the subnet remembers it, all but the running module itself."""
+
+import enum
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from bridge.principal import Principal
+from bridge.replica.state.messages import Message, Origin
+
+DEFAULT_CYCLES: Final = 100_000_000_000_000
+DEFAULT_FREEZING_THRESHOLD: Final = 2_592_000
+DEFAULT_RESERVED_CYCLES_LIMIT: Final = 5_000_000_000_000
+DEFAULT_WASM_MEMORY_LIMIT: Final = 3 * 1024**3
+MAX_LOG_BYTES: Final = 2 * 1024 * 1024
+MAX_HISTORY: Final = 20
+
+
+class Status(enum.IntEnum):
+    """The numbers are those that ``ic0.canister_status`` returns."""
+
+    RUNNING = 1
+    STOPPING = 2
+    STOPPED = 3
+
+
+@dataclass(slots=True)
+class Settings:
+    """A canister's settings (interface specification, ``canister_settings``).
+
+    Attributes:
+        log_visibility: ``controllers``, ``public`` or the principals that may read the log.
+    """
+
+    controllers: tuple[Principal, ...]
+    compute_allocation: int = 0
+    memory_allocation: int = 0
+    freezing_threshold: int = DEFAULT_FREEZING_THRESHOLD
+    reserved_cycles_limit: int = DEFAULT_RESERVED_CYCLES_LIMIT
+    log_visibility: Literal["controllers", "public"] | tuple[Principal, ...] = "controllers"
+    wasm_memory_limit: int = DEFAULT_WASM_MEMORY_LIMIT
+    wasm_memory_threshold: int = 0
+    environment_variables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class CallContext:
+    """One call in progress: from its start until it is answered and all its calls came back.
+
+    Attributes:
+        available: Cycles attached to the call and not yet accepted.
+        outstanding: Calls made by it whose answers have not been processed.
+        instructions: Used so far by all its executions.
+    """
+
+    context_id: int
+    origin: Origin
+    caller: Principal
+    method: str
+    deadline: int
+    available: int
+    created: int
+    responded: bool = False
+    outstanding: int = 0
+    instructions: int = 0
+    caller_info: bytes = b""
+    caller_info_signer: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class Callback:
+    """What to run when an answer comes; the pairs are function index and environment.
+
+    Attributes:
+        answered: Whether the one answer is in the queue already.
+    """
+
+    context_id: int
+    callee: Principal
+    method: str
+    reply: tuple[int, int]
+    reject: tuple[int, int]
+    cleanup: tuple[int, int] | None
+    cycles: int
+    deadline: int
+    answered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry of the canister's history, as ``canister_info`` tells it.
+
+    Attributes:
+        origin: The user, or the canister and its version.
+        details: The name of the change, and its data.
+    """
+
+    timestamp: int
+    version: int
+    user: Principal | None
+    canister: tuple[Principal, int | None] | None
+    details: tuple[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One entry of the canister's log."""
+
+    index: int
+    timestamp: int
+    content: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Canister:
+    """Everything about one canister but its memories.
+
+    Attributes:
+        module_hash: SHA-256 of the installed module, or ``None``.
+        metadata: The module's custom sections: name to (public, content).
+        global_timer: Nanoseconds since 1970; 0 when inactive.
+        queue: Messages to process, first in first out; tasks go to the front.
+        in_flight: Calls to each callee whose answers have not been processed.
+        stop_requests: Who waits for the canister to stop, and since when.
+        scheduled: Whether it stands in the scheduler's line.
+        busy: Whether an execution of it is under way.
+    """
+
+    canister_id: Principal
+    settings: Settings
+    created: int
+    cycles: int = 0
+    status: Status = Status.RUNNING
+    version: int = 0
+    module_hash: bytes | None = None
+    module_size: int = 0
+    metadata: dict[str, tuple[bool, bytes]] = field(default_factory=dict)
+    certified_data: bytes = b""
+    global_timer: int = 0
+    queue: deque[Message] = field(default_factory=deque)
+    in_flight: Counter[Principal] = field(default_factory=Counter)
+    contexts: dict[int, CallContext] = field(default_factory=dict)
+    callbacks: dict[int, Callback] = field(default_factory=dict)
+    stop_requests: list[tuple[Origin, int]] = field(default_factory=list)
+    history: deque[Change] = field(default_factory=lambda: deque(maxlen=MAX_HISTORY))
+    changes: int = 0
+    log: deque[LogRecord] = field(default_factory=deque)
+    log_next: int = 0
+    log_bytes: int = 0
+    chunks: dict[bytes, bytes] = field(default_factory=dict)
+    low_memory_reported: bool = False
+    scheduled: bool = False
+    busy: bool = False
+
+    def is_controller(self, principal: Principal) -> bool:
+        """Whether the principal controls this canister."""
+        return principal in self.settings.controllers
+
+    def append_log(self, timestamp: int, content: bytes) -> None:
+        """Add to the log, dropping the oldest records beyond its size."""
+        self.log.append(LogRecord(self.log_next, timestamp, content))
+        self.log_next += 1
+        self.log_bytes += len(content)
+        while self.log_bytes > MAX_LOG_BYTES:
+            self.log_bytes -= len(self.log.popleft().content)
+
+    def record_change(self, change: Change) -> None:
+        """Add to the history."""
+        self.history.append(change)
+        self.changes += 1

@@ -1,0 +1,80 @@
+"""The ingress history: what became of each request, remembered as long as it can be asked for.
+
+Rule implemented: interface specification, section Request status and Calling canisters: one request
+id is executed at most once, its answer is kept for five minutes, and after that its status is
+``done`` until its expiry has passed.
+"""
+
+import enum
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bridge.replica.state.messages import Payload
+
+RETENTION: Final = 300 * 1_000_000_000
+
+
+class Phase(enum.Enum):
+    """The values of ``/request_status/<id>/status``; an answer's own kind replaces ``ANSWERED``."""
+
+    RECEIVED = "received"
+    PROCESSING = "processing"
+    ANSWERED = "answered"
+    DONE = "done"
+
+
+@dataclass(slots=True, eq=False)
+class RequestRecord:
+    """One request.
+
+    Attributes:
+        sender: Who may ask for its status.
+        effective_canister_id: The canister under whose address it was sent.
+        canister_id: The callee.
+        waiters: Whom to tell, once it is answered and certified.
+    """
+
+    request_id: bytes
+    expiry: int
+    sender: bytes
+    effective_canister_id: bytes
+    canister_id: bytes
+    phase: Phase = Phase.RECEIVED
+    payload: Payload | None = None
+    waiters: list[Any] = field(default_factory=list)
+
+
+class IngressHistory:
+    """All requests that are remembered."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, RequestRecord] = {}
+        self._forget_at: list[tuple[int, bytes]] = []
+
+    def add(self, record: RequestRecord) -> None:
+        """Remember a request."""
+        self.records[record.request_id] = record
+
+    def answered(self, record: RequestRecord, payload: Payload, now: int) -> None:
+        """Keep the answer for five minutes, and the id at least until the request's expiry."""
+        record.phase, record.payload = Phase.ANSWERED, payload
+        heapq.heappush(self._forget_at, (now + RETENTION, record.request_id))
+
+    def expire(self, now: int) -> Iterator[tuple[RequestRecord, bool]]:
+        """Drop what is too old: each record that changed, and whether it is gone altogether."""
+        while self._forget_at and self._forget_at[0][0] <= now:
+            _, request_id = heapq.heappop(self._forget_at)
+            record = self.records[request_id]
+            if record.expiry < now:
+                del self.records[request_id]
+                yield record, True
+            else:
+                record.phase, record.payload = Phase.DONE, None
+                heapq.heappush(self._forget_at, (record.expiry + 1, request_id))
+                yield record, False
+
+    def next_expiry(self) -> int | None:
+        """When ``expire`` has something to do."""
+        return self._forget_at[0][0] if self._forget_at else None

@@ -1,0 +1,239 @@
+"""The subnet: its keys, its canisters, its requests, and the state tree that tells of them.
+
+Two subnets stand here: a root subnet, which exists only as a key that delegates, and the one that
+runs canisters. So clients meet certificates as on the IC's application subnets. Rules implemented:
+interface specification, sections The system state tree and Delegation.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+import cbor2
+
+from bridge import wire
+from bridge.principal import Principal
+from bridge.replica.state import tree
+from bridge.replica.state.canister import Canister
+from bridge.replica.state.messages import Reply
+from bridge.replica.state.requests import IngressHistory, Phase, RequestRecord
+from bridge.wire import Certificate, SubnetDelegation, bls, hashtree, leb128
+from bridge.wire.hashtree import HashTree
+from bridge.wire.keys import Ed25519Key
+
+# Canister ids: a number of eight bytes, then two bytes that make it a canister's.
+_SUFFIX: Final = b"\x01\x01"
+FIRST_RANGE: Final = (bytes(8) + _SUFFIX, b"\xff" * 8 + _SUFFIX)
+_FIRST_FREE: Final = 0x8000_0000_0010_0000
+_DELEGATION_LIFE: Final = 86_400 * 1_000_000_000
+
+
+def canister_id(number: int) -> Principal:
+    """The id of the ``number``-th canister."""
+    return Principal(number.to_bytes(8, "big") + _SUFFIX)
+
+
+def is_hosted(principal: Principal) -> bool:
+    """Whether the id lies in this subnet's range."""
+    raw = principal.raw
+    return len(raw) == 10 and raw.endswith(_SUFFIX)
+
+
+@dataclass(slots=True)
+class Keys:
+    """Secret keys and the names that follow from them."""
+
+    root: bls.SecretKey
+    subnet: bls.SecretKey
+    node: Ed25519Key
+    root_subnet_id: Principal
+    subnet_id: Principal
+    node_id: Principal
+
+    @classmethod
+    def derive(cls, seed: bytes) -> "Keys":
+        """All keys of one seed."""
+
+        def part(name: str) -> bytes:
+            return hashlib.sha256(b"ic-bridge replica " + name.encode() + b"\0" + seed).digest()
+
+        root = bls.SecretKey.generate(part("root"))
+        subnet = bls.SecretKey.generate(part("subnet"))
+        node = Ed25519Key.from_seed(part("node"))
+        return cls(
+            root=root,
+            subnet=subnet,
+            node=node,
+            root_subnet_id=Principal.self_authenticating(root.public_key_der),
+            subnet_id=Principal.self_authenticating(subnet.public_key_der),
+            node_id=Principal.self_authenticating(node.public_key_der),
+        )
+
+
+def _encoded_time(time: int) -> bytes:
+    return leb128.encode(time)
+
+
+@dataclass(slots=True, eq=False)
+class Subnet:
+    """The whole remembered state.
+
+    Attributes:
+        seed: What keys and randomness follow from.
+        canisters: By id.
+        history: The requests.
+        certificate: The newest certificate of the whole tree; ``None`` before the first.
+    """
+
+    seed: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    keys: Keys = field(init=False)
+    canisters: dict[Principal, Canister] = field(default_factory=dict)
+    history: IngressHistory = field(default_factory=IngressHistory)
+    certificate: Certificate | None = None
+    certified_time: int = 0
+    next_number: int = _FIRST_FREE
+    next_context: int = 1
+    next_callback: int = 1
+    random_blocks: int = 0
+    _canister_tree: HashTree = hashtree.EMPTY
+    _request_tree: HashTree = hashtree.EMPTY
+    _changed: set[Principal] = field(default_factory=set)
+    _changed_requests: dict[bytes, RequestRecord | None] = field(default_factory=dict)
+    _static: dict[bytes, HashTree] = field(default_factory=dict)
+    _delegation: tuple[int, SubnetDelegation] | None = None
+
+    def __post_init__(self) -> None:
+        self.keys = Keys.derive(self.seed)
+        keys = self.keys
+        ranges = wire.encode_ranges([FIRST_RANGE])
+        nobody = wire.encode_ranges([])
+        subnet_leaves: dict[bytes, hashtree.Buildable] = {
+            keys.root_subnet_id.raw: {
+                b"public_key": keys.root.public_key_der,
+                b"canister_ranges": nobody,
+            },
+            keys.subnet_id.raw: {
+                b"public_key": keys.subnet.public_key_der,
+                b"canister_ranges": ranges,
+                b"node": {keys.node_id.raw: {b"public_key": keys.node.public_key_der}},
+            },
+        }
+        self._static = {
+            b"canister_ranges": hashtree.build({keys.subnet_id.raw: {FIRST_RANGE[0]: ranges}}),
+            b"subnet": hashtree.build(subnet_leaves),
+        }
+
+    # --- names and chance -----------------------------------------------------------------------
+
+    def new_canister_id(self) -> Principal:
+        """The next free id."""
+        while canister_id(self.next_number) in self.canisters:
+            self.next_number += 1
+        self.next_number += 1
+        return canister_id(self.next_number - 1)
+
+    def random(self) -> bytes:
+        """The next 32 random bytes; the same after the same seed."""
+        self.random_blocks += 1
+        return hashlib.sha256(
+            b"ic-bridge randomness" + self.seed + self.random_blocks.to_bytes(8, "big")
+        ).digest()
+
+    # --- the state tree -------------------------------------------------------------------------
+
+    def touch(self, canister: Principal) -> None:
+        """Note that the tree must tell anew of a canister."""
+        self._changed.add(canister)
+
+    def is_touched(self, canister: Principal) -> bool:
+        """Whether the newest certificate tells something old of the canister."""
+        return canister in self._changed
+
+    def is_changed(self) -> bool:
+        """Whether the newest certificate tells something old."""
+        return bool(self._changed or self._changed_requests)
+
+    def touch_request(self, record: RequestRecord, *, gone: bool = False) -> None:
+        """Note that the tree must tell anew of a request."""
+        self._changed_requests[record.request_id] = None if gone else record
+
+    def _delegated(self, time: int) -> SubnetDelegation:
+        if self._delegation is None or abs(time - self._delegation[0]) > _DELEGATION_LIFE:
+            whole = hashtree.build({**self._static, b"time": _encoded_time(time)})
+            subnet = self.keys.subnet_id.raw
+            certificate = Certificate.sign(whole, self.keys.root).pruned(
+                [
+                    (b"subnet", subnet, b"public_key"),
+                    (b"subnet", subnet, b"canister_ranges"),
+                    (b"canister_ranges", subnet),
+                ]
+            )
+            self._delegation = (
+                time,
+                SubnetDelegation(self.keys.subnet_id, certificate.to_cbor()),
+            )
+        return self._delegation[1]
+
+    def certify(self, time: int) -> Certificate:
+        """Sign the state as it is now.
+
+        Args:
+            time: Nanoseconds since 1970; never less than before.
+        """
+        for principal in self._changed:
+            canister = self.canisters.get(principal)
+            self._canister_tree = (
+                tree.remove(self._canister_tree, principal.raw)
+                if canister is None
+                else tree.insert(self._canister_tree, principal.raw, _canister_subtree(canister))
+            )
+        self._changed.clear()
+        for request_id, record in self._changed_requests.items():
+            self._request_tree = (
+                tree.remove(self._request_tree, request_id)
+                if record is None
+                else tree.insert(self._request_tree, request_id, _request_subtree(record))
+            )
+        self._changed_requests.clear()
+        time = max(time, self.certified_time)
+        whole = hashtree.build(
+            {
+                **self._static,
+                b"canister": self._canister_tree,
+                b"request_status": self._request_tree,
+                b"time": _encoded_time(time),
+            }
+        )
+        self.certified_time = time
+        self.certificate = Certificate.sign(whole, self.keys.subnet, self._delegated(time))
+        return self.certificate
+
+
+def _canister_subtree(canister: Canister) -> HashTree:
+    controllers = cbor2.dumps(cbor2.CBORTag(55799, [p.raw for p in canister.settings.controllers]))
+    content: dict[bytes, hashtree.Buildable] = {b"controllers": controllers}
+    if canister.module_hash is not None:
+        content[b"module_hash"] = canister.module_hash
+        content[b"certified_data"] = canister.certified_data
+        if canister.metadata:
+            content[b"metadata"] = {
+                name.encode(): data for name, (_, data) in canister.metadata.items()
+            }
+    return hashtree.build(content)
+
+
+def _request_subtree(record: RequestRecord) -> HashTree:
+    payload = record.payload
+    if record.phase is not Phase.ANSWERED or payload is None:
+        return hashtree.build({b"status": record.phase.value.encode()})
+    if isinstance(payload, Reply):
+        return hashtree.build({b"status": b"replied", b"reply": payload.data})
+    content: dict[bytes, hashtree.Buildable] = {
+        b"status": b"rejected",
+        b"reject_code": leb128.encode(int(payload.code)),
+        b"reject_message": payload.message.encode(),
+    }
+    if payload.error_code:
+        content[b"error_code"] = payload.error_code.encode()
+    return hashtree.build(content)
