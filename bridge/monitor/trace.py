@@ -7,7 +7,9 @@ from typing import IO, Any, Literal
 
 from bridge.errors import UsageError
 
+Kind = Literal["NEW", "ACK", "FIN"]
 Outcome = Literal["delivered", "lost"]
+Way = Literal["call", "outbox"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,11 @@ class MessageRecord:
     flow: str
     sender: str
     receiver: str
-    message: Literal["NEW", "ACK", "FIN"]
+    message: Kind
     size: int
     attempt: int
     outcome: Outcome = "delivered"
-    by: Literal["call", "outbox"] = "call"
+    by: Way = "call"
 
 
 _TYPES: dict[str, type] = {

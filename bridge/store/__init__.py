@@ -8,8 +8,8 @@ Every store passes the same contract tests. Knows the records of ``bridge.flow``
 rules: what a record means is decided there.
 """
 
-from bridge.store.base import Change, FlowPage, Store, Usage
+from bridge.store.base import Change, FlowPage, Store
 from bridge.store.memory import MemoryStore
 from bridge.store.sqlite import SQLiteStore
 
-__all__ = ["Change", "FlowPage", "MemoryStore", "SQLiteStore", "Store", "Usage"]
+__all__ = ["Change", "FlowPage", "MemoryStore", "SQLiteStore", "Store"]

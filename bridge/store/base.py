@@ -1,4 +1,4 @@
-"""The contract of a store, and the few sums that admission asks of it."""
+"""The contract of a store."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from bridge.flow import Flow, ReceiverFlow, Role, SenderFlow, is_open, stored_bytes
+from bridge.flow import Flow, ReceiverFlow, Role, SenderFlow
+from bridge.flow.usage import Usage
 from bridge.principal import Principal
 
 
@@ -28,52 +29,6 @@ class Change:
         record = self.after if self.after is not None else self.before
         assert record is not None, "a change from nothing to nothing"
         return record
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What flows take of the quotas.
-
-    Attributes:
-        open: Open flows.
-        tombstones: Flows kept only to know a late message.
-        bytes: Bytes of the payloads and responses that are stored.
-        unanswered: Open flows without a response, for each of which room is kept.
-    """
-
-    open: int = 0
-    tombstones: int = 0
-    bytes: int = 0
-    unanswered: int = 0
-
-    @classmethod
-    def of(cls, record: Flow | None) -> Self:
-        """What one record takes."""
-        if record is None:
-            return cls()
-        opened = is_open(record)
-        return cls(
-            open=int(opened),
-            tombstones=int(not opened),
-            bytes=stored_bytes(record, 0),
-            unanswered=int(opened and record.response_hash is None),
-        )
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.open + other.open,
-            self.tombstones + other.tombstones,
-            self.bytes + other.bytes,
-            self.unanswered + other.unanswered,
-        )
-
-    def __sub__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.open - other.open,
-            self.tombstones - other.tombstones,
-            self.bytes - other.bytes,
-            self.unanswered - other.unanswered,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from bridge.errors import StoreConflictError
 from bridge.flow import Flow, ReceiverFlow, Role, SenderFlow
+from bridge.flow.usage import Usage
 from bridge.principal import Principal
-from bridge.store.base import Change, FlowPage, Store, Usage
+from bridge.store.base import Change, FlowPage, Store
 from bridge.store.keys import check_cursor, key_of, receiver_key, role_prefix, sender_key
 
 

@@ -20,8 +20,9 @@ from typing import Any, Final, TypeVar
 from bridge.errors import StoreConflictError, StoreError
 from bridge.flow import Flow, ReceiverFlow, Role, SenderFlow
 from bridge.flow.codec import from_json, to_json
+from bridge.flow.usage import Usage
 from bridge.principal import Principal
-from bridge.store.base import Change, FlowPage, Store, Usage
+from bridge.store.base import Change, FlowPage, Store
 from bridge.store.keys import check_cursor, key_of, receiver_key, sender_key
 
 _VERSION: Final = 1

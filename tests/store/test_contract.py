@@ -19,8 +19,9 @@ from bridge.flow import (
     SenderState,
     payload_hash,
 )
+from bridge.flow.usage import Usage
 from bridge.principal import Principal
-from bridge.store import Change, MemoryStore, SQLiteStore, Store, Usage
+from bridge.store import Change, MemoryStore, SQLiteStore, Store
 
 CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 OTHER = Principal.from_text("ryjl3-tyaaa-aaaaa-aaaba-cai")

@@ -1,0 +1,27 @@
+"""Types of the reference canisters, read from their contracts in ``candid/``."""
+
+from functools import cache
+
+from bridge import candid, contracts
+
+
+@cache
+def _interface(contract: str) -> candid.Interface:
+    return candid.parse_did(
+        contracts.interface(contract),
+        loader=lambda file: contracts.interface(file.removesuffix(".did")),
+    )
+
+
+def contract_method(contract: str, method: str) -> candid.Func:
+    """The type of one method of one contract."""
+    service = _interface(contract).service
+    assert service is not None, contract
+    return service.methods[method]
+
+
+def install_types(contract: str) -> tuple[candid.Type, ...]:
+    """The types of a contract's install argument."""
+    init_args = _interface(contract).init_args
+    assert init_args is not None, contract
+    return init_args

@@ -1,0 +1,23 @@
+"""`Bridge`: agent, store and flow as one running thing."""
+
+from bridge.service.application import (
+    DEFERRED,
+    FinalFailure,
+    Outcome,
+    Request,
+    RetryLater,
+)
+from bridge.service.bridge import Bridge
+from bridge.service.performer import Sighting
+from bridge.service.result import ResultCodec
+
+__all__ = [
+    "DEFERRED",
+    "Bridge",
+    "FinalFailure",
+    "Outcome",
+    "Request",
+    "ResultCodec",
+    "RetryLater",
+    "Sighting",
+]

@@ -1,0 +1,461 @@
+"""`Bridge`: opens flows, answers them, and keeps them going until each has its end."""
+
+import asyncio
+import dataclasses
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Final, Self
+
+from bridge.agent import Agent
+from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError
+from bridge.flow import (
+    Ack,
+    Answer,
+    Cancel,
+    Due,
+    Event,
+    Finish,
+    Flow,
+    Message,
+    New,
+    Policy,
+    Received,
+    Rerun,
+    Restarted,
+    Returned,
+    Role,
+    Send,
+    SenderFlow,
+    SenderState,
+    Tell,
+    Telling,
+    is_open,
+    kind_of,
+)
+from bridge.flow.inflight import in_turn
+from bridge.principal import Principal
+from bridge.service.admission import Admission
+from bridge.service.application import (
+    Application,
+    CorruptionHandler,
+    Handler,
+    OperatorHandler,
+    Outcome,
+    OutcomeHandler,
+    resend_when_corrupt,
+)
+from bridge.service.engine import Engine, Key
+from bridge.service.ids import Mint
+from bridge.service.outbox import Entry, Outbox, Poller
+from bridge.service.performer import Performer, Sighting, always
+from bridge.service.tasks import Tasks
+from bridge.service.transmitter import Transmitter
+from bridge.service.waiters import Waiter, Waiters
+from bridge.store import Store
+
+_log = logging.getLogger("bridge.service")
+
+_BATCH: Final = 100
+_LAST_ID: Final = "last_msg_id"
+_PAUSE_AFTER_FAILURE: Final = 1.0
+_MILLION: Final = 1_000_000
+
+
+class Bridge:
+    """An agent's side of Async Flow: sender and, with a handler, receiver.
+
+    Use it with ``async with``; what was open when an earlier process ended goes on.
+
+    Args:
+        agent: Signs and calls; its principal is the name that peers know.
+        store: Where flows live; open. Only one bridge may work on it at a time.
+        policy: The settings; the protocol's defaults where absent.
+        handler: Answers requests; without it this side is only a sender.
+        on_outcome: Told how a flow ended that no coroutine waits for.
+        on_corrupt: Decides about payloads that do not match their hash; asks for a resend where
+            absent.
+        on_operator: Told of dead letters, stalled and abandoned flows; the log is, where absent.
+        accept: Canisters whose requests are taken; ``None`` takes those of every watched canister.
+        poll_every: Seconds between two looks into an outbox in which nothing is expected.
+        concurrency: How many calls may be open at once.
+        observer: Told of each message sent and received; must not raise or block.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        store: Store,
+        *,
+        policy: Policy | None = None,
+        handler: Handler | None = None,
+        on_outcome: OutcomeHandler | None = None,
+        on_corrupt: CorruptionHandler = resend_when_corrupt,
+        on_operator: OperatorHandler | None = None,
+        accept: frozenset[Principal] | None = None,
+        poll_every: float = 1.0,
+        concurrency: int = 64,
+        observer: Callable[[Sighting], None] | None = None,
+    ) -> None:
+        self._agent = agent
+        self._policy = (policy or Policy()).validate()
+        self._receives = handler is not None
+        self._poll_every = poll_every
+        self._observer = observer
+        self._draw = random.Random()  # noqa: S311 - jitter is no secret
+        self._engine = Engine(store, self._policy, clock=time.time_ns, draw=self._draw)
+        self._admission = Admission(store, self._policy, accept)
+        self._transmitter = Transmitter(
+            agent, self._policy, clock=time.time_ns, concurrency=concurrency
+        )
+        self._mint = Mint(time.time_ns)
+        self._waiters = Waiters()
+        self._tasks = Tasks()
+        self._pollers: dict[Principal, Poller] = {}
+        self._performer = Performer(
+            self._engine,
+            self._admission,
+            self._transmitter,
+            Application(handler, on_outcome, on_corrupt, on_operator),
+            self._waiters,
+            self._tasks,
+            expect=self._expect,
+            observer=observer,
+        )
+        self._running = False
+
+    # --- Life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        last = await self._engine.store.note(_LAST_ID)
+        self._mint.last = int.from_bytes(last or b"", "big")
+        await self._engine.recall()
+        self._running = True
+        await self._resume()
+        self._tasks.spawn(self._work())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running = False
+        self._waiters.end()
+        await self._tasks.end()
+        self._pollers.clear()
+
+    def _check_running(self) -> None:
+        if not self._running:
+            raise LocalProtocolError(
+                "the bridge is not running", hint="use it inside: async with Bridge(...)"
+            )
+
+    async def _resume(self) -> None:
+        """Take up what an earlier process left: spread overdue work, repeat untaken tellings."""
+        cursor = None
+        while True:
+            page = await self._engine.store.flows(after=cursor, limit=_BATCH)
+            for record in page.flows:
+                if not is_open(record) and record.due is None:
+                    continue
+                share = self._draw.randrange(_MILLION)
+                await self._performer.decide(Key.of(record), always(Restarted(share=share)))
+                if is_open(record):
+                    self.watch(record.peer)
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def _work(self) -> None:
+        """Serve due flows for ever."""
+        while True:
+            try:
+                moved = await self._serve(await self._engine.wait_until_due(_BATCH))
+            except BridgeError as error:
+                _log.error("the due flows could not be served: %s", error)
+                moved = False
+            if not moved:  # whatever keeps a flow due must not keep this loop spinning
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+
+    async def _serve(self, flows: list[Flow]) -> bool:
+        """Tell each flow that it is due; whether at least one moved."""
+        planned: Counter[Principal] = Counter()
+        steps = []
+        turns = in_turn(flows, self._engine.clock())
+        for record in turns:
+            room = self._transmitter.has_room(record.peer, more=planned[record.peer])
+            planned[record.peer] += 1
+            steps.append(self._performer.decide(Key.of(record), always(Due(room=room))))
+        moved = False
+        outcomes = await asyncio.gather(*steps, return_exceptions=True)
+        for record, outcome in zip(turns, outcomes, strict=True):
+            if not isinstance(outcome, BaseException):
+                moved = moved or outcome.flow != record
+            elif isinstance(outcome, BridgeError):
+                _log.warning("flow %d with %s: %s", record.msg_id, record.peer, outcome)
+            else:
+                raise outcome
+        return moved
+
+    # --- Sending --------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        peer: Principal,
+        payload: bytes,
+        *,
+        msg_id: int | None = None,
+        dialect: str | None = None,
+    ) -> bytes | None:
+        """Open a flow and wait for its response.
+
+        The flow is durable before anything is sent, and goes on if this coroutine is cancelled;
+        its outcome then goes to ``on_outcome``.
+
+        Args:
+            peer: The receiver.
+            payload: Opaque bytes, by custom a Candid-encoded value.
+            msg_id: An id of one's own, to repeat a send without repeating the work; minted where
+                absent.
+            dialect: How to speak to the peer; as configured where absent.
+
+        Returns:
+            The response's bytes; ``None`` for a null response.
+
+        Raises:
+            FlowFailedError: If the flow failed; it says whether the request was certainly not done.
+            LocalProtocolError: If the id is in use for another payload or peer, or a bound of the
+                policy is reached.
+        """
+        self._check_running()
+        chosen = self._mint.next() if msg_id is None else msg_id
+        with self._waiters.waiting(chosen) as waiter:
+            known = await self._open(peer, payload, chosen, dialect)
+            if known is not None:
+                return await self._response(known, waiter)
+            return await self._taken(waiter)
+
+    async def post(
+        self,
+        peer: Principal,
+        payload: bytes,
+        *,
+        msg_id: int | None = None,
+        dialect: str | None = None,
+    ) -> int:
+        """Open a flow without waiting for its end; durable when this returns.
+
+        Args:
+            peer: As in `send`.
+            payload: As in `send`.
+            msg_id: As in `send`.
+            dialect: As in `send`.
+
+        Returns:
+            The flow's id, for `response`, `cancel`, and as ``on_outcome`` is told it.
+
+        Raises:
+            LocalProtocolError: As in `send`.
+        """
+        self._check_running()
+        chosen = self._mint.next() if msg_id is None else msg_id
+        await self._open(peer, payload, chosen, dialect)
+        return chosen
+
+    async def _open(
+        self, peer: Principal, payload: bytes, msg_id: int, dialect: str | None
+    ) -> SenderFlow | None:
+        """Open a flow; returns the one that was opened before under this id."""
+        spoken = dialect or self._policy.peer(peer).dialect or "unified"
+        known: SenderFlow | None = None
+
+        async def make(record: Flow | None) -> Event:
+            nonlocal known
+            if record is None:
+                await self._admission.check_send(peer, payload)
+            else:
+                assert isinstance(record, SenderFlow)
+                known = record
+            return Send(peer=peer, msg_id=msg_id, payload=payload, dialect=spoken)
+
+        self.watch(peer)
+        notes = {_LAST_ID: self._mint.last.to_bytes(16, "big")}
+        key = Key(Role.SENDER, peer, msg_id)
+        await self._tasks.whole(self._performer.decide(key, make, notes=notes))
+        return known
+
+    async def response(self, msg_id: int) -> bytes | None:
+        """Wait for the response of a flow that was opened before, perhaps by another process.
+
+        Args:
+            msg_id: The flow's id.
+
+        Returns:
+            As `send`.
+
+        Raises:
+            FlowFailedError: If the flow failed.
+            LocalProtocolError: If there is no such flow, or its response was taken already.
+        """
+        self._check_running()
+        with self._waiters.waiting(msg_id) as waiter:
+            record = await self._engine.store.sender_flow(msg_id)
+            if record is None:
+                raise LocalProtocolError(f"there is no flow {msg_id}, or it was forgotten")
+            return await self._response(record, waiter)
+
+    async def _response(self, record: SenderFlow, waiter: Waiter) -> bytes | None:
+        """The response of a flow that may have ended before anybody waited for it."""
+        if record.state in (SenderState.ANSWERED, SenderState.DEAD_LETTER):
+            await self._command(record, record.msg_id, Finish())
+            return record.response
+        if record.state is SenderState.ACKNOWLEDGED:
+            raise LocalProtocolError(f"the response of flow {record.msg_id} was taken already")
+        if record.state is SenderState.FAILED:
+            if not record.told:
+                telling = Tell(
+                    role=Role.SENDER,
+                    peer=record.peer,
+                    msg_id=record.msg_id,
+                    what=Telling.FAILED,
+                    failure=record.failure,
+                    tries=record.tries,
+                )
+                await self._command(record, record.msg_id, Returned(of=telling))
+            raise _failed(Outcome(record.peer, record.msg_id, None, record.failure))
+        return await self._taken(waiter)
+
+    async def _taken(self, waiter: Waiter) -> bytes | None:
+        outcome, telling = await waiter
+        key = Key(Role.SENDER, outcome.peer, outcome.msg_id)
+        await self._tasks.whole(self._performer.decide(key, always(Returned(of=telling))))
+        if outcome.failure is not None:
+            raise _failed(outcome)
+        return outcome.response
+
+    async def cancel(self, msg_id: int) -> None:
+        """Give a flow up. It fails as unsent or, once it left, as cancelled with unknown outcome.
+
+        Raises:
+            LocalProtocolError: If there is no such flow or it has ended.
+        """
+        await self._command(await self._engine.store.sender_flow(msg_id), msg_id, Cancel())
+
+    async def finish(self, msg_id: int) -> None:
+        """Say that the application has the response, however it got it.
+
+        Raises:
+            LocalProtocolError: If there is no such flow or it has no response to be taken.
+        """
+        await self._command(await self._engine.store.sender_flow(msg_id), msg_id, Finish())
+
+    # --- Receiving ------------------------------------------------------------------------------
+
+    def watch(self, canister_id: Principal) -> None:
+        """Fetch what this canister keeps for us in its outbox, from now on.
+
+        Peers to whom a flow is open are watched by themselves.
+        """
+        self._check_running()
+        if canister_id in self._pollers:
+            return
+
+        async def take(entries: list[Entry]) -> None:
+            for entry in entries:
+                await self._receive(canister_id, entry.message)
+
+        def report(error: Exception) -> None:
+            _log.warning("the outbox of %s cannot be read: %s", canister_id, error)
+
+        outbox = Outbox(self._agent, canister_id)
+        poller = Poller(outbox, take, report, pause=self._poll_every)
+        self._pollers[canister_id] = poller
+        self._tasks.spawn(poller.run())
+
+    def _expect(self, peer: Principal) -> None:
+        if (poller := self._pollers.get(peer)) is not None:
+            poller.nudge()
+
+    async def _receive(self, caller: Principal, message: Message) -> None:
+        counters = self._engine.counters
+        if (refused := self._admission.check_message(caller, message)) is not None:
+            counters[f"refused: {refused}"] += 1
+            return
+        role = Role.SENDER if isinstance(message, Ack) else Role.RECEIVER
+        if role is Role.RECEIVER and not self._receives:
+            counters[f"{kind_of(message)} to a side that only sends"] += 1
+            return
+        if self._observer is not None:
+            self._observer(Sighting(self._engine.clock(), "received", caller, message))
+
+        async def make(record: Flow | None) -> Event:
+            event = Received(message=message, caller=caller)
+            if record is None and isinstance(message, New):
+                verdict = await self._admission.check_new(
+                    caller, message, now=self._engine.clock(), lag=self._engine.observe()
+                )
+                return dataclasses.replace(
+                    event, refused=verdict.refused, paid=verdict.paid, floor=verdict.floor
+                )
+            if record is None and isinstance(message, Ack):
+                room = self._admission.may_fin_unknown(self._engine.clock())
+                return dataclasses.replace(event, room=room)
+            return dataclasses.replace(event, room=self._transmitter.has_room(caller))
+
+        await self._performer.decide(Key(role, caller, message.msg_id), make)
+
+    async def answer(self, peer: Principal, msg_id: int, response: bytes | None) -> None:
+        """Answer a request whose handler returned `DEFERRED`, or one that is stalled.
+
+        Raises:
+            LocalProtocolError: If there is no such request, it was answered before, or the response
+                is larger than the policy allows.
+        """
+        fits = await self._admission.answer_fits(peer, response)
+        record = await self._engine.store.receiver_flow(peer, msg_id)
+        await self._command(record, msg_id, Answer(response=response, fits=fits))
+
+    async def rerun(self, peer: Principal, msg_id: int) -> None:
+        """Run the handler of a stalled request again; it sees ``redelivered``.
+
+        Raises:
+            LocalProtocolError: If there is no such request or it is not stalled.
+        """
+        await self._command(await self._engine.store.receiver_flow(peer, msg_id), msg_id, Rerun())
+
+    # --- Both -----------------------------------------------------------------------------------
+
+    async def _command(self, record: Flow | None, msg_id: int, event: Event) -> None:
+        self._check_running()
+        if record is None:
+            raise LocalProtocolError(f"there is no flow {msg_id}, or it was forgotten")
+        await self._tasks.whole(self._performer.decide(Key.of(record), always(event)))
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What was counted so far, by reason."""
+        return dict(self._engine.counters)
+
+
+_MEANING: Final = {
+    "unsent": "it never left; nothing was done",
+    "refused": "the peer has no such canister or method; nothing was done",
+    "cancelled": "it was cancelled after it had left; it may have been done",
+    "corrupt": "its response does not match its hash; it was done",
+    "unknown": "no answer came within its lifetime; it may have been done",
+}
+
+
+def _failed(outcome: Outcome) -> FlowFailedError:
+    assert outcome.failure is not None
+    return FlowFailedError(
+        f"flow {outcome.msg_id} to {outcome.peer} failed as {outcome.failure}: "
+        f"{_MEANING[outcome.failure]}",
+        failure=outcome.failure,
+        hint="a late response, should one come, is told to on_outcome",
+    )

@@ -1,0 +1,180 @@
+"""Runs the tables over the store: load, step, commit; and wakes when a flow is due.
+
+Knows neither the network nor the application. Steps of one flow never overlap; steps of different
+flows do, and share the store's commits.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakValueDictionary
+
+from bridge.errors import StoreConflictError
+from bridge.flow import (
+    Count,
+    Event,
+    Flow,
+    Policy,
+    Received,
+    Role,
+    Transition,
+    is_current,
+    kind_of,
+    step,
+)
+from bridge.flow.effects import Transmit
+from bridge.flow.world import ObservedTime
+from bridge.principal import Principal
+from bridge.store import Change, Store
+
+_CONFLICT_TRIES: Final = 5
+_OBSERVED: Final = "observed_time"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which flow.
+
+    Attributes:
+        role: Our side of it.
+        peer: The other side, as far as the caller knows; it is part of a receiver's key only.
+        msg_id: The id.
+    """
+
+    role: Role
+    peer: Principal
+    msg_id: int
+
+    @classmethod
+    def of(cls, record: Flow) -> "Key":
+        """The key of a record."""
+        return cls(record.role, record.peer, record.msg_id)
+
+    @property
+    def identity(self) -> tuple[Role, Principal | None, int]:
+        """What makes two keys the same flow: a sender's id says all."""
+        return (self.role, self.peer if self.role is Role.RECEIVER else None, self.msg_id)
+
+
+EventMaker = Callable[[Flow | None], Awaitable[Event]]
+
+
+class Engine:
+    """The tables, running.
+
+    Args:
+        store: Where flows live; open.
+        policy: The settings.
+        clock: Nanoseconds since 1970.
+        draw: Where jitter comes from.
+    """
+
+    def __init__(
+        self, store: Store, policy: Policy, *, clock: Callable[[], int], draw: random.Random
+    ) -> None:
+        self.store = store
+        self.policy = policy
+        self.clock = clock
+        self._draw = draw
+        self.counters: Counter[str] = Counter()
+        self._observed = ObservedTime(clock())
+        self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        self._wake = asyncio.Event()
+
+    async def recall(self) -> None:
+        """Take up observed time where an earlier process left it."""
+        kept = await self.store.note(_OBSERVED)
+        if kept is not None:
+            last, lag = json.loads(kept)
+            self._observed = ObservedTime(last, lag)
+        self.observe()
+
+    def observe(self) -> int:
+        """Look at the clock; how far observed time stands behind it, in nanoseconds."""
+        self._observed = self._observed.observe(self.clock(), self.policy)
+        return self._observed.lag
+
+    async def load(self, key: Key) -> Flow | None:
+        """The flow as it is stored."""
+        if key.role is Role.SENDER:
+            return await self.store.sender_flow(key.msg_id)
+        return await self.store.receiver_flow(key.peer, key.msg_id)
+
+    async def apply(
+        self, key: Key, make: EventMaker, *, notes: Mapping[str, bytes] | None = None
+    ) -> Transition:
+        """Decide one event on one flow and make the decision durable.
+
+        Args:
+            key: Which flow.
+            make: Makes the event, given the stored record; called anew when another worker was
+                faster.
+            notes: Committed with the change.
+
+        Returns:
+            What was decided; its effects are the caller's to carry out.
+
+        Raises:
+            LocalProtocolError: If the application asked for what the state does not allow.
+            StoreError: If the store fails; nothing changed.
+        """
+        lock = self._locks.setdefault(key.identity, asyncio.Lock())
+        async with lock:
+            for attempt in range(_CONFLICT_TRIES):
+                record = await self.load(key)
+                event = await make(record)
+                transition = self._step(record, event)
+                if transition.flow is record:
+                    break
+                try:
+                    observed = json.dumps([self._observed.last, self._observed.lag]).encode()
+                    await self.store.commit(
+                        Change(record, transition.flow),
+                        notes={_OBSERVED: observed, **(notes or {})},
+                    )
+                    break
+                except StoreConflictError:
+                    if attempt == _CONFLICT_TRIES - 1:
+                        raise
+        for effect in transition.effects:
+            if isinstance(effect, Count):
+                self.counters[effect.reason] += 1
+        if isinstance(event, Received):
+            self.counters[f"received {kind_of(event.message)}"] += 1
+        if transition.flow is not None and transition.flow.due is not None:
+            self._wake.set()
+        return transition
+
+    def _step(self, record: Flow | None, event: Event) -> Transition:
+        u = self._draw.randrange(1000 * self.policy.jitter_permille + 1)
+        event = dataclasses.replace(event, u=u, lag=self.observe())
+        return step(record, event, self.clock(), self.policy)
+
+    async def is_current(self, key: Key, effect: Transmit) -> bool:
+        """Whether a pending transmission is still wanted."""
+        return is_current(await self.load(key), effect, self.clock(), self.policy)
+
+    async def wait_until_due(self, limit: int) -> list[Flow]:
+        """Wait for the earliest due time of all, and return the flows that are due by then.
+
+        Args:
+            limit: At most so many; the others are due at the next call.
+        """
+        while True:
+            self._wake.clear()
+            self.observe()
+            now = self.clock()
+            due = await self.store.next_due()
+            if due is not None and due <= now:
+                return await self.store.due(now, limit)
+            # Tombstones age by observed time, which has to be looked at this often.
+            look = max(0, self._observed.next_look(self.policy) - now)
+            wait = (look if due is None else min(look, due - now)) / 1e9
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), wait)

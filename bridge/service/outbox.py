@@ -1,0 +1,124 @@
+"""Fetches what canisters keep for us in their outboxes.
+
+Rule implemented: the protocol page, Outbox. One node answers a query, so a query only tells that
+there is something; what is acted on is read again by a replicated call, which consensus certifies.
+Entries are trimmed once everything they say is stored.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bridge import candid
+from bridge.agent import Agent
+from bridge.dialects.unified import MESSAGE_TYPE, from_case
+from bridge.flow import Message
+from bridge.principal import Principal
+
+_PAGE: Final = 100
+
+_READ_ARGS = candid.Codec(
+    [candid.Record({"after": candid.Opt(candid.Nat64), "limit": candid.Nat32})]
+)
+_READ_RESULT = candid.Codec(
+    [candid.Vec(candid.Record({"seq": candid.Nat64, "message": MESSAGE_TYPE}))]
+)
+_TRIM_ARGS = candid.Codec([candid.Nat64])
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message that waits in an outbox."""
+
+    seq: int
+    message: Message
+
+
+class Outbox:
+    """One canister's outbox for the agent's principal.
+
+    Args:
+        agent: Whose messages they are.
+        canister: Who keeps them.
+    """
+
+    def __init__(self, agent: Agent, canister: Principal) -> None:
+        self._agent = agent
+        self._canister = canister
+        # Without a cursor an outbox gives its oldest entries, and trimming takes those away; so a
+        # reinstalled canister, which counts from the start again, hides nothing.
+        self._first_page = _READ_ARGS.encode({"after": None, "limit": _PAGE})
+
+    async def fetch(self) -> list[Entry]:
+        """The oldest entries, certified; empty where nothing waits."""
+        seen = await self._agent.query(self._canister, "asyncFlow_outbox", self._first_page)
+        if not _entries(seen):
+            return []
+        return _entries(
+            await self._agent.update(self._canister, "asyncFlow_outbox", self._first_page)
+        )
+
+    async def trim(self, seq: int) -> None:
+        """Remove the entries up to and including ``seq``."""
+        await self._agent.update(self._canister, "asyncFlow_outbox_trim", _TRIM_ARGS.encode(seq))
+
+
+def _entries(reply: bytes) -> list[Entry]:
+    (rows,) = _READ_RESULT.decode(reply)
+    return [Entry(row["seq"], from_case(row["message"])) for row in rows]
+
+
+class Poller:
+    """Keeps reading one outbox: at once while it has entries, else after a pause or a nudge.
+
+    Args:
+        outbox: What is read.
+        take: Stores what the messages say; returns once that is durable.
+        report: Told of a failed round; polling goes on.
+        pause: Seconds between two looks into an empty outbox.
+        longest_pause: Seconds between two tries while the canister cannot be reached.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        take: Callable[[list[Entry]], Awaitable[None]],
+        report: Callable[[Exception], None],
+        *,
+        pause: float,
+        longest_pause: float = 30.0,
+    ) -> None:
+        self._outbox = outbox
+        self._take = take
+        self._report = report
+        self._pause = pause
+        self._longest_pause = max(pause, longest_pause)
+        self._nudged = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Look soon: there is reason to expect something."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        failures = 0
+        while True:
+            self._nudged.clear()
+            try:
+                entries = await self._outbox.fetch()
+                if entries:
+                    await self._take(entries)
+                    await self._outbox.trim(entries[-1].seq)
+            except Exception as error:  # noqa: BLE001 - nothing a canister says may end the polling
+                failures += 1
+                self._report(error)
+                entries = []
+            else:
+                failures = 0
+            if entries:
+                continue
+            wait = min(self._pause * 2**failures, self._longest_pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudged.wait(), wait)

@@ -1,0 +1,228 @@
+"""Decides events and carries out what the tables ask for: calls, handlers, tellings, questions.
+
+The order is the protocol's: first the decision is durable, then its effects happen. An effect that
+a crash prevents is asked for again by the record itself, when it is next due.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bridge.errors import LocalProtocolError
+from bridge.flow import (
+    Answer,
+    Ask,
+    Decided,
+    Deferred,
+    Event,
+    FailedForGood,
+    FailedForNow,
+    Fin,
+    Flow,
+    HandlerFailed,
+    HandOver,
+    Message,
+    Returned,
+    Role,
+    Tell,
+    Telling,
+    Transition,
+    Transmit,
+)
+from bridge.principal import Principal
+from bridge.service.admission import Admission
+from bridge.service.application import (
+    DEFERRED,
+    Application,
+    FinalFailure,
+    Outcome,
+    Request,
+    RetryLater,
+)
+from bridge.service.engine import Engine, EventMaker, Key
+from bridge.service.tasks import Tasks
+from bridge.service.transmitter import Transmitter
+from bridge.service.waiters import Waiters
+
+_log = logging.getLogger("bridge.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A message that was sent or received, for an observer.
+
+    Attributes:
+        time: Nanoseconds since 1970.
+        direction: ``sent``, once the call was executed, or ``received``.
+        peer: The other side.
+        message: The message.
+        attempt: Which transmission it is, where we sent it; else 0.
+    """
+
+    time: int
+    direction: Literal["sent", "received"]
+    peer: Principal
+    message: Message
+    attempt: int = 0
+
+
+def always(event: Event) -> EventMaker:
+    """An event that does not depend on the record."""
+
+    async def make(_record: Flow | None) -> Event:
+        return event
+
+    return make
+
+
+class Performer:
+    """One bridge's hands.
+
+    Args:
+        engine: Decides.
+        admission: Knows what fits the quotas.
+        transmitter: Calls peers.
+        application: The application's own code.
+        waiters: Coroutines that wait for outcomes.
+        tasks: Where effects run.
+        expect: Told of a peer that is likely to have something for us soon.
+        observer: Told of each message sent.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        admission: Admission,
+        transmitter: Transmitter,
+        application: Application,
+        waiters: Waiters,
+        tasks: Tasks,
+        *,
+        expect: Callable[[Principal], None],
+        observer: Callable[[Sighting], None] | None,
+    ) -> None:
+        self._engine = engine
+        self._admission = admission
+        self._transmitter = transmitter
+        self._application = application
+        self._waiters = waiters
+        self._tasks = tasks
+        self._expect = expect
+        self._observer = observer
+
+    async def decide(
+        self, key: Key, make: EventMaker, *, notes: Mapping[str, bytes] | None = None
+    ) -> Transition:
+        """Decide an event durably, and set its effects going.
+
+        Args:
+            key: Which flow.
+            make: As in `Engine.apply`.
+            notes: As in `Engine.apply`.
+
+        Raises:
+            LocalProtocolError: As in `Engine.apply`.
+            StoreError: As in `Engine.apply`.
+        """
+        transition = await self._engine.apply(key, make, notes=notes)
+        for effect in transition.effects:
+            match effect:
+                case Transmit():
+                    self._tasks.spawn(self._transmit(key, effect))
+                case HandOver():
+                    self._tasks.spawn(self._handle(key, effect))
+                case Tell():
+                    self._tell(key, effect)
+                case Ask():
+                    self._tasks.spawn(self._ask(key, effect))
+        return transition
+
+    async def _transmit(self, key: Key, effect: Transmit) -> None:
+        if not await self._engine.is_current(key, effect):
+            self._engine.counters["outdated transmission dropped"] += 1
+            return
+        trouble = await self._transmitter.transmit(effect)
+        if trouble is not None:
+            await self.decide(key, always(trouble))
+            return
+        if self._observer is not None:
+            now = self._engine.clock()
+            self._observer(Sighting(now, "sent", effect.peer, effect.message, effect.attempt))
+        if not isinstance(effect.message, Fin):
+            self._expect(effect.peer)
+
+    async def _handle(self, key: Key, effect: HandOver) -> None:
+        failed = HandlerFailed(of=effect)
+        event = await self._run_handler(effect, failed)
+        try:
+            await self.decide(key, always(event))
+        except LocalProtocolError as error:
+            _log.error("request %d of %s: %s", effect.msg_id, effect.peer, error)
+            await self.decide(key, always(failed))
+
+    async def _run_handler(self, effect: HandOver, failed: Event) -> Event:
+        handler = self._application.handler
+        if handler is None:  # the process that took this request had one, this one has not
+            return failed
+        request = Request(effect.peer, effect.msg_id, effect.payload, effect.redelivered)
+        try:
+            result = await handler(request)
+        except RetryLater:
+            return FailedForNow()
+        except FinalFailure as failure:
+            fits = await self._admission.answer_fits(effect.peer, failure.response)
+            return FailedForGood(response=failure.response, fits=fits)
+        except Exception:  # noqa: BLE001 - an application may fail in any way; it is logged and stepped
+            _log.exception("the handler failed on request %d of %s", effect.msg_id, effect.peer)
+            return failed
+        if result is DEFERRED:
+            return Deferred()
+        if result is None or isinstance(result, bytes):
+            fits = await self._admission.answer_fits(effect.peer, result)
+            return Answer(response=result, fits=fits)
+        _log.error(  # type: ignore[unreachable]  # an application need not be type-checked
+            "the handler returned %s; expected bytes, None or DEFERRED", type(result).__name__
+        )
+        return failed
+
+    def _tell(self, key: Key, effect: Tell) -> None:
+        application = self._application
+        if effect.role is Role.SENDER and effect.what is not Telling.DEAD_LETTER:
+            outcome = Outcome(
+                effect.peer,
+                effect.msg_id,
+                effect.response,
+                effect.failure,
+                late=effect.what is Telling.LATE,
+                redelivered=effect.redelivered,
+            )
+            if not outcome.late and self._waiters.give(outcome, effect):
+                return
+            if application.on_outcome is not None:
+                self._tasks.spawn(self._told(key, effect, application.on_outcome(outcome)))
+        elif application.on_operator is not None:
+            self._tasks.spawn(self._told(key, effect, application.on_operator(effect)))
+        else:
+            _log.warning("flow %d with %s is %s", effect.msg_id, effect.peer, effect.what)
+            self._tasks.spawn(self.decide(key, always(Returned(of=effect))))
+
+    async def _told(self, key: Key, effect: Tell, telling: Awaitable[None]) -> None:
+        event: Event = Returned(of=effect)
+        try:
+            await telling
+        except Exception:  # noqa: BLE001 - an application may fail in any way; it is logged and stepped
+            _log.exception("the application failed on %s of flow %d", effect.what, effect.msg_id)
+            event = HandlerFailed(of=effect)
+        await self.decide(key, always(event))
+
+    async def _ask(self, key: Key, question: Ask) -> None:
+        event: Event = HandlerFailed(of=question)
+        try:
+            decision = await self._application.on_corrupt(question)
+        except Exception:  # noqa: BLE001 - an application may fail in any way; it is logged and stepped
+            _log.exception("the corruption handler failed on flow %d", question.msg_id)
+        else:
+            event = Decided(decision=decision, hash=question.their_hash)
+        if question.decide:
+            await self.decide(key, always(event))

@@ -1,0 +1,74 @@
+"""Hands messages to the system, and says what became of each as an event of the protocol.
+
+Rule implemented: the protocol page, Sender, the rows of what did not leave and what was rejected.
+Bounds what is in flight to one peer; the outcome of an agent's call is known when it ends, so that
+is when it leaves the count.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from bridge import dialects
+from bridge.agent import Agent
+from bridge.errors import (
+    BridgeError,
+    CallNeverExecutedError,
+    CallRejectedError,
+    NotSentError,
+)
+from bridge.flow import NotSent, Policy, Refused, Rejected, Transmit
+from bridge.flow.inflight import InFlight
+from bridge.principal import Principal
+
+# Error codes of a replica for "no such canister", "no module", "no such method".
+_NO_SUCH_TARGET = frozenset({"IC0301", "IC0302", "IC0536", "IC0537"})
+
+
+class Transmitter:
+    """Carries `Transmit` effects out through an agent.
+
+    Args:
+        agent: Through whom.
+        policy: Bounds what is in flight to one peer.
+        clock: Nanoseconds since 1970.
+        concurrency: How many calls may be open to all peers.
+    """
+
+    def __init__(
+        self, agent: Agent, policy: Policy, *, clock: Callable[[], int], concurrency: int
+    ) -> None:
+        self._agent = agent
+        self._policy = policy
+        self._clock = clock
+        self._slots = asyncio.Semaphore(concurrency)
+        self._in_flight = InFlight(until_outcome=True)
+
+    def has_room(self, peer: Principal, *, more: int = 0) -> bool:
+        """Whether another transmission to this peer fits, beside ``more`` that are planned."""
+        return self._in_flight.count(peer, self._clock()) + more < self._policy.in_flight
+
+    async def transmit(self, effect: Transmit) -> NotSent | Refused | Rejected | None:
+        """Call the peer.
+
+        Args:
+            effect: What to transmit.
+
+        Returns:
+            The event that says what went wrong; ``None`` where the call was executed.
+        """
+        method, arg = dialects.get(effect.dialect).call_for(effect.message)
+        token = self._in_flight.started(effect.peer, [effect.message], self._clock(), self._policy)
+        try:
+            async with self._slots:
+                await self._agent.update(effect.peer, method, arg)
+        except (NotSentError, CallNeverExecutedError):
+            return NotSent(transmit=effect)
+        except CallRejectedError as error:
+            if error.certified and (error.code == 3 or error.error_code in _NO_SUCH_TARGET):
+                return Refused(transmit=effect)
+            return Rejected(transmit=effect)
+        except BridgeError:
+            return Rejected(transmit=effect)
+        finally:
+            self._in_flight.ended(effect.peer, token)
+        return None
