@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import wasmtime
-from wasmtime import _ffi as ffi
+from wasmtime import _ffi
 
 from bridge.replica.execution.binary import ModuleInfo, instrument
 from bridge.replica.execution.failures import InvalidModuleError
 
+ffi: Any = _ffi
 _REMEMBERED_MODULES: Final = 256
 # Raised whenever the settings below or the instrumenting change what the compiled code is.
 _FORMAT: Final = "1"

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 import wasmtime
-from wasmtime import _ffi as ffi
+from wasmtime import _ffi
 
 from bridge.replica.execution.engine import CompiledModule, engine
 from bridge.replica.execution.failures import (
@@ -32,6 +32,9 @@ from bridge.replica.execution.system_api import (
     limit_text,
     signature,
 )
+
+# Its declarations of C types are no help to a type checker.
+ffi: Any = _ffi
 
 WASM_PAGE: Final = 65_536
 _U64: Final = 2**64 - 1
@@ -66,6 +69,11 @@ class _Current(threading.local):
 
     run: Run | None = None
     failure: BaseException | None = None
+
+    def take_failure(self) -> BaseException | None:
+        """What made a host function fail, if one did; the run is over."""
+        failure, self.failure, self.run = self.failure, None, None
+        return failure
 
 
 _current: Final = _Current()
@@ -189,7 +197,7 @@ class Instance:
             exports[self.info.global_name(number)]._global  # type: ignore[union-attr]  # noqa: SLF001
             for number in range(self.info.mutable_globals)
         ]
-        self._memory = (
+        self._memory: Any = (
             exports[self.info.memory_name]._memory  # type: ignore[union-attr]  # noqa: SLF001
             if self.info.has_memory
             else None
@@ -441,8 +449,7 @@ class Instance:
             )
             run.instructions = self.instructions_used()
         finally:
-            failure = _current.failure
-            _current.run = _current.failure = None
+            failure = _current.take_failure()
         if failure is not None:
             if trap:
                 ffi.wasm_trap_delete(trap)

@@ -1,7 +1,8 @@
 """One execution of one entry point: what it is given, and what it did so far.
 
 ``Run`` is the record that the System API's functions read and write. Its effects are applied by the
-scheduler only after the code returned; a trap throws the record away. Knows neither queues nor HTTP.
+scheduler only after the code returned; a trap throws the record away. Knows neither queues nor
+HTTP.
 """
 
 import enum

@@ -105,11 +105,12 @@ class StableMemory:
     def take_from(self, other: "StableMemory") -> None:
         """Become equal to a copy made earlier; the journal of this message stays valid."""
         journal = self._journal
-        for number in [number for number in self._pages if number not in other._pages]:
+        theirs = other._pages  # noqa: SLF001 - same class
+        for number in [number for number in self._pages if number not in theirs]:
             page = self._pages.pop(number)
             if journal is not None:
                 journal.setdefault(number, page)
-        for number, page in other._pages.items():
+        for number, page in theirs.items():
             if self._pages.get(number) != page:
                 if journal is not None and number not in journal:
                     own = self._pages.get(number)

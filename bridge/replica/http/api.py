@@ -72,10 +72,10 @@ class Api:
     def routes(self) -> list[web.RouteDef]:
         """The routes of the interface."""
         routes = [web.get("/api/v2/status", self._status)]
-        for version in (2, 3, 4):
-            routes.append(
-                web.post(f"/api/v{version}/canister/{{id}}/call", self._guard(self._call(version)))
-            )
+        routes += [
+            web.post(f"/api/v{version}/canister/{{id}}/call", self._guard(self._call(version)))
+            for version in (2, 3, 4)
+        ]
         for version in (2, 3):
             routes += [
                 web.post(f"/api/v{version}/canister/{{id}}/query", self._guard(self._query)),

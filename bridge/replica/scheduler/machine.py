@@ -27,7 +27,7 @@ from bridge.replica.scheduler.sandbox import (
     keeps_memory,
     run_and_settle,
 )
-from bridge.replica.state.canister import CallContext, Callback, Canister, Status
+from bridge.replica.state.canister import Callback, CallContext, Canister, Status
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
     FromCanister,
@@ -265,11 +265,9 @@ class Machine:
         if self.faults.strikes(request.sender, callee, request.method, request.arg):
             self._log_request(request, "lost", "lost between the canisters")
             if deadline:
-                self.reject(request, RejectCode.SYS_UNKNOWN, "Call shed by the system", "IC0206")
+                self.reject(request, RejectCode.SYS_UNKNOWN, "Message was shed")
             else:
-                self.reject(
-                    request, RejectCode.SYS_TRANSIENT, "Message expired in its queue", "IC0201"
-                )
+                self.reject(request, RejectCode.SYS_TRANSIENT, "Message expired in its queue")
             return
         self._route(request)
 

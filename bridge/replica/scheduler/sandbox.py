@@ -59,7 +59,7 @@ def attempt(action: Callable[[], None]) -> ExecutionError | None:
         action()
     except ExecutionError as error:
         return error
-    except Exception:
+    except Exception:  # noqa: BLE001 - a defect of ours must not end the subnet
         _log.exception("the replica failed while it ran a canister")
         return EngineFailureError("Canister encountered a Wasm engine error")
     return None
