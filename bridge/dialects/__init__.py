@@ -6,7 +6,9 @@
 Each dialect has a file of its own here, and its contract in ``candid/``.
 """
 
+from bridge.dialects import batch
 from bridge.dialects._base import Dialect
+from bridge.dialects.detect import detect, offers_batch
 from bridge.dialects.registry import DIALECTS, get
 
-__all__ = ["DIALECTS", "Dialect", "get"]
+__all__ = ["DIALECTS", "Dialect", "batch", "detect", "get", "offers_batch"]

@@ -17,10 +17,14 @@ class Dialect(ABC):
     Attributes:
         name: Its name in configuration and in stored flows.
         carries_null: Whether an ACK's payload is an ``opt``; where not, an empty blob is the null.
+        methods: The method for each kind of message.
+        arguments: The types of its arguments, by kind.
     """
 
     name: ClassVar[str]
     carries_null: ClassVar[bool]
+    methods: ClassVar[dict[str, str]]
+    arguments: ClassVar[dict[str, tuple[candid.Type, ...]]]
 
     @abstractmethod
     def call_for(self, message: Message) -> tuple[str, bytes]:
@@ -41,6 +45,17 @@ class Dialect(ABC):
             CandidError: If the method is none of this dialect's, or the argument does not decode to
                 a message that it may carry. To the caller this is as a lost message.
         """
+
+    def kind_called(self, method: str) -> str:
+        """The kind of message that a method of its own carries.
+
+        Raises:
+            CandidError: If the method is none of this dialect's.
+        """
+        for kind, name in self.methods.items():
+            if name == method:
+                return kind
+        raise self.foreign_method(method)
 
     def foreign_method(self, method: str) -> CandidError:
         """The error for a method that is none of this dialect's."""

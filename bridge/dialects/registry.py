@@ -3,10 +3,15 @@
 from typing import Final
 
 from bridge.dialects._base import Dialect
+from bridge.dialects.bounty import Bounty
+from bridge.dialects.maf import Maf
+from bridge.dialects.positional import Positional
 from bridge.dialects.unified import Unified
 from bridge.errors import UsageError
 
-DIALECTS: Final[dict[str, Dialect]] = {dialect.name: dialect for dialect in (Unified(),)}
+DIALECTS: Final[dict[str, Dialect]] = {
+    dialect.name: dialect for dialect in (Unified(), Maf(), Bounty(), Positional())
+}
 
 
 def get(name: str) -> Dialect:

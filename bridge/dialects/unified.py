@@ -53,6 +53,10 @@ class Unified(Dialect):
 
     name: ClassVar[str] = "unified"
     carries_null: ClassVar[bool] = True
+    methods: ClassVar[dict[str, str]] = dict.fromkeys(("NEW", "ACK", "FIN"), METHOD)
+    arguments: ClassVar[dict[str, tuple[candid.Type, ...]]] = dict.fromkeys(
+        ("NEW", "ACK", "FIN"), (MESSAGE_TYPE,)
+    )
 
     def call_for(self, message: Message) -> tuple[str, bytes]:
         """See ``Dialect.call_for``."""

@@ -1,7 +1,7 @@
 """Batches: up to 100 messages for one peer in one call.
 
-Rule implemented: the protocol page, section Batch. What a batch carries are ordinary messages; these
-functions only decide which travel together, and which of a received batch are passed on.
+Rule implemented: the protocol page, section Batch. What a batch carries are ordinary messages;
+these functions only decide which travel together, and which of a received batch are passed on.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,5 +1,6 @@
-"""The structured trace: one JSON-serialisable entry a step, which tests assert on, reports draw and
-``replay`` runs again.
+"""The structured trace: one JSON-serialisable entry a step.
+
+Tests assert on it, reports draw it as a timeline, and ``replay`` runs it again.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """What concerns no single flow: observed time, the rate of unknown-ACK FINs, paid marks.
 
-Whoever runs the tables keeps one of each, and persists what is to survive a restart: ``ObservedTime``
-and the paid marks.
+Whoever runs the tables keeps one of each, and persists what is to survive a restart:
+``ObservedTime`` and the paid marks.
 """
 
 from collections.abc import Mapping
