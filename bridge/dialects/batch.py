@@ -11,7 +11,7 @@ from bridge import candid
 from bridge.dialects._base import decode_one
 from bridge.dialects.unified import MESSAGE_TYPE, from_case, to_case
 from bridge.flow import Message
-from bridge.flow.batch import METHOD
+from bridge.flow import batch as rules
 
 ARGUMENT: Final = candid.Vec(MESSAGE_TYPE)
 _CODEC: Final = candid.Codec([ARGUMENT])
@@ -19,7 +19,7 @@ _CODEC: Final = candid.Codec([ARGUMENT])
 
 def call_for(messages: Iterable[Message]) -> tuple[str, bytes]:
     """The method and the encoded argument that carry a batch."""
-    return METHOD, _CODEC.encode([to_case(message) for message in messages])
+    return rules.METHOD, _CODEC.encode([to_case(message) for message in messages])
 
 
 def messages_from(arg: bytes) -> list[Message]:

@@ -4,6 +4,7 @@ from bridge import candid
 from bridge.dialects import batch
 from bridge.dialects._base import Dialect
 from bridge.dialects.registry import DIALECTS
+from bridge.flow import batch as rules
 
 
 def _takes(service: candid.Service, method: str, arguments: tuple[candid.Type, ...]) -> bool:
@@ -51,4 +52,4 @@ def offers_batch(service_text: str) -> bool:
         CandidError: If the text is not a ``.did`` file.
     """
     service = candid.parse_did(service_text).service
-    return service is not None and _takes(service, batch.METHOD, (batch.ARGUMENT,))
+    return service is not None and _takes(service, rules.METHOD, (batch.ARGUMENT,))

@@ -190,7 +190,11 @@ def test_a_method_of_that_name_that_answers_is_something_else():
 
 
 def test_the_batch_is_offered_or_not():
-    assert dialects.offers_batch("service : { asyncFlow_batch : (vec nat) -> () oneway }") is True
+    text = contracts.interface("unified").replace(
+        "service : {", "service : { asyncFlow_batch : (vec MessageType) -> () oneway;"
+    )
+    assert dialects.offers_batch(text) is True
+    assert dialects.offers_batch(text.replace("vec MessageType", "vec nat")) is False
     assert dialects.offers_batch(contracts.interface("unified")) is False
 
 
