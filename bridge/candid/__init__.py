@@ -9,6 +9,7 @@ from bridge.candid.codec import Codec, decode, decode_untyped, encode, message_t
 from bridge.candid.did import Interface, parse_did, parse_type, parse_types, upgrade_faults
 from bridge.candid.printer import did_text, type_text
 from bridge.candid.subtype import Fault, is_subtype, subtype_faults
+from bridge.candid.textual import infer_values, parse_values, values_text
 from bridge.candid.types import (
     Blob,
     Bool,
@@ -60,11 +61,11 @@ __all__ = [
     "Func",
     "FuncRef",
     "Int",
-    "Interface",
     "Int8",
     "Int16",
     "Int32",
     "Int64",
+    "Interface",
     "Nat",
     "Nat8",
     "Nat16",
@@ -89,13 +90,16 @@ __all__ = [
     "did_text",
     "encode",
     "field_id",
+    "infer_values",
     "is_subtype",
     "message_types",
     "parse_did",
     "parse_type",
     "parse_types",
+    "parse_values",
     "resolve",
     "subtype_faults",
     "type_text",
     "upgrade_faults",
+    "values_text",
 ]

@@ -82,7 +82,6 @@ class DecoderWriter:
         self.relation = Subtyping(wire, expected, charge)
         self.source = Source()
         self.names: dict[str, Any] = {**_NAMES, "_made": _make}
-        self.names["_wire"] = wire
         self.names["_shapes"] = self.shapes
         self.functions: dict[tuple[int, int], str] = {}
         self.pending: list[tuple[int, int]] = []
@@ -234,7 +233,7 @@ class DecoderWriter:
             out.line("if D[p] < 128: p += 1")
             out.line("else: p = _unsigned(D, p)[1]")
         else:
-            out.line(f"p = _skip(_wire, _shapes, {ref}, D, p, S)")
+            out.line(f"p = _skip(_shapes, {ref}, D, p, S)")
 
     def _read(self, wire: int, expected: int, target: str, depth: int) -> None:
         """Read a value, inline or by a call."""
@@ -280,7 +279,7 @@ class DecoderWriter:
         out = self.source
         if want == t.PRINCIPAL and got in (t.PRINCIPAL, t.SERVICE):
             out.line(f"{target}, p = _principal(D, p)")
-        elif want == t.Int.code and got == t.Nat.code or want == got == t.Nat.code:
+        elif (want == t.Int.code and got == t.Nat.code) or want == got == t.Nat.code:
             self._number(target)
         elif want != got:
             self._mismatch(wire, want, target)
@@ -511,35 +510,32 @@ class DecoderWriter:
                 word = "if" if place == low else "elif"
                 out.line(f"{word} {index} == {place}:")
                 with out.block():
-                    self._case(given.keys[place], given.refs[place], wants, labels, target, depth)
+                    want = wants.get(given.keys[place])
+                    if want is None:
+                        self._unexpected_case(given.keys[place], given.refs[place])
+                    else:
+                        label = labels[given.keys[place]]
+                        self._case(label, given.refs[place], want, target, depth)
             out.line("else: raise _Malformed('the variant has no such case', p)")
 
         branch(0, len(given.refs))
 
-    def _case(
-        self,
-        key: int,
-        ref: int,
-        wants: dict[int, int],
-        labels: dict[int, str | int],
-        target: str,
-        depth: int,
-    ) -> None:
+    def _unexpected_case(self, key: int, ref: int) -> None:
         out = self.source
-        if key not in wants:
-            if self.shapes[ref].least == NEVER:
-                out.line("raise _Malformed('this type has no values', p)")
-            message = f"the variant's case {key} is not expected"
-            out.line(f"raise _Mismatch({message!r}, p)")
-            return
-        label = labels[key]
-        if ref == wants[key] == t.Null.code:
+        if self.shapes[ref].least == NEVER:
+            out.line("raise _Malformed('this type has no values', p)")
+        message = f"the variant's case {key} is not expected"
+        out.line(f"raise _Mismatch({message!r}, p)")
+
+    def _case(self, label: str | int, ref: int, want: int, target: str, depth: int) -> None:
+        out = self.source
+        if ref == want == t.Null.code:
             out.line(f"{target} = {self._name(Case(label))}")
             return
         value = out.fresh()
         self._mark(f".{t.label_text(label)}")
         self._weightless(ref)
-        self._read(ref, wants[key], value, depth + 1)
+        self._read(ref, want, value, depth + 1)
         self._unmark()
         out.line(f"{target} = _new(_Case, ({label!r}, {value}))")
 

@@ -60,7 +60,7 @@ class Interface:
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
     """A type expression as written.
 
     Attributes:
@@ -77,7 +77,7 @@ class _Node:
     at: int
     name: str = ""
     labels: list[Any] = field(default_factory=list)
-    parts: list["_Node"] = field(default_factory=list)
+    parts: list["Node"] = field(default_factory=list)
     arg_count: int = 0
     modes: list[str] = field(default_factory=list)
 
@@ -89,14 +89,14 @@ class _File:
     path: str
     source: str
     imports: list[tuple[str, bool, int]] = field(default_factory=list)
-    definitions: dict[str, _Node] = field(default_factory=dict)
-    init: _Node | None = None
-    service: _Node | None = None
+    definitions: dict[str, Node] = field(default_factory=dict)
+    init: Node | None = None
+    service: Node | None = None
     service_name: str | None = None
     visible: dict[str, "_File"] = field(default_factory=dict)
 
 
-class _Parser:
+class Parser:
     """Recursive descent over one text."""
 
     def __init__(self, source: str) -> None:
@@ -104,6 +104,7 @@ class _Parser:
         self.depth = 0
 
     def file(self, path: str) -> _File:
+        """A whole file."""
         cursor = self.cursor
         file = _File(path, cursor.source)
         while cursor.now.kind != "end" and not cursor.at_word("service"):
@@ -146,8 +147,8 @@ class _Parser:
             file.service_name = cursor.text(cursor.next())
         cursor.expect(":", "after 'service'")
         if cursor.at_symbol("("):
-            file.init = _Node("init", start)
-            file.init.labels, file.init.parts = self._tuple()
+            file.init = Node("init", start)
+            file.init.labels, file.init.parts = self.tuple()
             cursor.expect("->", "after the service's arguments")
         if cursor.at_symbol("{"):
             file.service = self._methods(start)
@@ -163,11 +164,11 @@ class _Parser:
             self.cursor.fail(f"expected {what}, which cannot be a keyword")
         return self.cursor.next().text
 
-    def _name(self) -> _Node:
+    def _name(self) -> Node:
         token = self.cursor.now
-        return _Node("name", token.at, self._identifier("a type"))
+        return Node("name", token.at, self._identifier("a type"))
 
-    def type(self) -> _Node:
+    def type(self) -> Node:
         """A type expression."""
         self.depth += 1
         if self.depth > _MAX_DEPTH:
@@ -176,19 +177,19 @@ class _Parser:
         self.depth -= 1
         return node
 
-    def _type(self) -> _Node:
+    def _type(self) -> Node:
         cursor = self.cursor
         token = cursor.now
         word = token.text if token.kind == "id" else ""
         if word in t.PRIMITIVES:
             cursor.next()
-            return _Node("primitive", token.at, word)
+            return Node("primitive", token.at, word)
         if word == "blob":
             cursor.next()
-            return _Node("blob", token.at)
+            return Node("blob", token.at)
         if word in ("opt", "vec"):
             cursor.next()
-            return _Node(word, token.at, parts=[self.type()])
+            return Node(word, token.at, parts=[self.type()])
         if word == "record":
             cursor.next()
             return self._fields("record", token)
@@ -203,9 +204,9 @@ class _Parser:
             return self._methods(token.at)
         return self._name()
 
-    def _fields(self, kind: str, start: Token) -> _Node:
+    def _fields(self, kind: str, start: Token) -> Node:
         cursor = self.cursor
-        node = _Node(kind, start.at)
+        node = Node(kind, start.at)
         cursor.expect("{", f"after {kind!r}")
         following = 0
         ids: dict[int, str | int] = {}
@@ -229,7 +230,7 @@ class _Parser:
                 cursor.fail("expected ';' or '}'")
         return node
 
-    def _field(self, kind: str, following: int) -> tuple[str | int, _Node]:
+    def _field(self, kind: str, following: int) -> tuple[str | int, Node]:
         cursor = self.cursor
         token = cursor.now
         after = cursor.ahead()
@@ -257,9 +258,10 @@ class _Parser:
             return label, self.type()
         if kind == "record":
             cursor.fail("expected ':' after a label")
-        return label, _Node("primitive", token.at, "null")
+        return label, Node("primitive", token.at, "null")
 
-    def _tuple(self) -> tuple[list[str | None], list[_Node]]:
+    def tuple(self) -> "tuple[list[str | None], list[Node]]":
+        """Types in parentheses, with their names."""
         cursor = self.cursor
         cursor.expect("(", "before arguments")
         names: list[str | None] = []
@@ -284,13 +286,13 @@ class _Parser:
                 cursor.fail("expected ',' or ')'")
         return names, parts
 
-    def function(self) -> _Node:
+    def function(self) -> Node:
         """A function type, without the keyword."""
         cursor = self.cursor
-        node = _Node("func", cursor.now.at)
-        names, parts = self._tuple()
+        node = Node("func", cursor.now.at)
+        names, parts = self.tuple()
         cursor.expect("->", "after a function's arguments")
-        more_names, more_parts = self._tuple()
+        more_names, more_parts = self.tuple()
         node.arg_count = len(parts)
         node.labels = names + more_names
         node.parts = parts + more_parts
@@ -303,9 +305,9 @@ class _Parser:
             raise fault(cursor.source, node.at, "a oneway function has no results")
         return node
 
-    def _methods(self, start: int) -> _Node:
+    def _methods(self, start: int) -> Node:
         cursor = self.cursor
-        node = _Node("service", start)
+        node = Node("service", start)
         cursor.expect("{", "before methods")
         while not cursor.take("}"):
             token = cursor.now
@@ -341,7 +343,7 @@ class _Project:
         self._loader = loader
         self._files: dict[str, _File] = {}
         self._open: list[str] = []
-        self.definitions: dict[str, tuple[_File, _Node]] = {}
+        self.definitions: dict[str, tuple[_File, Node]] = {}
 
     def add(self, source: str, path: str) -> _File:
         """Parse a file and its imports, which are defined before it."""
@@ -374,7 +376,7 @@ class _Project:
 
 def _parsed(source: str, path: str) -> _File:
     try:
-        return _Parser(source).file(path)
+        return Parser(source).file(path)
     except RecursionError:
         raise CandidError("the types are nested too deeply for the stack that is left") from None
     except CandidError as error:
@@ -390,7 +392,7 @@ def _merge(file: _File, imported: _File, at: int) -> None:
     if imported.service.kind == "name" or (file.service and file.service.kind == "name"):
         raise fault(file.source, at, "only services written out in their files can be merged")
     if file.service is None:
-        file.service = _Node("service", at)
+        file.service = Node("service", at)
     for name, part in zip(imported.service.labels, imported.service.parts, strict=True):
         if name in file.service.labels:
             raise fault(file.source, at, f"both services have the method {name!r}")
@@ -398,7 +400,7 @@ def _merge(file: _File, imported: _File, at: int) -> None:
         file.service.parts.append(part)
 
 
-def _references(node: _Node) -> Iterable[_Node]:
+def _references(node: Node) -> Iterable[Node]:
     todo = [node]
     while todo:
         one = todo.pop()
@@ -443,11 +445,11 @@ class _Resolver:
         for name, (file, node) in self._definitions.items():
             self._check_methods(file, node, name)
 
-    def _check(self, file: _File, reference: _Node) -> None:
+    def _check(self, file: _File, reference: Node) -> None:
         if reference.name not in file.visible:
             raise fault(file.source, reference.at, f"the type {reference.name!r} is not defined")
 
-    def _check_methods(self, file: _File, node: _Node, name: str) -> None:
+    def _check_methods(self, file: _File, node: Node, name: str) -> None:
         """Methods that are named types must be functions, which recursion hides until now."""
         todo = [node]
         while todo:
@@ -538,7 +540,7 @@ class _Resolver:
                 )
         return order
 
-    def build(self, file: _File, node: _Node, into: type[Any] | None = None) -> t.Type:
+    def build(self, file: _File, node: Node, into: type[Any] | None = None) -> t.Type:
         """The type that an expression stands for; its names must be built already."""
         if node.kind == "name":
             self._check(file, node)
@@ -615,7 +617,7 @@ def parse_did(
     )
 
 
-def _visible(file: _File, reference: _Node) -> None:
+def _visible(file: _File, reference: Node) -> None:
     if reference.name not in file.visible:
         raise fault(file.source, reference.at, f"the type {reference.name!r} is not defined")
 
@@ -645,19 +647,27 @@ def parse_types(text: str, interface: Interface | None = None) -> list[t.Type]:
 
 def _parse_types(text: str, interface: Interface | None, *, several: bool) -> list[t.Type]:
     try:
-        parser = _Parser(text)
-        nodes = parser._tuple()[1] if several else [parser.type()]  # noqa: SLF001 - same module
+        parser = Parser(text)
+        nodes = parser.tuple()[1] if several else [parser.type()]
         if parser.cursor.now.kind != "end":
             parser.cursor.fail("expected nothing after the type")
-        project = _Project(_no_loader)
-        file = _File("", text)
-        resolver = _Resolver(project, {})
-        if interface is not None:
-            resolver.types = dict(interface.types)
-            file.visible = dict.fromkeys(interface.types, file)
-        return [resolver.build(file, node) for node in nodes]
+        return [build_type(text, node, interface) for node in nodes]
     except RecursionError:
         raise CandidError("the types are nested too deeply for the stack that is left") from None
+
+
+def build_type(source: str, node: Node, interface: Interface | None) -> t.Type:
+    """The type of an expression that stands by itself.
+
+    Raises:
+        CandidError: If a name is not among the interface's.
+    """
+    file = _File("", source)
+    resolver = _Resolver(_Project(_no_loader), {})
+    if interface is not None:
+        resolver.types = dict(interface.types)
+        file.visible = dict.fromkeys(interface.types, file)
+    return resolver.build(file, node)
 
 
 def upgrade_faults(new: Interface, old: Interface) -> list[Fault]:

@@ -87,7 +87,7 @@ class EncoderWriter:
     def build(self) -> Encoder:
         """Write, compile and return the encoder: values (and the path, when tracing) to bytes."""
         out = self.source
-        args = [f"x{place}" for place in range(len(self.table.args))]
+        args = [f"arg{place}" for place in range(len(self.table.args))]
         path = ["T"] if self.trace else []
         out.line(f"def encode({', '.join(path + args)}):")
         with out.block():

@@ -14,7 +14,6 @@ from bridge.candid.leb128 import (
     SMALL,
     UNSIGNED,
     Unterminated,
-    decode_signed,
     decode_unsigned,
     encode_signed,
     encode_unsigned,
@@ -121,11 +120,12 @@ def read_bools(data: bytes, start: int, end: int) -> list[bool]:
     return list(map(bool, run))
 
 
-def skip(table: Table, shapes: Shapes, ref: int, data: bytes, at: int, state: State) -> int:
+def skip(shapes: Shapes, ref: int, data: bytes, at: int, state: State) -> int:
     """Pass over a value, checking it as if it were read; returns the position after it.
 
     A loop, since nesting is up to the sender.
     """
+    table = shapes.table
     end = len(data)
     entries = table.entries
     # References still to be passed over, and how often: a vec is one item, not n.
@@ -205,10 +205,8 @@ def run_deep(first: Generator[Any, Any, Any], limit: int) -> Any:
     failure: BaseException | None = None
     while stack:
         try:
-            if failure is None:
-                called = stack[-1].send(answer)
-            else:
-                called = stack[-1].throw(failure)
+            top = stack[-1]
+            called = top.send(answer) if failure is None else top.throw(failure)
         except StopIteration as stop:
             stack.pop()
             answer, failure = stop.value, None
@@ -295,11 +293,14 @@ def _write_float(value: object, name: str, code: int) -> bytes:
         wrong(value, f"a float for {name}")
     try:
         number = float(value)
-        if number != value and isinstance(value, int):
-            raise OverflowError
-        return STRUCTS[code].pack(number)
+        packed = STRUCTS[code].pack(number)
     except OverflowError:
-        raise CandidError(f"the number cannot be a {name}") from None
+        raise CandidError(f"the number is too large for {name}") from None
+    if isinstance(value, int) and number != value:
+        raise CandidError(
+            f"the int cannot be a {name} exactly", hint="pass a float to have it rounded"
+        )
+    return packed
 
 
 def write_bool(value: object) -> bytes:

@@ -60,14 +60,14 @@ class Shapes:
     """The shapes of a table's types, by reference, worked out as they are asked for."""
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self.table = table
         self._known: dict[int, Shape] = dict(_PRIMITIVES)
 
     def __getitem__(self, ref: int) -> Shape:
         known = self._known.get(ref)
         if known is not None:
             return known
-        entries = self._table.entries
+        entries = self.table.entries
         open_: set[int] = set()
         todo = [ref]
         while todo:

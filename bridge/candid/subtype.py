@@ -2,7 +2,7 @@
 
 The relation is the largest one that the rules allow, so a pair that is met again while it is being
 checked holds. Every type is a subtype of every ``opt``, hence no rule asks that another pair does
-*not* hold, and the check is a plain walk: it holds if no pair reached from it breaks a rule at once.
+*not* hold, and the check is a plain walk: it holds if no pair reached from it breaks a rule.
 The walk is a loop, and each pair is charged to the caller's budget.
 """
 

@@ -28,9 +28,12 @@ PRINCIPAL: Final = -24
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 KEYWORDS: Final = frozenset(
-    "type import service func query oneway composite_query opt vec record variant blob principal "
-    "null bool nat int nat8 nat16 nat32 nat64 int8 int16 int32 int64 float32 float64 text reserved "
-    "empty true false".split()
+    {
+        *("type", "import", "service", "func", "query", "oneway", "composite_query"),
+        *("opt", "vec", "record", "variant", "blob", "true", "false", "principal"),
+        *("null", "bool", "text", "reserved", "empty", "nat", "int", "float32", "float64"),
+        *("nat8", "nat16", "nat32", "nat64", "int8", "int16", "int32", "int64"),
+    }
 )
 
 
@@ -90,7 +93,7 @@ class Type:
         """The types this one is made of, in order."""
         return ()
 
-    def _head(self) -> object:
+    def head(self) -> object:
         """What must agree, beside the children, for two types to be equal."""
         raise NotImplementedError
 
@@ -100,7 +103,7 @@ class Type:
         return isinstance(other, Type) and _equal(self, other)
 
     def __hash__(self) -> int:
-        return hash(resolve(self)._head())
+        return hash(resolve(self).head())
 
     def __repr__(self) -> str:
         from bridge.candid.printer import type_text  # noqa: PLC0415 - printing needs the types
@@ -118,7 +121,8 @@ class Primitive(Type):
         self.name = name
         self.code = code
 
-    def _head(self) -> object:
+    def head(self) -> object:
+        """The kind, and the labels by number."""
         return self.code
 
     def __reduce__(self) -> str:
@@ -179,7 +183,8 @@ class Opt(Type):
         """The content."""
         return (self.content,)
 
-    def _head(self) -> object:
+    def head(self) -> object:
+        """The kind, and the labels by number."""
         return OPT
 
 
@@ -196,7 +201,8 @@ class Vec(Type):
         """The element."""
         return (self.element,)
 
-    def _head(self) -> object:
+    def head(self) -> object:
+        """The kind, and the labels by number."""
         return VEC
 
 
@@ -264,16 +270,19 @@ class Record(Type):
         """The types of the fields, by rising number."""
         return tuple(field.type for field in self.fields)
 
-    def _head(self) -> object:
+    def head(self) -> object:
+        """The kind, and the labels by number."""
         return (RECORD, tuple(field.id for field in self.fields))
 
 
 def _check_class(into: type[Any], fields: Iterable[Field]) -> None:
-    name = getattr(into, "__name__", repr(into))
-    if isinstance(into, type) and issubclass(into, tuple) and hasattr(into, "_fields"):
+    if not isinstance(into, type):
+        raise CandidError("a record can be read into a class, not into an instance")
+    name = into.__name__
+    if issubclass(into, tuple) and hasattr(into, "_fields"):
         available = set(into._fields)
         required = available - set(getattr(into, "_field_defaults", ()))
-    elif isinstance(into, type) and dataclasses.is_dataclass(into):
+    elif dataclasses.is_dataclass(into):
         available = {field.name for field in dataclasses.fields(into) if field.init}
         required = {
             field.name
@@ -311,7 +320,8 @@ class Variant(Type):
         """The types of the cases, by rising number."""
         return tuple(field.type for field in self.fields)
 
-    def _head(self) -> object:
+    def head(self) -> object:
+        """The kind, and the labels by number."""
         return (VARIANT, tuple(field.id for field in self.fields))
 
 
@@ -358,7 +368,8 @@ class Func(Type):
         """Arguments, then results."""
         return self.args + self.results
 
-    def _head(self) -> object:
+    def head(self) -> object:
+        """The kind, and the labels by number."""
         return (FUNC, len(self.args), len(self.results), self.modes)
 
 
@@ -407,7 +418,8 @@ class Service(Type):
         """The methods' types, in the order of the binary form."""
         return tuple(method for _, method in self.sorted_methods())
 
-    def _head(self) -> object:
+    def head(self) -> object:
+        """The kind, and the labels by number."""
         return (SERVICE, tuple(sorted(self._methods)))
 
 
@@ -437,7 +449,7 @@ class Recursive(Type):
         while isinstance(step, Recursive):
             if step is self:
                 raise CandidError(f"the type {self.name!r} is only equal to itself")
-            step = step._definition
+            step = step._definition  # noqa: SLF001 - the same class
         self._definition = definition
         return self
 
@@ -456,8 +468,9 @@ class Recursive(Type):
         """Those of the definition."""
         return resolve(self).children()
 
-    def _head(self) -> object:
-        return resolve(self)._head()
+    def head(self) -> object:
+        """The kind, and the labels by number."""
+        return resolve(self).head()
 
 
 Blob: Final = Vec(Nat8)
@@ -483,7 +496,7 @@ def _equal(left: Type, right: Type) -> bool:
         if a is b or (id(a), id(b)) in assumed:
             continue
         assumed.add((id(a), id(b)))
-        if a._head() != b._head():
+        if a.head() != b.head():
             return False
         todo.extend(zip(a.children(), b.children(), strict=True))
     return True
