@@ -168,7 +168,8 @@ def test_a_peer_of_two_dialects_is_spoken_to_in_unified():
       ACK : record { msg_id : nat; payload : opt blob };
       FIN : record { msg_id : nat } };
     service : { asyncFlow : (M) -> () oneway;
-      com_asyncFlow_newMessage : (nat, blob) -> (); com_asyncFlow_finish : (nat, opt blob) -> () }"""
+      com_asyncFlow_newMessage : (nat, blob) -> ();
+      com_asyncFlow_finish : (nat, opt blob) -> () }"""
     assert dialects.detect(text) == "unified"
     assert dialects.detect(text.replace("asyncFlow :", "other :")) == "positional"
 
