@@ -431,12 +431,13 @@ class Machine:
             lambda instance: enter(instance, run, export),
             keep=keeps_memory(mode),
         )
-        self._settle(canister, context, run, failure)
+        # Logged before what it sent is, so that the log tells causes before effects.
         self._log_request(
             request,
             "trapped" if failure else "executed",
             failure.text_for(canister.canister_id) if failure else "",
         )
+        self._settle(canister, context, run, failure)
 
     def _new_run(self, canister: Canister, context: CallContext, mode: Mode, limit: int) -> Run:
         pending: dict[bytes, int] = {}
