@@ -98,6 +98,7 @@ class Certificate:
         now: int,
         subnet_id: Principal | None = None,
         max_age: int | None = MAX_AGE,
+        max_delegation_age: int | None = MAX_DELEGATION_AGE,
         sharded_ranges_only: bool = False,
     ) -> None:
         """Check signature, delegation, scope and freshness.
@@ -109,6 +110,7 @@ class Certificate:
             now: The present, in nanoseconds since 1970.
             subnet_id: The subnet that must have signed, where that is known beforehand.
             max_age: In nanoseconds; ``None`` accepts any time, as for proofs kept in an archive.
+            max_delegation_age: The same of the delegation.
             sharded_ranges_only: Refuse a delegation that shows only the unsharded canister ranges,
                 which do not follow canisters that have moved.
 
@@ -121,8 +123,8 @@ class Certificate:
                 root_key_der, self.delegation.subnet_id.raw, self.delegation.certificate
             )
             key = grant.public_key_der
-            if max_age is not None:
-                _check_time(grant.time, now, MAX_DELEGATION_AGE, "the subnet's delegation")
+            if max_delegation_age is not None:
+                _check_time(grant.time, now, max_delegation_age, "the subnet's delegation")
             if effective_canister_id is not None:
                 grant.check_scope(effective_canister_id, sharded_only=sharded_ranges_only)
         if subnet_id is not None and self.signer(root_key_der) != subnet_id:
@@ -140,7 +142,16 @@ class Certificate:
                 else "if this is a local replica, check that root_key is this replica's own",
             )
         if max_age is not None:
-            _check_time(self.time, now, max_age, "the certificate")
+            self.check_fresh(now, max_age=max_age)
+
+    def check_fresh(self, now: int, *, max_age: int = MAX_AGE) -> None:
+        """Check the time alone, both ways.
+
+        Raises:
+            CertificateError: If the certificate is older, or from further in the future than
+                ``MAX_LEAD``.
+        """
+        _check_time(self.time, now, max_age, "the certificate")
 
     def signer(self, root_key_der: bytes) -> Principal:
         """The subnet that signs: the delegation's, or the root subnet itself."""

@@ -124,7 +124,7 @@ def _verify_canister(
         tree = hashtree.from_raw(raw["tree"], size=len(signature))
         certificate = Certificate.from_cbor(data)
         # Such signatures serve as long-lived delegations, so the certificate may be of any age.
-        certificate.verify(root_key, canister_id, now=now, max_age=None)
+        certificate.verify(root_key, canister_id, now=now, max_age=None, max_delegation_age=None)
         certified = certificate.value((b"canister", canister_id.raw, b"certified_data"))
     except CertificateError as cause:
         raise SignatureError(f"a canister's signature does not hold: {cause.message}") from None

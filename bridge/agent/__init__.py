@@ -1,0 +1,28 @@
+"""A client of the Internet Computer over HTTP: every answer is proved, every outcome is told.
+
+Asynchronous, on aiohttp. See :class:`Agent` and :class:`Identity`.
+"""
+
+from bridge.agent.agent import EMPTY_ARG, MAINNET_ROOT_KEY, Agent, Status
+from bridge.agent.foreign import IdentityLike, PrincipalLike, as_identity, as_principal
+from bridge.agent.identity import Identity
+from bridge.agent.outcome import REJECT_CODES
+from bridge.agent.settings import Limits, Retries, Timeouts
+from bridge.agent.signed_call import SignedCall
+
+__all__ = [
+    "EMPTY_ARG",
+    "MAINNET_ROOT_KEY",
+    "REJECT_CODES",
+    "Agent",
+    "Identity",
+    "IdentityLike",
+    "Limits",
+    "PrincipalLike",
+    "Retries",
+    "SignedCall",
+    "Status",
+    "Timeouts",
+    "as_identity",
+    "as_principal",
+]

@@ -1,0 +1,139 @@
+"""The keys of a subnet's nodes, as a certificate proves them, and answers checked against them.
+
+Rule implemented: interface specification, section Request: Query call (``verify_response``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bridge.agent.settings import SECOND
+from bridge.errors import CertificateError, QuerySignatureError
+from bridge.principal import Principal
+from bridge.wire import MAX_AGE, Certificate, NodeSignature, decode_ranges
+from bridge.wire.hashtree import Found, lookup
+from bridge.wire.query_signature import MAX_SIGNATURES
+
+KEYS_LIFETIME: Final = 3600 * SECOND
+"""How long certified node keys are used before they are fetched anew, in nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetNodes:
+    """The nodes of one subnet.
+
+    Args:
+        subnet_id: The subnet.
+        keys: Each node's public key in DER form.
+        fetched: When they were fetched, in nanoseconds since 1970.
+    """
+
+    subnet_id: Principal
+    keys: Mapping[Principal, bytes]
+    fetched: int
+
+    def is_stale(self, now: int) -> bool:
+        """Whether they should be fetched again."""
+        return not -KEYS_LIFETIME < now - self.fetched < KEYS_LIFETIME
+
+    def knows(self, signatures: list[NodeSignature]) -> bool:
+        """Whether every signer is a known node."""
+        return all(signature.identity in self.keys for signature in signatures)
+
+    def verify(
+        self,
+        signatures: list[NodeSignature],
+        response: Mapping[str, Any],
+        request_id: bytes,
+        now: int,
+    ) -> None:
+        """Check that every signature is a known node's, of this answer, and recent.
+
+        Raises:
+            QuerySignatureError: If one is not.
+        """
+        for signature in signatures:
+            key = self.keys.get(signature.identity)
+            if key is None:
+                raise QuerySignatureError(
+                    f"the answer is signed by {signature.identity}, which is no node of subnet "
+                    f"{self.subnet_id}",
+                    hint="another subnet or an impostor answered; the answer was not used",
+                )
+            if abs(now - signature.timestamp) > MAX_AGE:
+                raise QuerySignatureError(
+                    f"the answer was signed {abs(now - signature.timestamp) // SECOND} s "
+                    f"{'ago' if signature.timestamp < now else 'in the future'}; at most "
+                    f"{MAX_AGE // SECOND} s are accepted",
+                    hint="an old answer was replayed, or this machine's clock is wrong",
+                )
+            signature.verify(key, response, request_id)
+
+
+def nodes_from(
+    certificate: Certificate,
+    root_key: bytes,
+    effective_canister_id: Principal,
+    now: int,
+) -> SubnetNodes:
+    """Read the nodes out of a verified certificate of ``/subnet``.
+
+    Args:
+        certificate: Verified for the effective canister id.
+        root_key: The root of trust, in DER form.
+        effective_canister_id: The canister whose subnet it is; the management canister stands for
+            whichever subnet answers.
+        now: The present, in nanoseconds since 1970.
+
+    Raises:
+        CertificateError: If the certificate shows no nodes, or the root subnet signed without being
+            the canister's subnet.
+    """
+    subnet_id = certificate.signer(root_key)
+    if certificate.delegation is None and effective_canister_id != Principal.management():
+        _check_root_range(certificate, subnet_id, effective_canister_id)
+    keys: dict[Principal, bytes] = {}
+    for node, subtree in certificate.children((b"subnet", subnet_id.raw, b"node")):
+        found = lookup(subtree, (b"public_key",))
+        if isinstance(found, Found) and len(node) <= 29:
+            keys[Principal(node)] = found.value
+    if not keys:
+        raise CertificateError(
+            f"the certificate shows no node keys of subnet {subnet_id}",
+            hint="queries cannot be verified with this replica; use update calls instead",
+        )
+    return SubnetNodes(subnet_id, keys, now)
+
+
+def _check_root_range(
+    certificate: Certificate, subnet_id: Principal, canister_id: Principal
+) -> None:
+    # The root subnet certifies without a delegation, so its own ranges are in the same certificate.
+    ranges = certificate.value((b"subnet", subnet_id.raw, b"canister_ranges"))
+    if ranges is not None:
+        for low, high in decode_ranges(ranges):
+            if low <= canister_id.raw <= high:
+                return
+    raise CertificateError(
+        f"the root subnet answered for canister {canister_id}, which is not on it",
+        hint="check the canister id; no answer was used",
+    )
+
+
+def signatures_of(response: Mapping[str, Any]) -> list[NodeSignature]:
+    """The node signatures of a query's response.
+
+    Raises:
+        QuerySignatureError: If there are none, too many, or one is malformed.
+    """
+    raw = response.get("signatures")
+    if not isinstance(raw, list | tuple) or not raw:
+        raise QuerySignatureError(
+            "the answer to the query is not signed by any node",
+            hint="an unsigned answer can be anyone's; it was not used",
+        )
+    if len(raw) > MAX_SIGNATURES:
+        raise QuerySignatureError(
+            f"the answer carries {len(raw)} signatures; at most {MAX_SIGNATURES} are checked"
+        )
+    return [NodeSignature.from_raw(item) for item in raw]

@@ -1,0 +1,199 @@
+"""HTTP to one replica or gateway: bytes out, bytes in, and the truth about what was sent.
+
+Knows nothing of requests, certificates or canisters. One connection pool serves all requests. What
+goes wrong is one of two: :class:`~bridge.errors.NotSentError` (no byte of the request left), or
+:class:`~bridge.errors.TransportError` (it may have arrived).
+"""
+
+import asyncio
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final, Self
+
+import aiohttp
+from yarl import URL
+
+from bridge._version import __version__
+from bridge.agent.settings import SECOND, Limits, Timeouts
+from bridge.errors import NotSentError, TransportError, UsageError
+
+_CBOR: Final = "application/cbor"
+_CHUNK: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer.
+
+    Args:
+        status: The HTTP status code.
+        body: The whole body.
+        retry_after: What ``Retry-After`` asks for, in nanoseconds, where given.
+    """
+
+    status: int
+    body: bytes
+    retry_after: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The beginning of the body as text for a message, without control characters."""
+        text = self.body[:400].decode(errors="replace")
+        return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this machine, by address or as ``localhost``."""
+    host = URL(url).host or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Transport:
+    """The connection pool.
+
+    Args:
+        url: The base URL, ``http`` or ``https``, with or without a path of its own.
+        timeouts: Durations.
+        limits: Sizes and counts.
+
+    Raises:
+        UsageError: If the URL is none of these.
+    """
+
+    def __init__(self, url: str, timeouts: Timeouts, limits: Limits) -> None:
+        try:
+            self._base = URL(url)
+        except (ValueError, TypeError) as cause:
+            raise UsageError(f"{url!r} is not a URL: {cause}") from None
+        if self._base.scheme not in ("http", "https") or not self._base.host:
+            raise UsageError(
+                f"{url!r} is not the URL of a replica: expected http:// or https:// and a host",
+                hint="such as http://127.0.0.1:4943 or https://icp-api.io",
+            )
+        self._timeouts = timeouts
+        self._limits = limits
+        self._turn = asyncio.Semaphore(limits.in_flight)
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return str(self._base)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the pool; may be called twice."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise UsageError("the agent is closed", hint="use it inside its async with block")
+        if self._session is None:
+            # Made here and not in the constructor: a session belongs to the running event loop.
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._limits.connections),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # A compressed answer could unpack to any size before the limit is seen.
+                auto_decompress=False,
+                skip_auto_headers=("Accept-Encoding",),
+                headers={"User-Agent": f"ic-bridge/{__version__}", "Accept": _CBOR},
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect / SECOND),
+            )
+        return self._session
+
+    async def post(self, path: str, body: bytes) -> Answer:
+        """Send a CBOR body; raises as :meth:`request`."""
+        return await self.request("POST", path, body)
+
+    async def get(self, path: str) -> Answer:
+        """Fetch; raises as :meth:`request`."""
+        return await self.request("GET", path, None)
+
+    async def request(self, method: str, path: str, body: bytes | None) -> Answer:
+        """Send one request and read the whole answer.
+
+        Raises:
+            NotSentError: If no connection could be made.
+            TransportError: If the request was or may have been sent, and no whole answer came.
+        """
+        session = self._open()
+        url = self._base.joinpath(path)
+        headers = {} if body is None else {"Content-Type": _CBOR}
+        seconds = self._timeouts.request / SECOND
+        try:
+            async with (
+                self._turn,
+                asyncio.timeout(seconds),
+                session.request(
+                    method, url, data=body, headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                return Answer(response.status, await self._read(response), _retry_after(response))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as cause:
+            raise NotSentError(
+                f"no connection to {self._base}: {_reason(cause)}",
+                hint="check the URL, and that the replica is running; nothing was sent",
+            ) from None
+        except TimeoutError:
+            raise TransportError(
+                f"{url} did not answer within {seconds:g} s",
+                hint="the replica is slow or stuck; try again",
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as cause:
+            raise TransportError(
+                f"{url} did not give a whole HTTP answer: {_reason(cause)}",
+                hint="the connection broke, or this is no replica; try again",
+            ) from None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._limits.response
+        if (response.content_length or 0) > limit:
+            raise TransportError(
+                f"an answer of {response.content_length} bytes is too large; {limit} are accepted"
+            )
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise TransportError(f"an answer of more than {limit} bytes was cut off")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def _reason(cause: BaseException) -> str:
+    if isinstance(cause, aiohttp.ConnectionTimeoutError):
+        return "connecting took too long"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS: {cause.reason}"
+    return str(cause) or type(cause).__name__
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> int | None:
+    text = response.headers.get("Retry-After")
+    if text is None:
+        return None
+    if text.strip().isdecimal() and len(text) < 10:
+        return int(text) * SECOND
+    try:
+        until = parsedate_to_datetime(text)
+        sent = parsedate_to_datetime(response.headers["Date"])
+        return max(0, round((until - sent).total_seconds() * SECOND))
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,278 @@
+"""One update call from its first byte to its outcome, whatever the replica says in between.
+
+Rules implemented: interface specification, sections Synchronous and Asynchronous canister calling.
+The call is sent, and sent again, under one request id, which the IC runs at most once; its status
+is polled until a certificate tells how it ended or that it never will run. Only then, or when time
+is up, does the caller hear of it.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol
+
+from bridge.agent.clock import Clock
+from bridge.agent.outcome import describe, rejected_by_node, result_of, status_of
+from bridge.agent.settings import SECOND, Retries, Timeouts
+from bridge.agent.signed_call import SignedCall
+from bridge.agent.transport import Answer
+from bridge.errors import (
+    CallNeverExecutedError,
+    CallOutcomeUnknownError,
+    CertificateError,
+    NotSentError,
+    RequestRefusedError,
+    TransportError,
+    TrustError,
+)
+from bridge.wire import Certificate, decode_map
+
+_GROWTH: Final = 1.4
+_FIVE_MINUTES: Final = 300 * SECOND
+
+
+class Channel(Protocol):
+    """What an update call needs of its agent."""
+
+    clock: Clock
+    timeouts: Timeouts
+    retries: Retries
+
+    async def send_call(self, call: SignedCall) -> Answer:
+        """Send the call once; raises as the transport does."""
+
+    async def fetch_status(self, call: SignedCall) -> Certificate:
+        """Fetch a certificate on the call's status; its time is not checked yet."""
+
+    def check_certificate(self, data: bytes, call: SignedCall) -> Certificate:
+        """Decode and verify a certificate that came with an answer; its time is not checked."""
+
+    def refusal(self, answer: Answer, what: str) -> RequestRefusedError:
+        """The error for an HTTP 4xx answer."""
+
+
+@dataclass
+class UpdateCall:
+    """One call under way.
+
+    Args:
+        channel: The agent.
+        call: What to send.
+    """
+
+    channel: Channel
+    call: SignedCall
+
+    def __post_init__(self) -> None:
+        request = self.call.request
+        self._id = self.call.request_id
+        self._expiry = request.ingress_expiry
+        self._what = describe(request.method_name, request.canister_id)
+        self._perhaps_sent = False
+        self._unproven: list[TrustError] = []
+        self._failures: list[TransportError] = []
+
+    async def run(self, within: int) -> bytes:
+        """Send and wait.
+
+        Args:
+            within: In nanoseconds, for all of it.
+
+        Raises:
+            BridgeError: As :meth:`bridge.agent.Agent.update` lists.
+        """
+        return await self._limited(within, self._send_and_wait)
+
+    async def wait(self, within: int) -> bytes:
+        """Only wait, for a call that was sent before; raises as :meth:`run`."""
+        self._perhaps_sent = True
+        return await self._limited(within, self._poll)
+
+    async def _limited(self, within: int, work: Callable[[], Awaitable[bytes]]) -> bytes:
+        limit = asyncio.timeout(within / SECOND)
+        try:
+            async with limit:
+                return await work()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._give_up(f"no outcome within {within / SECOND:g} s")
+
+    def _give_up(self, why: str) -> NoReturn:
+        if not self._perhaps_sent:
+            raise NotSentError(
+                f"{self._what} was not sent: {why}", hint="nothing happened; try again later"
+            )
+        last = self._unproven[-1:] or self._failures[-1:]
+        reason = f"; last: {last[0].message}" if last else ""
+        raise CallOutcomeUnknownError(
+            f"whether {self._what} ran is unknown: {why}{reason} (request id {self._id.hex()})",
+            hint="wait for the same signed call again, or ask the canister, before calling anew",
+        )
+
+    async def _send_and_wait(self) -> bytes:
+        done = await self._send()
+        return done if done is not None else await self._poll()
+
+    # --- Sending ---
+
+    async def _send(self) -> bytes | None:
+        """Send until the replica has taken the call; the reply where it came at once."""
+        retries = self.channel.retries
+        for attempt in itertools.count(1):
+            last_try = attempt >= retries.attempts
+            asked: int | None = None
+            before, self._perhaps_sent = self._perhaps_sent, True
+            try:
+                answer = await self.channel.send_call(self.call)
+            except NotSentError:
+                self._perhaps_sent = before
+                last_try = attempt >= retries.connection_attempts
+                if last_try and not self._perhaps_sent:
+                    raise
+            except TransportError as cause:
+                self._failures.append(cause)
+            else:
+                asked = answer.retry_after
+                if answer.status == 202:
+                    return None
+                if answer.status == 200:
+                    return await self._take(answer.body)
+                if 400 <= answer.status < 500:
+                    self._perhaps_sent = before
+                    if last_try or answer.status != 429:
+                        self._refused(answer)
+                        return None
+                else:
+                    self._failures.append(
+                        TransportError(f"HTTP {answer.status} from the replica: {answer.text}")
+                    )
+            if last_try or (self._perhaps_sent and self.channel.clock.now() > self._expiry):
+                return None
+            await asyncio.sleep(retries.delay(attempt, asked))
+        raise AssertionError("unreachable")
+
+    def _refused(self, answer: Answer) -> None:
+        # After an attempt that may have arrived, a refusal of the repetition proves nothing.
+        if not self._perhaps_sent:
+            raise self.channel.refusal(answer, self._what)
+
+    async def _take(self, body: bytes) -> bytes | None:
+        """Use what came with HTTP 200; ``None`` where it proves nothing and polling must."""
+        try:
+            raw = decode_map(body, f"the answer to {self._what}", TransportError)
+            data = raw.get("certificate")
+            if isinstance(data, bytes):
+                return self._judge(self.channel.check_certificate(data, self.call))
+            if raw.get("status") == "replied":
+                raise CertificateError(f"the replica says that {self._what} replied, without proof")
+            reject = rejected_by_node(self._what, raw)
+        except TrustError as lie:
+            self._unproven.append(lie)
+            return None
+        except CallOutcomeUnknownError:
+            raise
+        except TransportError as nonsense:
+            self._failures.append(nonsense)
+            return None
+        if await self._is_known():
+            return None
+        raise reject
+
+    async def _is_known(self) -> bool:
+        """Whether the subnet has the call, whatever a single node says of it."""
+        try:
+            certificate = await self.channel.fetch_status(self.call)
+            return status_of(certificate, self._id) is not None
+        except (TrustError, TransportError):
+            return False
+
+    # --- Waiting ---
+
+    async def _poll(self) -> bytes:
+        timeouts = self.channel.timeouts
+        delay: float = timeouts.first_poll
+        sent = self.channel.clock.now()
+        if self._unproven:
+            delay = 0
+        while True:
+            await asyncio.sleep(delay / SECOND)
+            delay = min(max(delay, timeouts.first_poll) * _GROWTH, timeouts.longest_poll)
+            certificate = await self._ask()
+            if certificate is None:
+                continue
+            try:
+                done = self._judge(certificate)
+                known = status_of(certificate, self._id) is not None
+            except TrustError as lie:
+                self._note_lie(lie)
+                continue
+            if done is not None:
+                return done
+            self._unproven.clear()
+            self._failures.clear()
+            now = self.channel.clock.now()
+            if not known and now - sent >= timeouts.resubmit and now < self._expiry:
+                sent = now
+                done = await self._send()
+                if done is not None:
+                    return done
+
+    async def _ask(self) -> Certificate | None:
+        retries = self.channel.retries
+        try:
+            return await self.channel.fetch_status(self.call)
+        except TrustError as lie:
+            self._note_lie(lie)
+        except RequestRefusedError as refusal:
+            if refusal.status != 429:
+                self._give_up(f"its status cannot be asked for: {refusal.message}")
+            self._failures.append(refusal)
+        except TransportError as failure:
+            self._failures.append(failure)
+        if len(self._failures) >= retries.attempts:
+            self._give_up(f"{len(self._failures)} attempts to learn its status failed")
+        if self._failures:
+            await asyncio.sleep(retries.delay(len(self._failures)))
+        return None
+
+    def _note_lie(self, lie: TrustError) -> None:
+        self._unproven.append(lie)
+        if len(self._unproven) >= self.channel.retries.unproven_answers:
+            raise lie
+
+    def _judge(self, certificate: Certificate) -> bytes | None:
+        """The reply in a certificate of this call; ``None`` while there is no outcome."""
+        status = status_of(certificate, self._id)
+        clock = self.channel.clock
+        if status is None:
+            certificate.check_fresh(clock.now())
+        else:
+            clock.check_answer(certificate)
+        if status is None and self._expiry < certificate.time <= self._expiry + _FIVE_MINUTES:
+            raise CallNeverExecutedError(
+                f"{self._what} did not run and never will: the IC's certified time has passed its "
+                "expiry, and the IC does not know it",
+                hint="it is safe to call again",
+            )
+        if status is None and certificate.time > self._expiry:
+            raise CallOutcomeUnknownError(
+                f"{self._what} expired too long ago for the IC to tell whether it ran "
+                f"(request id {self._id.hex()})",
+                hint="ask the canister what it did",
+            )
+        return result_of(certificate, self._id, self._what)
+
+
+def raw_certificate(body: bytes, what: str) -> Any:
+    """The certificate in an answer to a state read.
+
+    Raises:
+        TransportError: If the answer is none.
+    """
+    raw = decode_map(body, what, TransportError)
+    data = raw.get("certificate")
+    if not isinstance(data, bytes):
+        raise TransportError(f"{what} holds no certificate", hint="this is no replica")
+    return data
