@@ -21,6 +21,7 @@ const canisters = {
   echo: "canisters/Echo.mo",
   receiver: "canisters/Receiver.mo",
   sender: "canisters/Sender.mo",
+  tables: "canisters/Tables.mo",
 };
 // Compiled to see that it stays right, not kept: what the README shows.
 const examples = { readme: "build/ReadmeExample.mo" };

@@ -96,7 +96,7 @@ module {
     func onReceiver(key : (Principal, Nat), what : Types.What, room : Bool, direct : Bool) : async* Outcome<()> {
       let now = clock();
       let old = Map.get(s.receivers, Order.peerId, key);
-      switch (Receiver.step(old, event(what, room), now, s.policy)) {
+      switch (Receiver.step(old, event(what, room), now, s.policy, app.rerun)) {
         case (#err reason) #err reason;
         case (#ok t) {
           Store.putReceiver(s, key, old, t.flow, now, why(what));
@@ -142,8 +142,8 @@ module {
         switch effect {
           case (#transmit t) await* transmit(key, t);
           case (#hand_over h) await* handOver(h, direct);
-          case (#tell t) await* spawn(func() : async () { await* tell(key, t) });
-          case (#ask question) await* spawn(func() : async () { await* ask(key, question) });
+          case (#tell t) await* tell(key, t);
+          case (#ask question) await* ask(key, question);
           case (#count reason) Store.count(s, reason);
           case (#remember_paid p) Store.rememberPaid(s, p.peer, p.msg_id, p.until);
         };
@@ -175,10 +175,19 @@ module {
       if (not left) await* on(key, #not_sent t, true);
     };
 
-    /// Runs `work` as a message of its own: its trap undoes nothing of this one. If the queue to
-    /// ourselves is full it is lost, which the flow's own due time mends.
-    func spawn(work : () -> async ()) : async* () {
-      try { ignore work() } catch (_) Store.count(s, "own queue full");
+    /// Runs the application's code as a message of its own, so that its trap undoes nothing of this
+    /// one, is seen, and is reported to the flow as `failed`.
+    func apart(run : () -> async (), key : Types.Key, failed : Types.What) : async* () {
+      func supervise() : async () {
+        try { await run() } catch (_) {
+          await* on(key, failed, true);
+          arm<system>();
+        };
+      };
+      try { ignore supervise() } catch (_) {
+        Store.count(s, "own_queue_full");
+        await* on(key, failed, true);
+      };
     };
 
     // --- The application ------------------------------------------------------------------------------
@@ -191,23 +200,16 @@ module {
         hash = h.hash;
         redelivered = h.redelivered;
       };
-      switch (app.handler) {
+      let failed = #handler_failed(#hand_over { tries = h.tries });
+      let run = switch (app.handler) {
         case (?#synchronous handle) {
-          if direct await* reply(h, handle(request)) else {
-            await* spawn(func() : async () { await* reply(h, handle(request)); arm<system>() });
-          };
+          if direct return await* reply(h, handle(request));
+          func() : async () { await* reply(h, handle(request)); arm<system>() };
         };
-        case (?#running handle) {
-          func run() : async () { await* reply(h, await* handle(request)); arm<system>() };
-          await* spawn(func() : async () {
-            try { await run() } catch (_) {
-              await* stall((h.peer, h.msg_id), #handler_failed { tries = h.tries });
-              arm<system>();
-            };
-          });
-        };
-        case null {};
+        case (?#running handle) func() : async () { await* reply(h, await* handle(request)); arm<system>() };
+        case null return;
       };
+      await* apart(run, #receiver(h.peer, h.msg_id), failed);
     };
 
     func reply(h : Types.HandOver, made : App.Reply) : async* () {
@@ -222,7 +224,7 @@ module {
         case (#ok) {};
         case (#err reason) {
           Store.count(s, "handler: " # reason);
-          await* stall(key, #handler_failed { tries = h.tries });
+          ignore await* onReceiver(key, #handler_failed(#hand_over { tries = h.tries }), true, false);
         };
       };
     };
@@ -233,35 +235,32 @@ module {
       await* onReceiver(key, what, hasRoom(key.0), false);
     };
 
-    /// An event after which the flow may be stalled; work that the application calls idempotent runs
-    /// again at once.
-    func stall(key : (Principal, Nat), what : Types.What) : async* () {
-      ignore await* onReceiver(key, what, true, false);
-      if (app.rerun) switch (Map.get(s.receivers, Order.peerId, key)) {
-        case (?flow) if (flow.state == #stalled) ignore await* onReceiver(key, #rerun, true, false);
-        case null {};
-      };
-    };
-
     func tell(key : Types.Key, t : Types.Tell) : async* () {
-      switch (t.what) {
-        case (#answered or #failed or #late) switch (app.outcome) {
-          case (?#synchronous take) take(t);
-          case (?#running take) await* take(t);
-          case null {};
+      let of = { what = t.what; tries = t.tries };
+      func run() : async () {
+        switch (t.what) {
+          case (#answered or #failed or #late) switch (app.outcome) {
+            case (?#synchronous take) take(t);
+            case (?#running take) await* take(t);
+            case null {};
+          };
+          case _ app.notice(t);
         };
-        case _ app.notice(t);
+        await* on(key, #returned of, hasRoom(t.peer));
+        arm<system>();
       };
-      await* on(key, #returned { tries = t.tries }, true);
-      arm<system>();
+      await* apart(run, key, #handler_failed(#tell of));
     };
 
     func ask(key : Types.Key, question : Types.Ask) : async* () {
-      switch (app.corruption(question)) {
-        case (?decision) if (question.decide) await* on(key, #decided decision, hasRoom(question.peer));
-        case null {};
+      func run() : async () {
+        switch (app.corruption(question)) {
+          case (?decision) if (question.decide) await* on(key, #decided decision, hasRoom(question.peer));
+          case null {};
+        };
+        arm<system>();
       };
-      arm<system>();
+      await* apart(run, key, #handler_failed(#ask { their_hash = question.their_hash; tries = question.tries }));
     };
 
     // --- Messages from peers ------------------------------------------------------------------------------
@@ -278,7 +277,7 @@ module {
         case (#ACK ack) {
           if (not isSender) return Store.count(s, "no sender here: ACK");
           let known = Map.get(s.senders, Nat.compare, ack.msg_id);
-          let room = switch known { case (?_) true; case null mayAnswerUnknown(caller, now) };
+          let room = switch known { case (?_) hasRoom(caller); case null mayAnswerUnknown(caller, now) };
           switch known { case (?f) if (f.peer == caller) InFlight.release(s.calls, caller, #new, ack.msg_id); case null {} };
           ignore await* onSender(ack.msg_id, received(caller, dialect, message), room);
         };
@@ -614,11 +613,7 @@ module {
       label look while (n < tickFlows) {
         switch (Store.interrupted(s)) {
           case (?key) {
-            let what = #restarted { share = Ulid.below(s.ids, 1_000_000) };
-            switch key {
-              case (#sender _) await* on(key, what, true);
-              case (#receiver k) await* stall(k, what);
-            };
+            await* on(key, #restarted { share = Ulid.below(s.ids, 1_000_000) }, true);
             Store.seenTo(s, key);
           };
           case null break look;

@@ -2,7 +2,6 @@
 ///
 /// Durations are nanoseconds, sizes bytes, jitter parts per thousand.
 
-import Array "mo:core/Array";
 import Nat32 "mo:core/Nat32";
 import Nat64 "mo:core/Nat64";
 
@@ -229,8 +228,7 @@ module {
       i += 1;
     };
     if (wait > p.max_delay) wait := p.max_delay;
-    let millionths = Nat64.toNat(Nat64.min(u, maxJitter(p)));
-    wait + Nat64.fromNat(Nat64.toNat(wait) * millionths / 1_000_000);
+    wait + part(wait, Nat64.min(u, maxJitter(p)));
   };
 
   /// The largest `u` that the jitter setting allows.
@@ -249,8 +247,9 @@ module {
     first;
   };
 
-  public func append(hashes : [Nat32], hash : Nat32) : [Nat32] {
-    Array.tabulate<Nat32>(hashes.size() + 1, func i = if (i < hashes.size()) hashes[i] else hash);
+  /// So many millionths of a duration.
+  public func part(duration : Nat64, millionths : Nat64) : Nat64 {
+    Nat64.fromNat(Nat64.toNat(duration) * Nat64.toNat(millionths) / 1_000_000);
   };
 
   public func seconds(duration : Nat64) : Nat32 {

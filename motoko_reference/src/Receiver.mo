@@ -4,6 +4,7 @@
 /// clock, draws no chance, calls nobody and touches no store. Tombstones age by observed time, which
 /// is `event.lag` behind the clock.
 
+import Array "mo:core/Array";
 import List "mo:core/List";
 import Nat64 "mo:core/Nat64";
 import Policy "Policy";
@@ -14,13 +15,17 @@ module {
   type Event = Types.Event;
   type Transition = Types.Transition<Flow>;
 
-  /// One step of one flow. `record` is the flow of (caller, msg_id), or null.
-  public func step(record : ?Flow, event : Event, now : Nat64, policy : Policy.Policy) : Transition {
+  /// One step of one flow. `record` is the flow of (caller, msg_id), or null. `rerun` says that
+  /// handlers are idempotent, so that what was interrupted runs again at once.
+  public func step(record : ?Flow, event : Event, now : Nat64, policy : Policy.Policy, rerun : Bool) : Transition {
+    switch (record, event.what) {
+      case (?flow, #received r) if (r.caller != flow.peer) return #ok { flow = record; effects = [#count "spoofed"] };
+      case _ {};
+    };
     switch record {
       case null absent(event, now, policy);
       case (?flow) {
-        let draft = Draft(flow, event, now, policy);
-        draft.expire();
+        let draft = Draft(flow, event, now, policy, rerun);
         switch (present(draft, event)) {
           case (?reason) #err reason;
           case null #ok { flow = draft.result(); effects = draft.effects() };
@@ -29,29 +34,30 @@ module {
     };
   };
 
+  func counted(reason : Text) : Transition { #ok { flow = null; effects = [#count reason] } };
+
   func absent(event : Event, now : Nat64, policy : Policy.Policy) : Transition {
     switch (event.what) {
       case (#received r) switch (r.message) {
-        case (#NEW new) {
-          switch (r.refused) {
-            case (?reason) return counted(reason);
-            case null {};
+        case (#NEW new) switch (r.refused) {
+          case (?reason) counted("refused." # reason);
+          case null {
+            let draft = Draft(opened(r, new, now, policy), event, now, policy, false);
+            draft.handOver(false);
+            #ok { flow = draft.result(); effects = draft.effects() };
           };
-          let draft = Draft(opened(r, new, now, policy), event, now, policy);
-          draft.handOver(1);
-          #ok { flow = draft.result(); effects = draft.effects() };
         };
-        case (#FIN _) counted("unknown fin");
-        case _ counted("not for a receiver");
+        case (#FIN _) counted("unknown_fin");
+        case _ counted("ignored");
       };
-      case (#answer _ or #failed_for_good _ or #failed_for_now or #deferred or #rerun or #decided _) {
-        #err "there is no such flow: it never came or is forgotten";
+      case (#answer _ or #failed_for_good _ or #failed_for_now or #rerun) {
+        #err "there is no such flow: it was forgotten, or it never came";
       };
-      case _ counted("no such flow");
+      case (#not_sent _ or #returned _ or #handler_failed _) counted("outdated");
+      case (#refused _ or #rejected _) counted("rejected");
+      case _ counted("ignored");
     };
   };
-
-  func counted(reason : Text) : Transition { #ok { flow = null; effects = [#count reason] } };
 
   func opened(r : Types.Received, new : { msg_id : Nat; payload : Blob }, now : Nat64, policy : Policy.Policy) : Flow {
     {
@@ -69,7 +75,7 @@ module {
       ends = ?(now + policy.answer_within);
       send_due = null;
       tell_due = null;
-      tries = 0;
+      tries = 1;
       told = false;
       ack_at = null;
       ack_echoes = 0;
@@ -84,293 +90,348 @@ module {
     };
   };
 
+  /// What the application has yet to take.
+  public func pending(f : Flow) : ?Types.Telling {
+    switch (f.state) {
+      case (#stalled) if (f.told) null else ?#stalled;
+      case (#abandoned) if (f.told) null else ?#abandoned;
+      case _ null;
+    };
+  };
+
   func present(d : Draft, event : Event) : ?Text {
     switch (event.what) {
       case (#received r) {
         switch (r.message) {
           case (#NEW new) d.newAgain(new.payload);
           case (#FIN fin) d.fin(fin.hash);
-          case (#ACK _) d.count("not for a receiver");
+          case (#ACK _) d.count("ignored");
         };
         null;
       };
-      case (#due) { d.due(event.room); null };
+      case (#due) { d.due(); null };
       case (#restarted { share }) { d.restart(share); null };
       case (#not_sent t) { d.notSent(t); null };
-      case (#refused _) { d.refused(); null };
+      case (#refused t) { d.refused(t); null };
       case (#rejected _) { d.count("rejected"); null };
-      case (#returned { tries }) { d.returned(tries); null };
-      case (#handler_failed { tries }) { d.handlerFailed(tries); null };
+      case (#returned of) { d.returned(of); null };
+      case (#handler_failed(#hand_over of)) { d.handlerFailed(of); null };
+      case (#handler_failed(#tell of)) { d.tellingFailed(of); null };
+      case (#handler_failed _) { d.count("outdated"); null };
       case (#decided decision) { d.decide(decision); null };
       case (#answer { response; fits }) d.answer(response, fits);
       case (#failed_for_good { response; fits }) d.answer(response, fits);
       case (#failed_for_now) d.failedForNow();
-      case (#deferred) d.deferred();
-      case (#rerun) d.rerun();
-      case _ { d.count("not for a receiver"); null };
+      case (#deferred) { d.deferred(); null };
+      case (#rerun) d.rerunStalled();
+      case (#send _ or #cancel or #finish or #retry_dead_letter or #drop_dead_letter) ?"this is a receiver's flow";
     };
   };
 
-  let alreadyAnswered = "this flow was answered before";
+  let answeredBefore = "this flow has its answer already: the first one stands";
 
   /// A flow in the making: the rows of the table are its methods.
-  class Draft(initial : Flow, event : Event, now : Nat64, p : Policy.Policy) {
+  class Draft(initial : Flow, event : Event, now : Nat64, p : Policy.Policy, rerun : Bool) {
     public var flow : Flow = initial;
     var forgotten = false;
     let out = List.empty<Types.Effect>();
     let observed : Nat64 = if (event.lag < now) now - event.lag else 0;
 
-    public func result() : ?Flow { if forgotten null else ?settled() };
     public func effects() : [Types.Effect] { List.toArray(out) };
     func emit(effect : Types.Effect) { List.add(out, effect) };
     public func count(reason : Text) { emit(#count reason) };
 
-    func isTombstone() : Bool {
-      switch (flow.state) { case (#finished or #abandoned or #stalled) true; case _ false };
-    };
-
-    /// The flow with `due` derived from its other times.
-    func settled() : Flow {
-      let ends = switch (flow.ends) {
-        case (?time) ?(if (isTombstone()) time + event.lag else time);
-        case null null;
+    /// The new flow, with `due` derived from its other times.
+    public func result() : ?Flow {
+      if forgotten return null;
+      let ends = switch (flow.state, flow.ends) {
+        case (#processing or #acknowledging, ends) ends;
+        case (_, ?time) ?(time + event.lag);
+        case (_, null) null;
       };
-      { flow with due = Policy.earliest([ends, flow.send_due, flow.tell_due]) };
+      ?{ flow with due = Policy.earliest([ends, flow.send_due, flow.tell_due]) };
     };
 
     func delay(n : Nat32) : Nat64 { Policy.delay(p, if (n == 0) 1 else n, event.u) };
     func passed(time : ?Nat64) : Bool { switch time { case (?t) t <= now; case null false } };
 
-    // --- States -------------------------------------------------------------------------------
+    // --- States -----------------------------------------------------------------------------------
 
-    /// The lifetime since the answer is tested before any other event.
-    public func expire() {
-      if (flow.state == #acknowledging and passed(flow.ends)) abandoned();
+    /// Changes the state; what belongs to the state that is left goes with it.
+    func enter(state : Types.State) {
+      flow := { flow with state; changed = now; tell_due = null; tries = 0 : Nat32; told = false; send_due = null };
     };
 
-    func tombstoneEnds() : Nat64 { Nat64.max(observed, flow.floor) + flow.horizon };
+    /// Enters a state that is kept for `horizon` of observed time. A shorter horizon than the one in
+    /// force when the flow came does not hold for it.
+    func enterTombstone(state : Types.State) {
+      enter(state);
+      flow := { flow with ends = ?(Nat64.max(observed, flow.floor) + Nat64.max(flow.horizon, p.horizon)) };
+    };
 
+    /// No handler works on it any more.
     func stalled() {
-      flow := { flow with state = #stalled; changed = now; ends = ?tombstoneEnds(); told = false };
-      open(1);
+      enterTombstone(#stalled);
+      flow := { flow with tries = 1 : Nat32 };
+      tell(false);
     };
 
+    /// The response was never confirmed; it is kept.
     func abandoned() {
-      flow := { flow with state = #abandoned; changed = now; ends = ?tombstoneEnds(); send_due = null; told = false };
-      open(1);
+      enterTombstone(#abandoned);
+      flow := { flow with tries = 1 : Nat32 };
+      tell(false);
     };
 
     func finished() {
-      flow := {
-        flow with
-        state = #finished;
-        changed = now;
-        ends = ?tombstoneEnds();
-        send_due = null;
-        tell_due = null;
-        tries = 0 : Nat32;
-        payload = null;
-        response = null;
-      };
+      enterTombstone(#finished);
+      flow := { flow with payload = null; response = null };
     };
 
-    /// Gives the NEW to the application's handler: try number `tries`.
-    public func handOver(tries : Nat32) {
-      flow := { flow with tries };
+    // --- Handing over and telling -------------------------------------------------------------------
+
+    /// Gives the NEW to the application's handler.
+    public func handOver(redelivered : Bool) {
       switch (flow.payload) {
         case (?payload) emit(#hand_over {
           peer = flow.peer;
           msg_id = flow.msg_id;
           payload;
           hash = flow.payload_hash;
-          redelivered = tries > 1;
-          tries;
+          redelivered;
+          tries = flow.tries;
         });
         case null {};
       };
     };
 
-    func open(tries : Nat32) {
-      flow := { flow with tries; tell_due = ?(now + delay(tries)) };
-      tell(if (flow.state == #stalled) #stalled else #abandoned, tries);
+    func runAgain() {
+      let ends = ?(now + p.answer_within);
+      if (flow.state == #stalled) {
+        enter(#processing);
+        flow := { flow with ends; tries = 1 : Nat32; deferred = false };
+      } else {
+        flow := { flow with ends; tries = flow.tries + 1 };
+      };
+      handOver(true);
     };
 
-    func tell(what : Types.Telling, tries : Nat32) {
-      let response = if (what == #abandoned) flow.response else null;
-      emit(#tell { role = #receiver; peer = flow.peer; msg_id = flow.msg_id; what; failure = null; response; redelivered = tries > 1; tries });
+    func mayRerun() : Bool { rerun and flow.tries < p.handler_attempts };
+
+    func tell(redelivered : Bool) {
+      switch (pending(flow)) {
+        case (?what) emit(#tell {
+          role = #receiver;
+          peer = flow.peer;
+          msg_id = flow.msg_id;
+          what;
+          failure = null;
+          response = flow.response;
+          redelivered;
+          tries = flow.tries;
+        });
+        case null {};
+      };
     };
 
-    // --- NEW again and FIN ------------------------------------------------------------------------
+    func isOpen(of : { what : Types.Telling; tries : Nat32 }) : Bool {
+      ?of.what == pending(flow) and of.tries == flow.tries;
+    };
+
+    public func returned(of : { what : Types.Telling; tries : Nat32 }) {
+      if (not isOpen(of)) return count("outdated");
+      flow := { flow with told = true; tries = 0 : Nat32; tell_due = null };
+    };
+
+    public func tellingFailed(of : { what : Types.Telling; tries : Nat32 }) {
+      if (not isOpen(of)) return count("outdated");
+      flow := { flow with tell_due = ?(now + delay(flow.tries)) };
+    };
+
+    public func handlerFailed(of : { tries : Nat32 }) {
+      if (flow.state != #processing or of.tries != flow.tries) return count("outdated");
+      if (mayRerun()) runAgain() else stalled();
+    };
+
+    // --- NEW again ------------------------------------------------------------------------------------
 
     public func newAgain(payload : Blob) {
       let hash = Types.hash(?payload);
       if (hash != flow.payload_hash) return anotherNew(payload, hash);
       switch (flow.state) {
         case (#acknowledging or #abandoned) echoAck();
-        case _ count("repeated new");
+        case _ count("repeated");
       };
     };
 
+    func isNews(hashes : [Nat32], hash : Nat32) : Bool {
+      hashes.size() < 3 and Array.find<Nat32>(hashes, func known = known == hash) == null;
+    };
+
     func anotherNew(payload : Blob, hash : Nat32) {
-      if (knows(flow.wrong_news, hash)) return count("another payload");
-      flow := { flow with wrong_news = Policy.append(flow.wrong_news, hash) };
+      if (not isNews(flow.wrong_news, hash)) return count("wrong_hash_again");
+      flow := { flow with wrong_news = Array.concat(flow.wrong_news, [hash]) };
+      ask(#new, flow.payload, ?payload, flow.payload_hash, hash, false);
+    };
+
+    func ask(kind : Types.Kind, our_payload : ?Blob, their_payload : ?Blob, our_hash : Nat32, their_hash : Nat32, decide : Bool) {
       emit(#ask {
         role = #receiver;
         peer = flow.peer;
         msg_id = flow.msg_id;
-        kind = #new;
-        our_payload = flow.payload;
-        their_payload = ?payload;
-        our_hash = flow.payload_hash;
-        their_hash = hash;
-        decide = false;
+        kind;
+        our_payload;
+        their_payload;
+        our_hash;
+        their_hash;
+        decide;
         tries = 1;
       });
     };
 
-    func knows(hashes : [Nat32], hash : Nat32) : Bool {
-      for (known in hashes.values()) if (known == hash) return true;
-      hashes.size() >= 3;
-    };
+    // --- FIN --------------------------------------------------------------------------------------------
 
     public func fin(hash : ?Nat32) {
-      switch (flow.state) {
-        case (#acknowledging or #abandoned) switch hash {
-          case null finished();
-          case (?h) if (?h == flow.response_hash) finished() else wrongFin(h);
-        };
-        case _ count("fin without effect");
+      switch (flow.state, hash) {
+        case (#acknowledging or #abandoned, ?h) if (?h == flow.response_hash) finished() else wrongFin(h);
+        case (#acknowledging or #abandoned, null) finished();
+        case _ count("fin_ignored");
       };
     };
 
     func wrongFin(hash : Nat32) {
-      if (knows(flow.wrong_fins, hash)) return count("wrong hash");
-      flow := { flow with wrong_fins = Policy.append(flow.wrong_fins, hash) };
-      emit(#ask {
-        role = #receiver;
-        peer = flow.peer;
-        msg_id = flow.msg_id;
-        kind = #fin;
-        our_payload = flow.response;
-        their_payload = null;
-        our_hash = Types.hash(flow.response);
-        their_hash = hash;
-        decide = true;
-        tries = 1;
-      });
+      if (not isNews(flow.wrong_fins, hash)) return count("wrong_hash_again");
+      flow := { flow with wrong_fins = Array.concat(flow.wrong_fins, [hash]) };
+      ask(#fin, flow.response, null, Types.hash(flow.response), hash, true);
     };
 
     public func decide(decision : Types.Decision) {
-      switch (flow.state) {
-        case (#acknowledging or #abandoned) switch decision {
-          case (#accept _) finished();
-          case (#resend) echoAck();
-          case (#abandon) if (flow.state == #acknowledging) abandoned();
-        };
-        case _ count("decision without question");
+      switch (flow.state, decision) {
+        case (#acknowledging or #abandoned, #accept _) finished();
+        case (#acknowledging or #abandoned, #resend) echoAck();
+        case (#acknowledging, #abandon) abandoned();
+        case _ count("ignored");
       };
     };
 
-    // --- ACK --------------------------------------------------------------------------------------
+    // --- ACK ----------------------------------------------------------------------------------------------
 
-    func send(echo : Bool, prior_due : ?Nat64, prior_at : ?Nat64) {
-      let message = #ACK { msg_id = flow.msg_id; payload = flow.response; hash = ?flow.payload_hash };
-      emit(#transmit { peer = flow.peer; dialect = flow.dialect; message; attempt = flow.attempts; echo; prior_due; prior_at });
+    func transmit(attempt : Nat32, echo : Bool) {
+      emit(#transmit {
+        peer = flow.peer;
+        dialect = flow.dialect;
+        message = #ACK { msg_id = flow.msg_id; payload = flow.response; hash = ?flow.payload_hash };
+        attempt;
+        echo;
+        prior_due = if echo flow.send_due else null;
+        prior_at = flow.ack_at;
+      });
     };
 
-    func transmit() {
-      let prior = flow.ack_at;
-      flow := { flow with attempts = flow.attempts + 1; ack_at = ?now };
-      flow := { flow with send_due = ?(now + delay(flow.attempts)) };
-      send(false, null, prior);
+    func nextAck() {
+      if (not event.room) {
+        flow := { flow with send_due = ?(now + p.send_retry) };
+        return;
+      };
+      let attempt = flow.attempts + 1;
+      transmit(attempt, false);
+      flow := { flow with attempts = attempt; send_due = ?(now + delay(attempt)); ack_at = ?now };
     };
 
     func echoAck() {
       let soon = switch (flow.ack_at) { case (?at) now < at + p.echo_min; case null false };
-      if (soon or flow.ack_echoes >= p.attempts + 10 or not event.room) return count("echo withheld");
-      let (prior_due, prior_at) = (flow.send_due, flow.ack_at);
-      flow := { flow with ack_at = ?now; ack_echoes = flow.ack_echoes + 1 };
-      if (flow.state == #acknowledging) flow := { flow with send_due = ?(now + delay(flow.attempts)) };
-      send(true, prior_due, prior_at);
+      if (soon or not event.room or flow.ack_echoes >= p.attempts + 10) return count("echo_suppressed");
+      transmit(flow.attempts, true);
+      flow := {
+        flow with
+        ack_at = ?now;
+        ack_echoes = flow.ack_echoes + 1;
+        send_due = if (flow.send_due == null) null else ?(now + delay(flow.attempts));
+      };
     };
 
     public func notSent(t : Types.Transmit) {
-      if (t.echo) {
-        count("not sent");
-        flow := {
-          flow with
-          ack_at = t.prior_at;
-          ack_echoes = if (flow.ack_echoes == 0) 0 : Nat32 else flow.ack_echoes - 1;
-          send_due = if (flow.state == #acknowledging) t.prior_due else flow.send_due;
+      let isLatest = switch (t.message) { case (#ACK _) t.attempt == flow.attempts; case _ false };
+      switch (flow.state) {
+        case (#acknowledging or #abandoned) if (isLatest and t.echo) {
+          flow := {
+            flow with
+            ack_at = t.prior_at;
+            ack_echoes = if (flow.ack_echoes == 0) 0 : Nat32 else flow.ack_echoes - 1;
+            send_due = if (flow.send_due != null and t.prior_due != null) t.prior_due else flow.send_due;
+          };
+          return;
         };
-      } else if (flow.state == #acknowledging and t.attempt == flow.attempts) {
-        count("not sent");
-        flow := { flow with attempts = flow.attempts - 1; ack_at = t.prior_at; send_due = ?(now + p.send_retry) };
-      } else count("outdated not sent");
+        case _ {};
+      };
+      if (flow.state != #acknowledging or not isLatest or flow.attempts == 0) return count("outdated");
+      flow := { flow with attempts = flow.attempts - 1; ack_at = t.prior_at; send_due = ?(now + p.send_retry) };
     };
 
-    public func refused() {
-      if (flow.state == #acknowledging) abandoned() else count("refused");
+    public func refused(t : Types.Transmit) {
+      switch (flow.state, t.message) {
+        case (#acknowledging, #ACK _) abandoned();
+        case _ count("rejected");
+      };
     };
 
-    // --- The clock ----------------------------------------------------------------------------------
+    // --- The clock ------------------------------------------------------------------------------------------
 
-    public func due(room : Bool) {
+    public func due() {
       switch (flow.state) {
         case (#processing) if (passed(flow.ends)) stalled();
-        case (#acknowledging) if (passed(flow.send_due)) {
-          if (flow.attempts >= p.attempts) abandoned() else if room transmit() else {
-            count("no room");
-            flow := { flow with send_due = ?(now + p.send_retry) };
+        case (#acknowledging) {
+          if (passed(flow.ends)) abandoned() else if (passed(flow.send_due)) {
+            if (flow.attempts >= p.attempts) abandoned() else nextAck();
           };
         };
         case _ {
-          if (passed(flow.tell_due)) open(flow.tries + 1);
-          switch (flow.ends) {
-            case (?ends) if (ends <= observed) {
-              if (flow.state == #stalled) tell(#forgotten, 1);
-              forgotten := true;
-            };
-            case null {};
+          switch (flow.ends) { case (?ends) forgotten := ends <= observed; case null {} };
+          if forgotten {
+            if (flow.state == #stalled) emit(#tell {
+              role = #receiver;
+              peer = flow.peer;
+              msg_id = flow.msg_id;
+              what = #forgotten;
+              failure = null;
+              response = null;
+              redelivered = false;
+              tries = 1;
+            });
+          } else if (passed(flow.tell_due)) {
+            flow := { flow with tries = flow.tries + 1; tell_due = null };
+            tell(true);
           };
         };
       };
     };
 
     public func restart(share : Nat64) {
-      let later = ?(now + p.spread / 1_000_000 * share);
-      flow := {
-        flow with
-        send_due = if (passed(flow.send_due)) later else flow.send_due;
-        tell_due = switch (flow.tell_due) { case (?_) later; case null null };
+      if (flow.state == #processing and not flow.deferred) {
+        return if (mayRerun()) runAgain() else stalled();
       };
-      if (flow.state == #processing and not flow.deferred) stalled();
+      let later = ?(now + Policy.part(p.spread, share));
+      let tell_due = if (flow.tell_due == null and pending(flow) != null) later else flow.tell_due;
+      func moved(time : ?Nat64) : ?Nat64 { if (passed(time)) later else time };
+      flow := { flow with send_due = moved(flow.send_due); tell_due = moved(tell_due) };
     };
 
-    // --- The application --------------------------------------------------------------------------------
+    // --- The application --------------------------------------------------------------------------------------
 
     func unanswered() : Bool { flow.state == #processing or flow.state == #stalled };
 
     public func answer(response : ?Blob, fits : Bool) : ?Text {
-      if (not unanswered()) return ?alreadyAnswered;
-      if (Nat64.fromNat(Types.size(response)) > p.max_response) return ?"the answer exceeds max_response";
-      if (not fits) return ?"there is no room to store this answer";
-      flow := {
-        flow with
-        state = #acknowledging;
-        changed = now;
-        ends = ?(now + p.lifetime);
-        tell_due = null;
-        tries = 0 : Nat32;
-        response;
-        response_hash = ?Types.hash(response);
-      };
-      transmit();
+      if (not unanswered()) return ?answeredBefore;
+      if (Nat64.fromNat(Types.size(response)) > p.max_response) return ?"the answer exceeds max_response: answer with a reference to large data";
+      if (not fits) return ?"the quotas have no room for this answer";
+      enter(#acknowledging);
+      flow := { flow with response; response_hash = ?Types.hash(response); ends = ?(now + p.lifetime) };
+      nextAck();
       null;
     };
 
     public func failedForNow() : ?Text {
-      if (not unanswered()) return ?alreadyAnswered;
+      if (not unanswered()) return ?answeredBefore;
       if (flow.paid) {
         emit(#remember_paid { peer = flow.peer; msg_id = flow.msg_id; until = now + p.lifetime });
       };
@@ -378,35 +439,15 @@ module {
       null;
     };
 
-    public func deferred() : ?Text {
-      if (flow.state != #processing) return ?alreadyAnswered;
+    public func deferred() {
+      if (flow.state != #processing) return count("ignored");
       flow := { flow with deferred = true };
-      null;
     };
 
-    public func rerun() : ?Text {
+    public func rerunStalled() : ?Text {
       if (flow.state != #stalled) return ?"this flow is not stalled";
-      flow := {
-        flow with
-        state = #processing;
-        changed = now;
-        ends = ?(now + p.answer_within);
-        tell_due = null;
-        deferred = false;
-      };
-      handOver(flow.tries + 1);
+      runAgain();
       null;
-    };
-
-    public func returned(tries : Nat32) {
-      if (flow.tell_due == null or tries != flow.tries) return count("outdated return");
-      flow := { flow with told = true; tell_due = null };
-    };
-
-    public func handlerFailed(tries : Nat32) {
-      if (tries != flow.tries) return count("outdated failure");
-      count("handler failed");
-      if (flow.state == #processing and not flow.deferred) stalled();
     };
   };
 };

@@ -148,8 +148,12 @@ module {
     // From the application or the operator.
     #send : { peer : Principal; msg_id : Nat; payload : Blob; dialect : Dialect };
     #cancel;
-    #returned : { tries : Nat32 };
-    #handler_failed : { tries : Nat32 };
+    #returned : { what : Telling; tries : Nat32 };
+    #handler_failed : {
+      #tell : { what : Telling; tries : Nat32 };
+      #ask : { their_hash : Nat32; tries : Nat32 };
+      #hand_over : { tries : Nat32 };
+    };
     #finish;
     #decided : Decision;
     #retry_dead_letter;
