@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from dataclasses import asdict
 from typing import IO
@@ -36,7 +37,9 @@ def demo(seed: int | None, trace: IO[str] | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ok": report.ok, "flows": [asdict(flow) for flow in report.flows]}))
     else:
-        Console(highlight=False).print(_table(report))
+        # A file or a pipe has no width of its own; this is what the table needs.
+        width = None if sys.stdout.isatty() else 110
+        Console(highlight=False, width=width).print(_table(report))
     for flow in report.flows:
         if flow.fault is not None:
             console.print(f"{flow.title}: {flow.fault}", style="red")
@@ -76,7 +79,7 @@ class _Teller:
 
 def _table(report: DemoReport) -> Table:
     table = Table(title="Flows")
-    for name in ("flow", "messages", "NEW / ACK attempts", "elapsed", "sender", "receiver"):
+    for name in ("flow", "messages", "NEW / ACK sent", "elapsed", "sender", "receiver"):
         table.add_column(
             name, justify="left" if name in ("flow", "sender", "receiver") else "right"
         )

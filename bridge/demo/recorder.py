@@ -28,6 +28,7 @@ class Recorder:
     Args:
         admin: The replica whose log is read.
         names: How each peer is called.
+        us: The agent that fetches from outboxes.
         tell: Called with each record as it is seen.
     """
 
@@ -35,11 +36,14 @@ class Recorder:
         self,
         admin: AdminClient,
         names: Mapping[Principal, str],
+        us: Principal,
         tell: Callable[[MessageRecord], None],
     ) -> None:
         self.records: list[MessageRecord] = []
         self._admin = admin
         self._names = names
+        self._us = us
+        self._fetched: list[Sighting] = []
         self._tell = tell
         self._title = ""
         self._titles: dict[int, str] = {}
@@ -57,12 +61,26 @@ class Recorder:
             await asyncio.sleep(_PAUSE)
 
     async def catch_up(self) -> None:
-        """Read what the log holds by now."""
-        for line in await self._admin.messages(after=self._after):
+        """Read what the log holds by now, and put what was fetched meanwhile into its place."""
+        lines = await self._admin.messages(after=self._after)
+        fetched, self._fetched = self._fetched, []
+        for line in lines:
+            while fetched and fetched[0].time < line.time:
+                self._add_fetched(fetched.pop(0))
             self._after = line.seq
-            self._log(line)
+            self._add_logged(line)
+        for sighting in fetched:
+            self._add_fetched(sighting)
 
-    def _log(self, line: LoggedMessage) -> None:
+    def fetched(self, sighting: Sighting) -> None:
+        """Note what the bridge received: it was fetched from the peer's outbox."""
+        if sighting.direction == "received":
+            self._fetched.append(sighting)
+
+    def _add_fetched(self, sighting: Sighting) -> None:
+        self._add(sighting.time, sighting.peer, self._us, sighting.message, lost=False, by="outbox")
+
+    def _add_logged(self, line: LoggedMessage) -> None:
         sender = line.sender
         if line.kind not in ("ingress", "request") or sender is None or sender not in self._names:
             return
@@ -70,19 +88,8 @@ class Recorder:
             message = dialects.get("unified").message_from(line.method, line.arg)
         except CandidError:
             return  # a call that is no message of a flow
-        self._add(
-            line.time,
-            sender,
-            line.receiver,
-            message,
-            lost=line.outcome != "executed",
-            by="call",
-        )
-
-    def fetched(self, sighting: Sighting, us: Principal) -> None:
-        """Note what the bridge received: it was fetched from the peer's outbox."""
-        if sighting.direction == "received":
-            self._add(sighting.time, sighting.peer, us, sighting.message, lost=False, by="outbox")
+        lost = line.outcome != "executed"
+        self._add(line.time, sender, line.receiver, message, lost=lost, by="call")
 
     def _add(
         self,

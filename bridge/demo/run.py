@@ -145,6 +145,7 @@ async def _stage(
         recorder = Recorder(
             network.admin,
             {us: "Python", sender.canister_id: "sender", receiver.canister_id: "receiver"},
+            us,
             see,
         )
         store = await held.enter_async_context(MemoryStore())
@@ -155,7 +156,7 @@ async def _stage(
                 policy=dataclasses.replace(Policy(), **_SETTINGS),
                 handler=compute,
                 poll_every=0.1,
-                observer=lambda sighting: recorder.fetched(sighting, us),
+                observer=recorder.fetched,
             )
         )
         bridge.watch(sender.canister_id)
