@@ -19,8 +19,22 @@ from bridge.replica.scheduler.machine import Limits, Machine
 from bridge.replica.scheduler.rounds import Rounds
 from bridge.replica.state.subnet import Subnet
 
-_QUERY_THREADS: Final = 4
-_STOP_SECONDS: Final = 5.0
+_QUERY_THREADS: Final = 16
+_STOP_SECONDS: Final = 2.0
+
+
+def _executor() -> ThreadPoolExecutor:
+    """Threads for queries, whose stacks are large enough to run canisters."""
+    before = threading.stack_size(THREAD_STACK)
+    try:
+        pool = ThreadPoolExecutor(_QUERY_THREADS, "replica-query")
+        # A pool makes its threads when they are first needed: they are, all at once.
+        barrier = threading.Barrier(_QUERY_THREADS)
+        for made in [pool.submit(barrier.wait) for _ in range(_QUERY_THREADS)]:
+            made.result()
+    finally:
+        threading.stack_size(before)
+    return pool
 
 
 class Replica:
@@ -69,15 +83,7 @@ class Replica:
         return self._machine.subnet.keys.root.public_key_der
 
     async def __aenter__(self) -> Self:
-        before = threading.stack_size(THREAD_STACK)
-        try:
-            self._executor = ThreadPoolExecutor(_QUERY_THREADS, "replica-query")
-            # Threads of the pool are made when first needed: make them now, with their stack.
-            barrier = threading.Barrier(_QUERY_THREADS)
-            for made in [self._executor.submit(barrier.wait) for _ in range(_QUERY_THREADS)]:
-                made.result()
-        finally:
-            threading.stack_size(before)
+        self._executor = _executor()
         app = web.Application(client_max_size=MAX_BODY)
         app.add_routes(Api(self._rounds, self._executor, f"ic-bridge {__version__}").routes())
         if self._admin:

@@ -48,12 +48,14 @@ class Method:
         controllers_only: Whether only a controller of the canister named in the argument may call.
         from_users: Whether users may call it, and not only canisters.
         canister_field: The field of the argument that names the canister, if there is one.
+        needs_idle: Whether it must wait until no execution of the canister is under way.
     """
 
     run: Callable[[Machine, Request, Any], Answer]
     controllers_only: bool
     from_users: bool
     canister_field: str | None
+    needs_idle: bool
 
 
 _METHODS: Final[dict[str, Method]] = {}
@@ -65,9 +67,10 @@ def _method(
     controllers_only: bool = True,
     from_users: bool = True,
     canister_field: str | None = "canister_id",
+    needs_idle: bool = False,
 ) -> Callable[[Callable[[Machine, Request, Any], Answer]], Callable[..., Answer]]:
     def register(run: Callable[[Machine, Request, Any], Answer]) -> Callable[..., Answer]:
-        _METHODS[name] = Method(run, controllers_only, from_users, canister_field)
+        _METHODS[name] = Method(run, controllers_only, from_users, canister_field, needs_idle)
         return run
 
     return register
@@ -155,7 +158,10 @@ def handle(machine: Machine, request: Request) -> None:
     if isinstance(checked, Reject):
         answer: Answer = checked
     else:
-        method, value, _ = checked
+        method, value, canister = checked
+        if canister is not None and canister.busy and method.needs_idle:
+            machine.when_idle(canister, lambda: handle(machine, request))
+            return
         if isinstance(request.origin, FromUser) and not method.from_users:
             answer = ingress_filter(machine, request)
         else:
@@ -290,7 +296,8 @@ def _installation(value: Any, module: bytes) -> Installation:
 def _install(machine: Machine, canister: Canister, request: Request, value: Any,
              module: bytes) -> Answer:  # fmt: skip
     wanted = _installation(value, module)
-    failure = install(machine, canister, request, wanted)
+    with machine.occupied(canister):
+        failure = install(machine, canister, request, wanted)
     if failure is not None:
         return failure
     _record(
@@ -303,12 +310,12 @@ def _install(machine: Machine, canister: Canister, request: Request, value: Any,
     return _result(request)
 
 
-@_method("install_code")
+@_method("install_code", needs_idle=True)
 def _install_code(machine: Machine, request: Request, value: Any) -> Answer:
     return _install(machine, _canister(machine, value), request, value, value["wasm_module"])
 
 
-@_method("install_chunked_code", canister_field="target_canister")
+@_method("install_chunked_code", canister_field="target_canister", needs_idle=True)
 def _install_chunked_code(machine: Machine, request: Request, value: Any) -> Answer:
     target = _canister(machine, value, "target_canister")
     store = target
@@ -344,7 +351,7 @@ def _install_chunked_code(machine: Machine, request: Request, value: Any) -> Ans
     return _install(machine, target, request, value, module)
 
 
-@_method("uninstall_code")
+@_method("uninstall_code", needs_idle=True)
 def _uninstall_code(machine: Machine, request: Request, value: Any) -> Answer:
     canister = _canister(machine, value)
     _uninstall(machine, canister)
@@ -354,7 +361,8 @@ def _uninstall_code(machine: Machine, request: Request, value: Any) -> Answer:
 
 def _uninstall(machine: Machine, canister: Canister) -> None:
     sandbox = machine.sandbox(canister)
-    machine.outside(sandbox, sandbox.empty)
+    with machine.occupied(canister):
+        machine.outside(sandbox, sandbox.empty)
     canister.module_hash, canister.module_size, canister.metadata = None, 0, {}
     canister.certified_data, canister.global_timer = b"", 0
     canister.chunks.clear()
@@ -431,7 +439,7 @@ def _stop_canister(machine: Machine, request: Request, value: Any) -> Answer:
     return None
 
 
-@_method("delete_canister")
+@_method("delete_canister", needs_idle=True)
 def _delete_canister(machine: Machine, request: Request, value: Any) -> Answer:
     canister = _canister(machine, value)
     if canister.canister_id == request.sender:

@@ -6,11 +6,12 @@ runs, and when the state is certified, is ``rounds``' matter; the management can
 it as a function.
 """
 
+import contextlib
 import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -88,6 +89,8 @@ class Machine:
         self.lock = threading.Lock()
         self.answered: list[RequestRecord] = []
         self.time = clock.now()
+        self.on_leaving: Callable[[], None] = _nothing
+        self.on_returned: Callable[[], None] = _nothing
         self._management = management
         self._line: deque[Canister] = deque()
         self._due: list[tuple[int, int, Callable[[], None]]] = []
@@ -330,16 +333,32 @@ class Machine:
         """Take one message of the first canister in the line, and run it."""
         canister = self._line.popleft()
         canister.scheduled = False
-        if not canister.queue:
+        if not canister.queue or canister.busy:
             return
         message = canister.queue.popleft()
+        with self.occupied(canister):
+            self._execute(canister, message)
+
+    @contextlib.contextmanager
+    def occupied(self, canister: Canister) -> Iterator[None]:
+        """While this lasts, nothing else of the canister runs; what waits for that runs after."""
+        assert not canister.busy
         canister.busy = True
         try:
-            self._execute(canister, message)
+            yield
         finally:
             canister.busy = False
+            while canister.when_idle and not canister.busy:
+                canister.when_idle.popleft()()
             self.schedule(canister)
             self.check_stopped(canister)
+
+    def when_idle(self, canister: Canister, action: Callable[[], None]) -> None:
+        """Do something to the canister as soon as no execution of it is under way."""
+        if canister.busy:
+            canister.when_idle.append(action)
+        else:
+            action()
 
     def _execute(self, canister: Canister, message: Message) -> None:
         if isinstance(message, Response):
@@ -351,12 +370,14 @@ class Machine:
 
     def outside(self, sandbox: Sandbox, action: Callable[[], _T]) -> _T:
         """Do something long with a canister's memories; others may enter the machine meanwhile."""
+        self.on_leaving()
         self.lock.release()
         try:
             with sandbox.lock:
                 return action()
         finally:
             self.lock.acquire()
+            self.on_returned()
 
     def run_wasm(
         self, sandbox: Sandbox, action: Callable[[Instance], Callable[[], None]], *, keep: bool
@@ -388,7 +409,19 @@ class Machine:
             )
         return None
 
+    def _expired(self, request: Request) -> bool:
+        """Whether an ingress message has waited beyond its expiry: then it must not start."""
+        if not isinstance(request.origin, FromUser):
+            return False
+        record = self.subnet.history.records.get(request.origin.request_id)
+        return record is not None and record.expiry < self.time
+
     def _execute_request(self, canister: Canister, request: Request) -> None:
+        if self._expired(request):
+            text = "Ingress message timed out waiting to start executing."
+            self._log_request(request, "rejected", text)
+            self.reject(request, RejectCode.SYS_TRANSIENT, text, "IC0202")
+            return
         self._mark_processing(request.origin)
         refusal = self.refusal(canister)
         instance = self.sandbox(canister).instance
@@ -695,6 +728,10 @@ class Machine:
 
 
 EMPTY_CANDID: Final = b"DIDL\x00\x00"
+
+
+def _nothing() -> None:
+    """What happens around long work if nobody asked for more."""
 
 
 def no_method(canister: Canister, kind: str, method: str) -> Reject:

@@ -15,7 +15,7 @@ from bridge.replica.execution.failures import ExecutionError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, OutgoingCall, Run
 from bridge.replica.scheduler.machine import Machine, failure_reject, no_method
-from bridge.replica.scheduler.sandbox import Sandbox, attempt, enter, run_and_settle
+from bridge.replica.scheduler.sandbox import BusyError, Sandbox, attempt, enter, run_and_settle
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
@@ -27,6 +27,7 @@ from bridge.replica.state.messages import (
 )
 
 _MAX_DEPTH: Final = 6
+_PATIENCE_SECONDS: Final = 5.0
 _COMPOSITE: Final = threading.Lock()
 _QUERY_KINDS: Final = ("query", "composite_query")
 
@@ -121,11 +122,13 @@ def _run(
     run.instruction_limit = evaluation.instructions_left
     evaluation.entered.append(canister.canister_id)
     try:
-        with sandbox.lock:
+        with sandbox.entered(_PATIENCE_SECONDS):
             instance = sandbox.instance
             if instance is None or not instance.has(export):
                 return no_method(canister, "query", request.method)
             answer = _evaluate(evaluation, canister, instance, run, export)
+    except BusyError as error:
+        return failure_reject(canister, error)
     finally:
         evaluation.entered.pop()
     with machine.lock:

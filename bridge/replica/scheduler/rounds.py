@@ -20,6 +20,10 @@ from bridge.replica.state.requests import Phase, RequestRecord
 from bridge.wire import Certificate
 
 _ROUND_SECONDS: Final = 0.05
+# An execution that takes longer than this no longer holds up the others.
+_SLOW_SECONDS: Final = 0.05
+_QUIET_SECONDS: Final = 1.0
+_MOST_THREADS: Final = 16
 _ROUND_MESSAGES: Final = 1000
 _LONGEST_WAIT: Final = 3600.0
 # A certificate this young is as good as a new one for who reads the state.
@@ -28,6 +32,19 @@ _FRESH: Final = 100_000_000
 _log: Final = logging.getLogger(__name__)
 
 Action = Callable[[], None]
+
+
+def start_with_stack(thread: threading.Thread) -> None:
+    """Start a thread whose stack is large enough to run canisters."""
+    with _starting:
+        before = threading.stack_size(THREAD_STACK)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(before)
+
+
+_starting: Final = threading.Lock()
 Filter = Callable[[Machine, Request], Reject | None]
 
 
@@ -46,34 +63,77 @@ class Rounds:
         self._wake = threading.Event()
         self._stopping = False
         self._certificate_waiters: list[Callable[[Certificate], None]] = []
-        self._thread: threading.Thread | None = None
+        self._threads: set[threading.Thread] = set()
+        self._driver: threading.Thread | None = None
+        self._left_at: float | None = None
+        self._active_at = 0.0
+        self._active = threading.Event()
         self.rounds = 0
+        machine.on_leaving = self._leaving
+        machine.on_returned = self._returned
 
     # --- from other threads ---------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin."""
-        before = threading.stack_size(THREAD_STACK)
-        try:
-            self._thread = threading.Thread(target=self._run, name="replica-rounds", daemon=True)
-            self._thread.start()
-        finally:
-            threading.stack_size(before)
+        self._drive()
+        threading.Thread(target=self._watch, name="replica-watch", daemon=True).start()
 
     def stop(self) -> None:
         """Tell the thread to end; ``join`` waits for it."""
         self._stopping = True
         self._wake.set()
+        self._active.set()
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait for the thread's end."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+    def join(self, timeout: float) -> None:
+        """Wait for the end of the threads, so many seconds each."""
+        for thread in tuple(self._threads):
+            thread.join(timeout)
 
     def do(self, action: Action) -> None:
         """Do something in the next round, under the machine's lock."""
         self._inbox.append(action)
         self._wake.set()
+
+    # --- threads --------------------------------------------------------------------------------
+
+    def _drive(self) -> None:
+        """Let a new thread drive the rounds; the one that did so far leaves when it can."""
+        thread = threading.Thread(target=self._run, name="replica-rounds", daemon=True)
+        self._driver = thread
+        self._left_at = None
+        self._threads.add(thread)
+        start_with_stack(thread)
+
+    def _leaving(self) -> None:
+        if threading.current_thread() is self._driver:
+            self._left_at = time.monotonic()
+
+    def _returned(self) -> None:
+        if threading.current_thread() is self._driver:
+            self._left_at = None
+        else:
+            # The driver of now must see to what this thread has come back with.
+            self._wake.set()
+
+    def _drives(self) -> bool:
+        return threading.current_thread() is self._driver
+
+    def _watch(self) -> None:
+        """Replace the driver when one execution keeps it too long; sleep while all is quiet."""
+        while not self._stopping:
+            self._active.wait()
+            time.sleep(_SLOW_SECONDS)
+            left = self._left_at
+            if left is None:
+                if time.monotonic() - self._active_at > _QUIET_SECONDS:
+                    self._active.clear()
+                continue
+            if time.monotonic() - left < _SLOW_SECONDS or len(self._threads) >= _MOST_THREADS:
+                continue
+            with self.machine.lock:
+                if self._left_at == left:
+                    self._drive()
 
     def submit(
         self,
@@ -108,6 +168,11 @@ class Rounds:
     ) -> None:
         machine = self.machine
         known = machine.subnet.history.records.get(record.request_id)
+        canister = machine.subnet.canisters.get(request.receiver)
+        if known is None and canister is not None and canister.busy:
+            # Its memories are in use; whether it takes the message in is asked afterwards.
+            machine.when_idle(canister, lambda: self._submit(record, request, accepted, answered))
+            return
         if known is None:
             refusal = self._refusal(request)
             accepted(refusal)
@@ -134,8 +199,11 @@ class Rounds:
     def _run(self) -> None:
         machine = self.machine
         with machine.lock:
-            while not self._stopping:
+            while not self._stopping and self._drives():
                 self._wake.clear()
+                self._active_at = time.monotonic()
+                if not self._active.is_set():
+                    self._active.set()
                 if self._round() or self._inbox:
                     continue
                 due = machine.next_due()
@@ -147,6 +215,8 @@ class Rounds:
                     self._wake.wait(seconds)
                 finally:
                     machine.lock.acquire()
+            self._threads.discard(threading.current_thread())
+            self._wake.set()
 
     def _round(self) -> bool:
         """One round; whether anything happened."""
@@ -156,12 +226,16 @@ class Rounds:
         for _ in range(len(self._inbox)):
             self._guarded(self._inbox.popleft())
             worked = True
+            if not self._drives():
+                return True
         end = time.monotonic() + _ROUND_SECONDS
         for _ in range(_ROUND_MESSAGES):
             if not machine.has_work():
                 break
             self._guarded(machine.execute_next)
             worked = True
+            if not self._drives():
+                return True
             if time.monotonic() > end:
                 break
         self._publish()

@@ -1,8 +1,9 @@
 """A canister's running module with its memories, and the lock under which it is entered."""
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,6 +36,13 @@ def new_instance(compiled: CompiledModule, stable: StableMemory) -> Instance:
     return Instance(compiled, stable, limit)
 
 
+class BusyError(ExecutionError):
+    """Another execution of the canister holds its memories for too long."""
+
+    error_code = "IC0207"
+    reject_code = 2
+
+
 @dataclass(slots=True, eq=False)
 class Sandbox:
     """What execution keeps for one canister.
@@ -47,6 +55,20 @@ class Sandbox:
     stable: StableMemory = field(default_factory=lambda: StableMemory(MAX_STABLE_PAGES))
     instance: Instance | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def entered(self, seconds: float) -> Iterator[None]:
+        """Hold the lock.
+
+        Raises:
+            BusyError: If it cannot be had within ``seconds``.
+        """
+        if not self.lock.acquire(timeout=seconds):
+            raise BusyError("Canister is busy with a long execution; try again later")
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def empty(self) -> None:
         """Drop the module and both memories."""

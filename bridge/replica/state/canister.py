@@ -2,6 +2,7 @@
 
 import enum
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -124,6 +125,7 @@ class Canister:
         stop_requests: Who waits for the canister to stop, and since when.
         scheduled: Whether it stands in the scheduler's line.
         busy: Whether an execution of it is under way.
+        when_idle: What waits for that to end.
     """
 
     canister_id: Principal
@@ -151,6 +153,7 @@ class Canister:
     low_memory_reported: bool = False
     scheduled: bool = False
     busy: bool = False
+    when_idle: deque[Callable[[], None]] = field(default_factory=deque)
 
     def is_controller(self, principal: Principal) -> bool:
         """Whether the principal controls this canister."""
