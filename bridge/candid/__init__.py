@@ -8,6 +8,7 @@ from bridge.candid.budget import Budget
 from bridge.candid.codec import Codec, decode, decode_untyped, encode, message_types
 from bridge.candid.did import Interface, parse_did, parse_type, parse_types, upgrade_faults
 from bridge.candid.printer import did_text, type_text
+from bridge.candid.sample import random_values
 from bridge.candid.subtype import Fault, is_subtype, subtype_faults
 from bridge.candid.textual import infer_values, parse_values, values_text
 from bridge.candid.types import (
@@ -97,6 +98,7 @@ __all__ = [
     "parse_type",
     "parse_types",
     "parse_values",
+    "random_values",
     "resolve",
     "subtype_faults",
     "type_text",
