@@ -1,0 +1,204 @@
+"""Motoko canisters on an embedded replica, asked over HTTP by their own interface files."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge import candid, contracts
+from bridge.agent import Agent, Identity
+from bridge.network import create_canister, install_code
+from bridge.principal import Principal
+from bridge.replica import Replica
+
+MOTOKO = Path(__file__).resolve().parents[2] / "motoko_reference"
+MS = 1_000_000
+SECOND = 1_000 * MS
+
+# The same code with short waits: a retry comes after a second, everything else fits to that.
+FAST = {
+    "first_retry": SECOND,
+    "max_delay": 4 * SECOND,
+    "jitter_permille": 0,
+    "call_timeout": 800 * MS,
+    "call_margin": 100 * MS,
+    "send_retry": 200 * MS,
+    "echo_min": 100 * MS,
+    "lifetime": 60 * SECOND,
+    "slack": SECOND,
+    "horizon": 120 * SECOND,
+    "linger": 60 * SECOND,
+    "retention": 60 * SECOND,
+    "answer_within": 60 * SECOND,
+    "skew": SECOND,
+    "time_gap": 60 * SECOND,
+    "spread": 100 * MS,
+}
+
+
+def interface(name):
+    """The interface file that the build wrote for a canister."""
+    return candid.parse_did((MOTOKO / "canisters" / f"{name}.did").read_text(encoding="utf-8"))
+
+
+@dataclass
+class Canister:
+    """One installed canister, called by the names of its interface file."""
+
+    agent: Agent
+    id: Principal
+    interface: candid.Interface
+
+    def _method(self, name):
+        return self.interface.service.methods[name]
+
+    async def call(self, name, *values, agent=None) -> Any:
+        """A query or an update, as the interface says; what it returns, None for nothing."""
+        method = self._method(name)
+        agent = agent or self.agent
+        ask = agent.query if "query" in method.modes else agent.update
+        reply = await ask(self.id, name, candid.encode(method.args, list(values)))
+        results = candid.decode(method.results, reply)
+        return results[0] if results else None
+
+    async def send(self, to, payload=b"hello"):
+        """Open a flow; its id."""
+        answer = await self.call("send", {"to": to, "payload": payload})
+        assert answer.label == "ok", answer
+        return answer.value
+
+    async def configure(self, settings=None, access=None):
+        """Change settings and lists; None, or why not."""
+        answer = await self.call("asyncFlow_configure", install(settings, access)[0])
+        return None if answer.label == "ok" else answer.value
+
+    async def flows(self, role=None, state=None):
+        """All flows that the canister reports, over all pages."""
+        found, cursor = [], None
+        while True:
+            page = await self.call(
+                "asyncFlow_flows",
+                {
+                    "role": role and candid.Case(role),
+                    "state": state and candid.Case(state),
+                    "cursor": cursor,
+                    "limit": 100,
+                },
+            )
+            found += page["flows"]
+            cursor = page["next"]
+            if cursor is None:
+                return found
+
+    async def flow(self, msg_id):
+        """One flow as it is reported, or None."""
+        return next((flow for flow in await self.flows() if flow["msg_id"] == msg_id), None)
+
+    async def state(self, msg_id):
+        """The state of a flow, or None."""
+        flow = await self.flow(msg_id)
+        return flow and flow["state"].label
+
+    async def counters(self):
+        """The canister's counters, by reason."""
+        return dict((await self.call("asyncFlow_status"))["counters"])
+
+    async def gauges(self):
+        """The canister's gauges."""
+        return dict((await self.call("asyncFlow_status"))["gauges"])
+
+    async def history(self, msg_id):
+        """The states that a flow went through."""
+        events = await self.call("asyncFlow_events", {"after": 0, "limit": 1000})
+        return [event["to"] and event["to"].label for event in events if event["msg_id"] == msg_id]
+
+    async def until(self, msg_id, *states):
+        """Wait until the flow is in one of the states."""
+        for _ in range(400):
+            state = await self.state(msg_id)
+            if state in states:
+                return state
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{msg_id} is {state}, not one of {states}")
+
+
+def install(settings=None, access=None):
+    """The install argument; access names canisters, agents and monitors."""
+    known = interface("sender").types["Settings"]
+    all_settings = {field.label: None for field in known.fields} | (settings or {})
+    lists = None
+    if access is not None:
+        lists = {"canisters": None, "agents": [], "monitors": []} | access
+    return [{"settings": all_settings, "access": lists}]
+
+
+@dataclass
+class World:
+    """An embedded replica with an agent that controls what it deploys."""
+
+    replica: Replica
+    agent: Agent
+    session: aiohttp.ClientSession
+
+    async def deploy(self, name, settings=None, access=None, *, canister_id=None):
+        """A canister of `motoko_reference/wasm`, with short waits unless told otherwise."""
+        canister = await self.install(
+            await create_canister(self.agent), name, settings, access, mode="install"
+        )
+        return canister
+
+    async def install(self, canister_id, name, settings=None, access=None, *, mode):
+        """Install or upgrade a canister."""
+        did = interface(name)
+        values = install(FAST | (settings or {}), access) if did.init_args else []
+        wasm = contracts.motoko_canister(name)
+        arg = candid.encode(did.init_args or [], values)
+        await install_code(self.agent, canister_id, wasm, arg, mode=mode)
+        return Canister(self.agent, canister_id, did)
+
+    async def upgrade(self, canister, name):
+        """Upgrade a canister to the very module that it runs, with a null install argument."""
+        did = interface(name)
+        arg = candid.encode(did.init_args or [], [None])
+        wasm = contracts.motoko_canister(name)
+        await install_code(self.agent, canister.id, wasm, arg, mode="upgrade")
+
+    async def admin(self, method, path, body=None):
+        """The replica's admin interface."""
+        url = f"{self.replica.url}/_admin/{path}"
+        async with self.session.request(method, url, json=body) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def advance(self, seconds):
+        """Move the replica's time ahead."""
+        await self.admin("POST", "time", {"advance": int(seconds * SECOND)})
+
+    async def lose(self, sender, receiver, *, nth=1, contains=None):
+        """Lose the nth message from now between two canisters."""
+        fault = {"action": "lose", "from": str(sender.id), "to": str(receiver.id), "nth": nth}
+        if contains is not None:
+            fault["contains"] = contains.hex()
+        await self.admin("POST", "faults", fault | {"method": "asyncFlow"})
+
+    @asynccontextmanager
+    async def another_agent(self):
+        """An agent with an identity of its own."""
+        async with Agent(
+            self.replica.url, identity=Identity.generate(), root_key=self.replica.root_key
+        ) as agent:
+            yield agent
+
+
+@pytest.fixture
+async def world():
+    async with (
+        Replica(admin=True, seed="motoko") as replica,
+        Agent(replica.url, identity=Identity.generate(), root_key=replica.root_key) as agent,
+        aiohttp.ClientSession() as session,
+    ):
+        yield World(replica, agent, session)
