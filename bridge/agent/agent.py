@@ -537,7 +537,9 @@ class Agent:
             self._root_key,
             # The management canister's id stands for any subnet.
             None if via == Principal.management() else via,
-            now=self.clock.now() if now is None else now,
+            # Whether the certificate's own time can be is judged apart; a delegation's needs no
+            # more than that it be not from after both.
+            now=max(certificate.time, self.clock.now()),
             max_age=None,
             sharded_ranges_only=(kind, version) in _SHARDED,
         )
