@@ -80,6 +80,13 @@ class InFlight:
             calls.drop(token)
             self._tidy(peer, calls)
 
+    def latest_ended(self, peer: Principal, message: Message) -> None:
+        """The same for the latest call that carries a message, where no token was kept."""
+        calls = self._peers.get(peer)
+        tokens = calls and calls.by_message.get((kind_of(message), message.msg_id))
+        if tokens:
+            self.ended(peer, max(tokens))
+
     def heard(self, peer: Principal, message: Message) -> None:
         """A message came: an ACK frees its NEWs, a FIN its ACKs."""
         calls = self._peers.get(peer)

@@ -1,10 +1,10 @@
 """The door to the tables: one event on one flow."""
 
-import dataclasses
 from typing import Final
 
 from bridge.errors import LocalProtocolError
-from bridge.flow import receiver, receiver_rules, sender, sender_rules
+from bridge.flow import receiver, receiver_conditions, sender, sender_conditions
+from bridge.flow.drafts import freeze
 from bridge.flow.effects import Ask, Count, Effect, HandOver, Tell, Transmit
 from bridge.flow.events import (
     Answer,
@@ -87,8 +87,12 @@ def _is_for_sender(event: Event) -> bool:
 
 
 def _step_sender(record: SenderFlow | None, event: Event, now: int, policy: Policy) -> Transition:
-    step_ = Step(record, event, now, policy, [], [])
-    over = record is not None and record.state in sender.UNANSWERED and sender_rules.is_over(step_)
+    step_ = Step(record, event, now, policy)
+    over = (
+        record is not None
+        and record.state in sender.UNANSWERED
+        and sender_conditions.is_over(record, step_)
+    )
     if over:
         sender.TABLE.apply(step_, sender.LifetimeOver)
     # A flow that failed in this very step has nothing else due, and its telling is not lost.
@@ -96,25 +100,29 @@ def _step_sender(record: SenderFlow | None, event: Event, now: int, policy: Poli
         _without_row(step_.record, event, step_.effects)
     flow = step_.record
     if flow is not None:
-        due = sender_rules.next_due(flow)
+        due = sender_conditions.next_due(flow)
         if flow is not record or due != flow.due:
-            version = 0 if record is None else record.version
-            flow = dataclasses.replace(flow, due=due, version=version + 1)
+            draft = step_.draft()
+            draft.due = due
+            draft.version += 1
+            flow = freeze(draft, SenderFlow)
     return Transition(flow, tuple(step_.effects), tuple(step_.rows))
 
 
 def _step_receiver(
     record: ReceiverFlow | None, event: Event, now: int, policy: Policy
 ) -> Transition:
-    step_ = Step(record, event, now, policy, [], [])
+    step_ = Step(record, event, now, policy)
     if not receiver.TABLE.apply(step_):
         _without_row(record, event, step_.effects)
     flow = step_.record
     if flow is not None:
-        due = receiver_rules.next_due(flow, event.lag)
+        due = receiver_conditions.next_due(flow, event.lag)
         if flow is not record or due != flow.due:
-            version = 0 if record is None else record.version
-            flow = dataclasses.replace(flow, due=due, version=version + 1)
+            draft = step_.draft()
+            draft.due = due
+            draft.version += 1
+            flow = freeze(draft, ReceiverFlow)
     return Transition(flow, tuple(step_.effects), tuple(step_.rows))
 
 
@@ -165,9 +173,12 @@ def is_current(record: Flow | None, effect: Effect, now: int, policy: Policy) ->
         case Tell(what=Telling.FORGOTTEN), _:
             return True
         case Tell(), SenderFlow():
-            return (effect.what, effect.tries) == (sender_rules.pending(record), record.tries)
+            return (effect.what, effect.tries) == (sender_conditions.pending(record), record.tries)
         case Tell(), ReceiverFlow():
-            return (effect.what, effect.tries) == (receiver_rules.pending(record), record.tries)
+            return (effect.what, effect.tries) == (
+                receiver_conditions.pending(record),
+                record.tries,
+            )
         case Ask(kind="ACK"), SenderFlow(state=SenderState.CORRUPT):
             return (effect.their_hash, effect.tries) == (record.wrong_hash, record.tries)
         case Ask(kind="NEW" | "FIN"), ReceiverFlow():

@@ -8,8 +8,9 @@ diagrams of the documentation are drawn from them.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from bridge.flow.drafts import draft
 from bridge.flow.effects import Count, Effect
 from bridge.flow.events import Due, Event
 from bridge.flow.policy import Policy
@@ -20,30 +21,41 @@ State = SenderState | ReceiverState
 F = TypeVar("F", bound=SenderFlow | ReceiverFlow)
 
 
-@dataclass(slots=True)
 class Step(Generic[F]):
     """One step in the making: what conditions look at and actions change.
 
     Args:
-        record: The flow as it stands; None before it came to be and once it is forgotten.
-        event: What happened.
+        record: The flow as it is stored; None if there is none.
+        event: What happened. A row is looked up by the event's class, so its condition and action
+            know which class it is.
         now: Nanoseconds since 1970.
         policy: The settings.
+
+    Attributes:
+        record: The flow as it stands; None before it came to be and once it is forgotten. A draft
+            as soon as something was changed.
+        is_draft: Whether something was changed.
         effects: What was decided so far.
         rows: Names of the rows that decided.
     """
 
-    record: F | None
-    event: Event
-    now: int
-    policy: Policy
-    effects: list[Effect]
-    rows: list[str]
+    __slots__ = ("effects", "event", "is_draft", "now", "policy", "record", "rows")
 
-    @property
-    def flow(self) -> F:
-        """The record where the row's states say that there is one."""
-        assert self.record is not None
+    def __init__(self, record: F | None, event: Any, now: int, policy: Policy) -> None:
+        self.record = record
+        self.is_draft = False
+        self.event = event
+        self.now = now
+        self.policy = policy
+        self.effects: list[Effect] = []
+        self.rows: list[str] = []
+
+    def draft(self) -> Any:
+        """The flow, to be changed."""
+        if not self.is_draft:
+            assert self.record is not None
+            self.record = draft(self.record)
+            self.is_draft = True
         return self.record
 
     def count(self, reason: str) -> None:
@@ -51,9 +63,9 @@ class Step(Generic[F]):
         self.effects.append(Count(reason=reason))
 
 
-# An event is always looked up by its class, so conditions and actions take it as that class.
-Condition = Callable[[Step[F]], bool]
-Action = Callable[[Step[F]], None]
+# Both are given the flow as it stands. Rows for "no flow" get none and do not look at it.
+Condition = Callable[[F, Step[F]], bool]
+Action = Callable[[F, Step[F]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +78,7 @@ class Row(Generic[F]):
         states: For which states; None stands for "no flow".
         event: For which class of event.
         when: Under which condition; ``always`` for none.
-        to: The states that it may lead to; empty if the state is unchanged. None: forgotten.
+        to: The states that it may lead to, beside the present one; None stands for "forgotten".
         then: What is done.
     """
 
@@ -79,12 +91,12 @@ class Row(Generic[F]):
     then: Action[F]
 
 
-def always(_step: Step[F]) -> bool:
+def always(_flow: F, _step: Step[F]) -> bool:
     """No condition."""
     return True
 
 
-def nothing(_step: Step[F]) -> None:
+def nothing(_flow: F, _step: Step[F]) -> None:
     """The row says that nothing is done."""
 
 
@@ -117,15 +129,17 @@ class Table(Generic[F]):
             step: The step, which is changed.
             event: Look this class of event up, instead of the class of the step's event.
         """
-        state = None if step.record is None else step.record.state
+        flow: Any = step.record
+        state = None if flow is None else flow.state
         kind = type(step.event) if event is None else event
         decided = False
         for row in self._index.get((state, kind), ()):
-            if not row.when(step):
+            if not row.when(flow, step):
                 continue
             step.rows.append(row.name)
-            row.then(step)
+            row.then(flow, step)
             decided = True
-            if kind is not Due or step.record is None or step.record.state is not state:
+            flow = step.record
+            if kind is not Due or flow is None or flow.state is not state:
                 break
         return decided

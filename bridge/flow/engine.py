@@ -1,0 +1,346 @@
+"""Many flows in memory: the tables, admission, room in flight and one timer, put together.
+
+For those who need no database, and for the simulation. Everything that a crash would keep is in
+``flows`` and ``world``; everything that it would lose is in the effects that were returned and not
+yet carried out, and in the in-flight table. It draws no chance and reads no clock.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from bridge.flow.admission import Access, Verdict, answer_fits, check_message, check_new, check_send
+from bridge.flow.effects import Count, Effect, RememberPaid, Transmit
+from bridge.flow.events import (
+    Answer,
+    Due,
+    Event,
+    FailedForGood,
+    NotSent,
+    Received,
+    Refused,
+    Rejected,
+    Restarted,
+    Send,
+)
+from bridge.flow.inflight import FLOWS_A_TICK, InFlight, one_tick
+from bridge.flow.messages import Ack, Message, New
+from bridge.flow.policy import Policy
+from bridge.flow.records import Flow, ReceiverFlow, SenderFlow
+from bridge.flow.states import Role
+from bridge.flow.step import is_current, step
+from bridge.flow.trace import FlowKey
+from bridge.flow.transition import Transition
+from bridge.flow.usage import Usage, Usages
+from bridge.flow.world import FinRate, ObservedTime, PaidMarks
+from bridge.principal import Principal
+
+OnStep = Callable[[Flow | None, Event, int, Transition], None]
+Draw = Callable[[], int]
+
+# So many due flows are looked at to choose those of one tick fairly.
+_LOOK_AHEAD: Final = 10 * FLOWS_A_TICK
+
+
+class Engine:
+    """All flows of one party.
+
+    Methods return the effects to be carried out, in order, after the changes to ``flows`` are
+    durable.
+
+    Args:
+        policy: The settings.
+        now: Nanoseconds since 1970.
+        access: Who may call.
+        until_outcome: See ``InFlight``.
+        on_step: Called after each step, for a trace.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        now: int,
+        access: Access | None = None,
+        until_outcome: bool = False,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.policy = policy
+        self.access = access or Access()
+        self.senders: Final[dict[int, SenderFlow]] = {}
+        self.receivers: Final[dict[tuple[Principal, int], ReceiverFlow]] = {}
+        self.time = ObservedTime(now)
+        self.paid: Final = PaidMarks()
+        self.counters: Final[Counter[str]] = Counter()
+        self._until_outcome = until_outcome
+        self._in_flight = InFlight(until_outcome=until_outcome)
+        self._fins = FinRate()
+        self._usage: dict[tuple[Role, Principal | None], Usage] = {}
+        self._unlisted: dict[Role, Usage] = {}
+        self._sender_dues: list[tuple[int, int]] = []
+        self._receiver_dues: list[tuple[int, tuple[Principal, int]]] = []
+        self._on_step = on_step
+
+    # --- Looking ------------------------------------------------------------------------------
+
+    def get(self, key: FlowKey) -> Flow | None:
+        """The flow with a key; a sender's id alone names it."""
+        if key.role is Role.SENDER:
+            return self.senders.get(key.msg_id)
+        return self.receivers.get((key.peer, key.msg_id))
+
+    def flows(self) -> Iterator[Flow]:
+        """All flows."""
+        yield from self.senders.values()
+        yield from self.receivers.values()
+
+    def next_due(self) -> int | None:
+        """When ``tick`` has something to do; None while only an event from outside can change it.
+
+        Includes the looks at the clock that observed time needs while there are flows to keep.
+        """
+        times = [self._head(self._sender_dues, self.senders)]
+        if self.receivers:
+            times.append(self._head(self._receiver_dues, self.receivers))
+            times.append(self.time.next_look(self.policy))
+        return min((time for time in times if time is not None), default=None)
+
+    def _head(self, heap: list, flows: dict) -> int | None:  # type: ignore[type-arg]
+        """The earliest due time in a heap; entries that a later step overtook are dropped."""
+        while heap:
+            due, key = heap[0]
+            record = flows.get(key)
+            if record is not None and record.due == due:
+                return int(due)
+            heapq.heappop(heap)
+        return None
+
+    def usages(self, role: Role, peer: Principal) -> Usages:
+        """The sums that admission looks at."""
+        return Usages(
+            self._usage.get((role, peer), Usage()),
+            self._usage.get((role, None), Usage()),
+            self._unlisted.get(role, Usage()),
+        )
+
+    def is_current(self, key: FlowKey, effect: Effect, now: int) -> bool:
+        """Whether a pending effect is still wanted."""
+        return is_current(self.get(key), effect, now, self.policy)
+
+    # --- Events -------------------------------------------------------------------------------
+
+    def send(
+        self, peer: Principal, msg_id: int, payload: bytes, *, now: int, dialect: str = "unified"
+    ) -> tuple[Effect, ...]:
+        """Open a flow; it is due at once.
+
+        Raises:
+            LocalProtocolError: If the size, the id or a quota does not allow it.
+        """
+        if msg_id not in self.senders:
+            check_send(payload, self.usages(Role.SENDER, peer), self.policy)
+        event = Send(peer=peer, msg_id=msg_id, payload=payload, dialect=dialect)
+        return self.apply(FlowKey(Role.SENDER, peer, msg_id), event, now)
+
+    def receive(
+        self,
+        message: Message,
+        caller: Principal,
+        *,
+        now: int,
+        u: int = 0,
+        dialect: str = "unified",
+        cycles: int = 0,
+    ) -> tuple[tuple[Effect, ...], int]:
+        """Take a message.
+
+        Returns:
+            The effects, and how many of the attached cycles are accepted.
+        """
+        self.time = self.time.observe(now, self.policy)
+        refused = check_message(caller, message, self.access, self.policy)
+        if refused is not None:
+            self._count(f"refused.{refused}")
+            return (), 0
+        self._in_flight.heard(caller, message)
+        role = Role.SENDER if isinstance(message, Ack) else Role.RECEIVER
+        key = FlowKey(role, caller, message.msg_id)
+        record = self.get(key)
+        verdict = Verdict()
+        if isinstance(message, New):
+            if record is None:
+                verdict = self._check_new(message, caller, now, cycles)
+            elif not self.access.may_send(caller):
+                self._count("refused.access")
+                return (), 0
+        room = self._has_room(caller, now)
+        if isinstance(message, Ack) and record is None:
+            self._fins, room = self._fins.take(now, self.policy)
+        event = Received(
+            message=message,
+            caller=caller,
+            dialect=dialect,
+            refused=verdict.refused,
+            paid=verdict.paid,
+            floor=verdict.floor,
+            u=u,
+            lag=self.time.lag,
+            room=room,
+        )
+        return self.apply(key, event, now), verdict.accept_cycles
+
+    def _check_new(self, message: New, caller: Principal, now: int, cycles: int) -> Verdict:
+        return check_new(
+            caller,
+            message,
+            now=now,
+            lag=self.time.lag,
+            access=self.access,
+            usages=self.usages(Role.RECEIVER, caller),
+            policy=self.policy,
+            cycles=cycles,
+            marked_paid=self.paid.holds(caller, message.msg_id, now),
+        )
+
+    def answer(
+        self, key: FlowKey, response: bytes | None, *, now: int, u: int = 0, final: bool = False
+    ) -> tuple[Effect, ...]:
+        """Answer a NEW.
+
+        Raises:
+            LocalProtocolError: If it cannot be stored, or the flow has its answer, or is gone.
+        """
+        fits = answer_fits(
+            response,
+            self.usages(Role.RECEIVER, key.peer),
+            self.policy,
+            listed=self.access.is_listed(key.peer),
+        )
+        room = self._has_room(key.peer, now)
+        kind = FailedForGood if final else Answer
+        return self.apply(key, kind(response=response, fits=fits, u=u, room=room), now)
+
+    def failed(
+        self, transmit: Transmit, kind: type[NotSent | Refused | Rejected], *, now: int, u: int = 0
+    ) -> tuple[Effect, ...]:
+        """A transmission did not end well."""
+        self.ended(transmit)
+        role = Role.RECEIVER if isinstance(transmit.message, Ack) else Role.SENDER
+        key = FlowKey(role, transmit.peer, transmit.message.msg_id)
+        return self.apply(key, kind(transmit=transmit, u=u), now)
+
+    def ended(self, transmit: Transmit) -> None:
+        """The outcome of a call is known: it is in flight no more."""
+        self._in_flight.latest_ended(transmit.peer, transmit.message)
+
+    def apply(self, key: FlowKey, event: Event, now: int) -> tuple[Effect, ...]:
+        """Decide one event on the flow with this key.
+
+        Raises:
+            LocalProtocolError: If the application asked for what the state does not allow.
+        """
+        before = self.get(key)
+        transition = step(before, event, now, self.policy)
+        if transition.flow is not before:
+            self._store(before, transition.flow)
+        if self._on_step is not None:
+            self._on_step(before, event, now, transition)
+        for effect in transition.effects:
+            match effect:
+                case Count():
+                    self._count(effect.reason)
+                case RememberPaid():
+                    self.paid.remember(effect.peer, effect.msg_id, effect.until)
+                case Transmit():
+                    self._in_flight.started(effect.peer, (effect.message,), now, self.policy)
+        return transition.effects
+
+    def tick(self, now: int, draw: Draw) -> tuple[Effect, ...]:
+        """Serve what is due, at most one tick's worth; call again while ``next_due`` is past.
+
+        Args:
+            now: Nanoseconds since 1970.
+            draw: Gives the jitter of each event, see ``Event.u``.
+        """
+        self.time = self.time.observe(now, self.policy)
+        self.paid.prune(now)
+        due = [*self._due(self._sender_dues, self.senders, now)]
+        due += self._due(self._receiver_dues, self.receivers, now)
+        effects: list[Effect] = []
+        for record in one_tick(due, now):
+            room = self._has_room(record.peer, now)
+            event = Due(u=draw(), lag=self.time.lag, room=room)
+            effects += self.apply(FlowKey.of(record), event, now)
+        for record in due:  # the rest is for a later tick
+            if self.get(FlowKey.of(record)) is record:
+                self._push(record)
+        return tuple(effects)
+
+    def restart(self, now: int, draw: Draw, share: Draw) -> tuple[Effect, ...]:
+        """The process is back: what ran and what was in flight is lost, ``flows`` is not.
+
+        Args:
+            now: Nanoseconds since 1970.
+            draw: Gives the jitter of each event.
+            share: Gives where in ``spread`` overdue work lands, in millionths.
+        """
+        self._in_flight = InFlight(until_outcome=self._until_outcome)
+        self.time = self.time.observe(now, self.policy)
+        effects: list[Effect] = []
+        for record in list(self.flows()):
+            event = Restarted(u=draw(), share=share(), lag=self.time.lag)
+            effects += self.apply(FlowKey.of(record), event, now)
+        return tuple(effects)
+
+    # --- Keeping ------------------------------------------------------------------------------
+
+    def _has_room(self, peer: Principal, now: int) -> bool:
+        return self._in_flight.has_room(peer, now, self.policy)
+
+    def _count(self, reason: str) -> None:
+        self.counters[reason] += 1
+
+    def _store(self, before: Flow | None, after: Flow | None) -> None:
+        record = after if before is None else before
+        assert record is not None
+        if isinstance(after, SenderFlow):
+            self.senders[after.msg_id] = after
+        elif isinstance(after, ReceiverFlow):
+            self.receivers[after.peer, after.msg_id] = after
+        elif isinstance(record, SenderFlow):
+            del self.senders[record.msg_id]
+        else:
+            del self.receivers[record.peer, record.msg_id]
+        change = Usage.of(after) - Usage.of(before)
+        if change != Usage():
+            for who in (record.peer, None):
+                place = record.role, who
+                used = self._usage.get(place, Usage()) + change
+                if used == Usage():
+                    self._usage.pop(place, None)
+                else:
+                    self._usage[place] = used
+            if not self.access.is_listed(record.peer):
+                self._unlisted[record.role] = self._unlisted.get(record.role, Usage()) + change
+        if after is not None and (before is None or after.due != before.due):
+            self._push(after)
+
+    def _push(self, record: Flow | None) -> None:
+        if record is None or record.due is None:
+            return
+        if isinstance(record, SenderFlow):
+            heapq.heappush(self._sender_dues, (record.due, record.msg_id))
+        else:
+            heapq.heappush(self._receiver_dues, (record.due, (record.peer, record.msg_id)))
+
+    def _due(self, heap: list, flows: dict, now: int) -> list[Flow]:  # type: ignore[type-arg]
+        """Take due flows out of a heap, each once."""
+        found: dict[object, Flow] = {}
+        while len(found) < _LOOK_AHEAD:
+            due = self._head(heap, flows)
+            if due is None or due > now:
+                break
+            key = heapq.heappop(heap)[1]
+            found[key] = flows[key]
+        return list(found.values())
