@@ -115,9 +115,7 @@ class Driver:
         return answer
 
     def query(self, receiver, program, *, method="query", sender=USER):
-        return query(
-            self.machine, Request(FROM_SYSTEM, sender, receiver, method, bytes(program))
-        )
+        return query(self.machine, Request(FROM_SYSTEM, sender, receiver, method, bytes(program)))
 
     def manage(self, method, value=None, *, sender=USER):
         """Call the management canister; the decoded result."""

@@ -72,9 +72,7 @@ def test_an_answer_reaches_the_reply_callback(driver, canister, other, program):
 def test_a_reject_reaches_the_reject_callback_with_code_and_text(driver, canister, other, program):
     on_reject = program().msg_reject_code().append_number()
     on_reject.append_blob_of("msg_reject_msg").reply()
-    calling = program().call(
-        other.raw, "update", program().msg_reject("no!"), reject=on_reject
-    )
+    calling = program().call(other.raw, "update", program().msg_reject("no!"), reject=on_reject)
     data = driver.update(canister, calling.drop())
     assert (number(data[:8]), data[8:]) == (4, b"no!")
 
@@ -198,9 +196,7 @@ def test_cycles_travel_are_accepted_in_part_and_come_back(driver, canister, othe
         "msg_cycles_available128"
     ).reply()  # fmt: skip
     on_reply = program().append_128("msg_cycles_refunded128").append_blob_of("msg_arg_data")
-    calling = program().call(
-        other.raw, "update", received, reply=on_reply.reply(), cycles=1000
-    )
+    calling = program().call(other.raw, "update", received, reply=on_reply.reply(), cycles=1000)
     data = driver.update(canister, calling.drop())
     assert (number(data[:16]), number(data[16:])) == (700, 700)
     after = [driver.canisters[name].cycles for name in (canister, other)]
@@ -295,9 +291,7 @@ def test_stopping_waits_for_open_calls(driver, canister, other, program):
                                            reply=on_reply).drop()
     )  # fmt: skip
     step(driver)  # the caller has sent its call and waits
-    stop = driver.submit(
-        Principal.management(), "stop_canister", _id_argument(canister)
-    )
+    stop = driver.submit(Principal.management(), "stop_canister", _id_argument(canister))
     assert stop.payload is None
     assert driver.canisters[canister].status == 2
     refused = driver.submit(canister, "update", program().reply(b"")).payload

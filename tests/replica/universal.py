@@ -129,8 +129,19 @@ class Program:
         getattr(self, name)(SCRATCH)
         return self.msg_reply_data_append(SCRATCH, 16)
 
-    def call(self, callee, method, arg=b"", *, reply=None, reject=None, cleanup=None,
-             timeout=None, cycles=0, one_way=False):
+    def call(
+        self,
+        callee,
+        method,
+        arg=b"",
+        *,
+        reply=None,
+        reject=None,
+        cleanup=None,
+        timeout=None,
+        cycles=0,
+        one_way=False,
+    ):
         """Call a canister; the callbacks are programs. Leaves call_perform's result on the stack."""
         self.blob(callee).blob(method)
         for program in (reply, reject):

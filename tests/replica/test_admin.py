@@ -1,0 +1,167 @@
+"""The admin interface: losing messages, the message log, moving time; and that it is off."""
+
+import aiohttp
+import pytest
+
+from bridge.errors import ReplicaError
+from bridge.replica import Replica
+
+
+def number(data):
+    return int.from_bytes(data, "little")
+
+
+@pytest.fixture
+async def pair(client, universal_wasm):
+    return await client.create(universal_wasm(True)), await client.create(universal_wasm(True))
+
+
+def _sending(program, other, mark=b"mark"):
+    received = program().counter().push(1).add()
+    received.data += bytes([13])
+    received.blob(mark).drop().drop().reply()
+    on_reject = program().msg_reject_code().append_number().reply()
+    on_reply = program().reply(b"arrived")
+    return lambda **options: (
+        program()
+        .call(other.raw, "update", received, reply=on_reply, reject=on_reject, **options)
+        .drop()
+    )
+
+
+async def _log(client, after=0):
+    _, body = await client.admin("GET", f"/messages?after={after}")
+    return body["messages"]
+
+
+async def test_the_nth_message_of_a_pair_is_lost(client, pair, program):
+    one, other = pair
+    status, body = await client.admin(
+        "POST", "/faults", json={"from": str(one), "to": str(other), "nth": 2, "action": "lose"}
+    )
+    assert (status, body) == (200, {"id": 1})
+    sending = _sending(program, other)
+    replies = [(await client.certified(one, "update", sending()))(b"reply") for _ in range(3)]
+    assert [replies[0], replies[2]] == [b"arrived", b"arrived"]
+    assert number(replies[1]) == 2
+    outcomes = [
+        line["outcome"] for line in await _log(client)
+        if line["kind"] == "request" and line["from"] == str(one)
+    ]  # fmt: skip
+    assert outcomes == ["executed", "lost", "executed"]
+
+
+async def test_a_lost_bounded_wait_call_ends_as_unknown(client, pair, program):
+    one, other = pair
+    await client.admin("POST", "/faults", json={"from": str(one), "nth": 1})
+    reply = (await client.certified(one, "update", _sending(program, other)(timeout=60)))(b"reply")
+    assert number(reply) == 6
+
+
+async def test_faults_choose_by_method_and_content(client, pair, program):
+    one, other = pair
+    for fault in (
+        {"method": "another", "nth": 1},
+        {"contains": b"mark of another".hex(), "nth": 1},
+        {"to": str(one), "from": str(other), "nth": 1},
+    ):
+        assert (await client.admin("POST", "/faults", json=fault))[0] == 200
+    reply = (await client.certified(one, "update", _sending(program, other)()))(b"reply")
+    assert reply == b"arrived"
+    fault = {"contains": b"special".hex(), "to": str(other), "nth": 1}
+    await client.admin("POST", "/faults", json=fault)
+    sending = _sending(program, other, b"special")
+    assert number((await client.certified(one, "update", sending()))(b"reply")) == 2
+
+
+async def test_faults_can_be_taken_back(client, pair, program):
+    one, other = pair
+    await client.admin("POST", "/faults", json={"from": str(one), "nth": 1})
+    assert (await client.admin("GET", "/status"))[1]["pending_faults"] == 1
+    assert (await client.admin("DELETE", "/faults"))[0] == 200
+    reply = (await client.certified(one, "update", _sending(program, other)()))(b"reply")
+    assert reply == b"arrived"
+
+
+async def test_a_lost_ingress_message_stays_unknown(client, pair, program):
+    one, _ = pair
+    fault = {"from": str(client.sender), "to": str(one), "nth": 1}
+    await client.admin("POST", "/faults", json=fault)
+    status, _, request_id = await client.call(one, "update", program().reply(b""), version=2)
+    assert status == 202
+    _, certificate = await client.read_state(one, [(b"request_status", request_id)])
+    assert certificate.value((b"request_status", request_id, b"status")) is None
+    assert (await _log(client))[-1]["outcome"] == "lost"
+
+
+async def test_the_log_tells_who_what_and_how_it_ended(client, pair, program):
+    one, _ = pair
+    seen = (await _log(client))[-1]["seq"] if await _log(client) else 0
+    await client.certified(one, "update", program().trap("logged"))
+    (line,) = await _log(client, seen)
+    assert line["from"] == str(client.sender)
+    assert line["to"] == str(one)
+    assert (line["method"], line["kind"], line["outcome"]) == ("update", "ingress", "trapped")
+    assert "logged" in line["text"]
+    assert bytes.fromhex(line["arg"]) == bytes(program().trap("logged"))
+    _, body = await client.admin("GET", f"/messages?after={seen}&max_arg=2")
+    assert len(body["messages"][0]["arg"]) == 4
+
+
+async def test_time_moves_ahead_and_timers_fire(client, pair, program):
+    one, _ = pair
+    hook = program().set_counter(5)
+    setup = program().hook("canister_global_timer", hook).time().push(3600 * 10**9).add()
+    await client.certified(one, "update", setup.global_timer_set().drop().reply(b""))
+    status, body = await client.admin("POST", "/time", json={"advance": 3601 * 10**9})
+    assert status == 200
+    assert (await client.admin("GET", "/status"))[1]["ahead"] == 3601 * 10**9
+    for _ in range(200):
+        if any(line["kind"] == "timer" for line in await _log(client)):
+            return
+    raise AssertionError("the timer did not fire")
+
+
+BAD_ASKS = [
+    ("POST", "/faults", {"json": {"nth": 0}}),
+    ("POST", "/faults", {"json": {"nth": "1"}}),
+    ("POST", "/faults", {"json": {"action": "explode"}}),
+    ("POST", "/faults", {"json": {"surprise": 1}}),
+    ("POST", "/faults", {"json": {"from": "nobody"}}),
+    ("POST", "/faults", {"json": {"contains": "xyz"}}),
+    ("POST", "/faults", {"json": [1]}),
+    ("POST", "/faults", {"data": b"{"}),
+    ("POST", "/time", {"json": {"advance": -1}}),
+    ("GET", "/messages?after=-1", {}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "options"), BAD_ASKS)
+async def test_what_makes_no_sense_is_refused(client, method, path, options):
+    status, text = await client.admin(method, path, **options)
+    assert status == 400
+    assert text
+
+
+async def test_web_pages_cannot_use_it(client):
+    status, _ = await client.admin("GET", "/status", headers={"Origin": "http://evil.example"})
+    assert status == 403
+
+
+async def test_it_is_off_by_default():
+    async with Replica() as replica, aiohttp.ClientSession() as session:
+        async with session.get(replica.url + "/_admin/status") as response:
+            assert response.status == 404
+
+
+async def test_a_taken_port_is_one_clear_error():
+    async with Replica() as replica:
+        port = int(replica.url.rsplit(":", 1)[1])
+        with pytest.raises(ReplicaError, match="cannot be had"):
+            async with Replica(port=port):
+                pass
+
+
+async def test_a_replica_that_does_not_serve_has_no_url():
+    with pytest.raises(ReplicaError, match="does not serve"):
+        _ = Replica().url

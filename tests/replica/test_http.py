@@ -1,0 +1,339 @@
+"""The HTTP interface: certificates, query signatures, refusals and their texts."""
+
+import asyncio
+import io
+import time
+
+import pytest
+
+from bridge import wire
+from bridge.principal import Principal
+from bridge.wire import NodeSignature
+from bridge.wire.hashtree import Absent
+from bridge.wire.keys import Ed25519Key
+
+MISSING = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
+
+
+@pytest.fixture
+async def canister(client, universal_wasm):
+    return await client.create(universal_wasm(True))
+
+
+async def test_the_status_tells_the_root_key_and_health(client, replica):
+    async with client.session.get(replica.url + "/api/v2/status") as response:
+        status = wire.decode(await response.read(), "the status", ValueError)
+    assert status["root_key"] == replica.root_key
+    assert status["replica_health_status"] == "healthy"
+    assert status["ic_api_version"]
+
+
+@pytest.mark.parametrize("version", [3, 4])
+async def test_a_call_is_answered_with_a_certificate(client, replica, canister, program, version):
+    status, body, request_id = await client.call(
+        canister, "update", program().reply(b"pong"), version=version
+    )
+    assert (status, body["status"]) == (200, "replied")
+    certificate = wire.Certificate.from_cbor(body["certificate"])
+    certificate.verify(replica.root_key, canister, now=time.time_ns(), sharded_ranges_only=True)
+    assert certificate.value((b"request_status", request_id, b"reply")) == b"pong"
+
+
+async def test_a_trap_is_certified(client, canister, program):
+    status = await client.certified(canister, "update", program().trap("boom"))
+    assert status(b"status") == b"rejected"
+    assert status(b"reject_code") == b"\5"
+    assert status(b"error_code") == b"IC0503"
+    assert b"boom" in status(b"reject_message")
+
+
+async def test_version_2_calls_are_polled_for(client, replica, canister, program):
+    status, body, request_id = await client.call(
+        canister, "update", program().reply(b"polled"), version=2
+    )
+    assert (status, body) == (202, "")
+    for _ in range(100):
+        _, certificate = await client.read_state(canister, [(b"request_status", request_id)])
+        certificate.verify(replica.root_key, canister, now=time.time_ns())
+        if certificate.value((b"request_status", request_id, b"status")) == b"replied":
+            break
+        await asyncio.sleep(0.01)
+    assert certificate.value((b"request_status", request_id, b"reply")) == b"polled"
+
+
+async def test_one_request_is_executed_once(client, canister, program):
+    counting = program().counter().push(1).add()
+    counting.data += bytes([13])
+    counting.counter().append_number().reply()
+    content = client.content(
+        "call", canister_id=canister.raw, method_name="update", arg=bytes(counting)
+    )
+    answers = [await client.call(canister, "update", content=content) for _ in range(3)]
+    replies = {
+        wire.Certificate.from_cbor(body["certificate"]).value(
+            (b"request_status", request_id, b"reply")
+        )
+        for _, body, request_id in answers
+    }
+    assert replies == {(1).to_bytes(8, "little")}
+
+
+async def test_many_calls_at_once_are_all_answered(client, canister, program):
+    answers = await asyncio.gather(
+        *(client.certified(canister, "update", program().reply(b"%d" % n)) for n in range(64))
+    )
+    assert [status(b"reply") for status in answers] == [b"%d" % n for n in range(64)]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+async def test_a_query_is_signed_by_a_certified_node(client, replica, canister, program, version):
+    status, body, request_id = await client.query(
+        canister, "query", program().reply(b"read"), version=version
+    )
+    assert (status, body["status"], body["reply"]["arg"]) == (200, "replied", b"read")
+    (raw,) = body["signatures"]
+    signature = NodeSignature.from_raw(raw)
+    _, certificate = await client.read_state(canister, [(b"subnet",)])
+    certificate.verify(replica.root_key, canister, now=time.time_ns())
+    subnet = certificate.signer(replica.root_key)
+    path = (b"subnet", subnet.raw, b"node", signature.identity.raw, b"public_key")
+    signature.verify(certificate.value(path), body, request_id)
+
+
+async def test_a_rejected_query_is_signed_too(client, canister, program):
+    status, body, _ = await client.query(canister, "query", program().trap("no"))
+    assert (status, body["status"], body["reject_code"]) == (200, "rejected", 5)
+    assert body["error_code"] == "IC0503"
+    assert body["signatures"]
+
+
+async def test_a_missing_canister_is_told_before_the_call_is_taken(client):
+    status, body, _ = await client.call(MISSING, "anything")
+    assert status == 200
+    assert body["status"] == "non_replicated_rejection"
+    assert (body["reject_code"], body["error_code"]) == (3, "IC0301")
+    assert body["reject_message"] == f"Canister {MISSING} not found"
+
+
+async def test_an_unknown_method_is_a_certified_reject(client, canister):
+    status = await client.certified(canister, "nonsense")
+    assert status(b"error_code") == b"IC0536"
+
+
+def _expired(client, content):
+    return client.signed({**content, "ingress_expiry": time.time_ns() - 10**9})
+
+
+def _far(client, content):
+    return client.signed({**content, "ingress_expiry": time.time_ns() + 3600 * 10**9})
+
+
+def _other_key(_, content):
+    return wire.Envelope.sign(content, Ed25519Key.from_seed(b"\1" * 32)).to_cbor()
+
+
+def _changed(client, content):
+    signed = wire.Envelope.sign(content, client.key)
+    return wire.Envelope(
+        {**content, "arg": b"changed"}, signed.sender_pubkey, signed.sender_sig
+    ).to_cbor()
+
+
+def _unsigned(_, content):
+    return wire.Envelope(content).to_cbor()
+
+
+def _wrong_type(client, content):
+    return client.signed({**content, "request_type": "query"})
+
+
+BAD_ENVELOPES = {
+    "expired": (_expired, "ingress_expiry"),
+    "too far ahead": (_far, "ingress_expiry"),
+    "signed by another key": (_other_key, "key is that of"),
+    "changed after signing": (_changed, "not signed by"),
+    "unsigned": (_unsigned, "sender_pubkey"),
+    "of another type": (_wrong_type, "does not take"),
+    "no CBOR": (lambda *_: b"\xff\xff", "CBOR"),
+    "empty": (lambda *_: b"", "envelope"),
+    "no map": (lambda *_: wire.encode([1, 2]), "map"),
+    "without content": (lambda *_: wire.encode({"content": 3}), "content"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ENVELOPES)
+async def test_a_bad_envelope_is_refused_with_a_reason(client, canister, name):
+    make, words = BAD_ENVELOPES[name]
+    content = client.content("call", canister_id=canister.raw, method_name="update", arg=b"\0")
+    status, text = await client.post(f"/api/v4/canister/{canister}/call", make(client, content))
+    assert status == 400
+    assert words in text
+    assert "Traceback" not in text
+
+
+async def test_the_address_must_name_the_callee(client, canister, program):
+    status, text, _ = await client.call(canister, "update", program().reply(b""), effective=MISSING)
+    assert status == 400
+    assert "effective canister id" in text
+
+
+async def test_an_address_that_is_no_principal_is_refused(client):
+    status, text = await client.post("/api/v4/canister/not-a-principal/call", b"")
+    assert status == 400
+    assert "not a principal" in text
+
+
+async def test_another_content_type_is_refused(client, canister):
+    status, text = await client.post(
+        f"/api/v4/canister/{canister}/call", b"{}", content_type="application/json"
+    )
+    assert status == 400
+    assert "application/cbor" in text
+
+
+async def test_a_body_that_is_too_large_is_refused(client, canister):
+    body = io.BytesIO(bytes(5 * 1024 * 1024))
+    status, _ = await client.post(f"/api/v4/canister/{canister}/call", body)
+    assert status == 413
+
+
+async def test_unknown_addresses_are_404(client):
+    status, _ = await client.post("/api/v9/canister/aaaaa-aa/call", b"")
+    assert status == 404
+
+
+async def test_a_canister_refuses_at_inspection(client, canister, program):
+    closing = program().hook("canister_inspect_message", program().push(0).drop()).reply(b"")
+    await client.certified(canister, "update", closing)
+    status, body, _ = await client.call(canister, "update", program().reply(b""))
+    assert status == 200
+    assert body["status"] == "non_replicated_rejection"
+    assert (body["reject_code"], body["error_code"]) == (4, "IC0406")
+
+
+async def test_module_hash_and_controllers_can_be_read(client, canister):
+    prefix = (b"canister", canister.raw)
+    status, certificate = await client.read_state(
+        canister, [(*prefix, b"module_hash"), (*prefix, b"controllers")]
+    )
+    assert status == 200
+    assert len(certificate.value((*prefix, b"module_hash"))) == 32
+    controllers = wire.decode(certificate.value((*prefix, b"controllers")), "x", ValueError)
+    assert list(controllers) == [client.sender.raw]
+
+
+async def test_the_absence_of_a_request_is_proved(client, replica, canister):
+    path = (b"request_status", bytes(32))
+    _, certificate = await client.read_state(canister, [path])
+    certificate.verify(replica.root_key, canister, now=time.time_ns())
+    assert certificate.lookup((*path, b"status")) == Absent()
+
+
+async def test_a_requests_status_is_for_its_sender_only(client, canister, program):
+    _, _, request_id = await client.call(canister, "update", program().reply(b"secret"))
+    client.key = Ed25519Key.from_seed(b"\7" * 32)
+    client.sender = Principal.self_authenticating(client.key.public_key_der)
+    status, text = await client.read_state(canister, [(b"request_status", request_id)])
+    assert status == 403
+    assert "sender" in text
+
+
+FORBIDDEN = {
+    "the whole tree": [],
+    "all canisters": [b"canister"],
+    "certified data": [b"canister", b"<id>", b"certified_data"],
+    "another canister": [b"canister", MISSING.raw, b"module_hash"],
+    "ranges at a canister's address": [b"canister_ranges", b"x"],
+    "metrics": [b"subnet", b"<subnet>", b"metrics"],
+    "nonsense": [b"nonsense"],
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+async def test_paths_that_may_not_be_read_are_refused(client, canister, name):
+    path = [canister.raw if label == b"<id>" else label for label in FORBIDDEN[name]]
+    status, text = await client.read_state(canister, [path])
+    assert status in (400, 403)
+    assert text
+
+
+async def test_two_requests_cannot_be_asked_for_at_once(client, canister):
+    status, text = await client.read_state(
+        canister, [(b"request_status", bytes(32)), (b"request_status", b"\1" * 32)]
+    )
+    assert status == 400
+    assert "one is allowed" in text
+
+
+async def test_the_subnets_address_shows_sharded_ranges(client, replica, canister):
+    _, certificate = await client.read_state(canister, [(b"time",)])
+    subnet = certificate.signer(replica.root_key)
+    status, certificate = await client.read_state(
+        subnet, [(b"canister_ranges", subnet.raw)], kind="subnet"
+    )
+    assert status == 200
+    certificate.verify(replica.root_key, None, now=time.time_ns(), subnet_id=subnet)
+    shards = dict(certificate.children((b"canister_ranges", subnet.raw)))
+    ranges = [pair for leaf in shards.values() for pair in wire.decode_ranges(leaf.value)]
+    assert any(low <= canister.raw <= high for low, high in ranges)
+
+
+async def test_unsharded_ranges_are_version_2s(client, replica, canister):
+    _, certificate = await client.read_state(canister, [(b"time",)])
+    path = (b"subnet", certificate.signer(replica.root_key).raw, b"canister_ranges")
+    assert (await client.read_state(canister, [path]))[0] == 403
+    status, certificate = await client.read_state(canister, [path], version=2)
+    assert status == 200
+    assert certificate.value(path)
+
+
+async def test_private_metadata_is_for_controllers(client, universal_wasm):
+    from bridge.replica.execution.binary import _sized
+
+    wasm = universal_wasm(True)
+    for name, content in (("icp:public open", b"1"), ("icp:private shut", b"2")):
+        wasm += b"\0" + _sized(_sized(name.encode()) + content)
+    canister = await client.create(wasm)
+    paths = {name: (b"canister", canister.raw, b"metadata", name) for name in (b"open", b"shut")}
+    for name, path in paths.items():
+        _, certificate = await client.read_state(canister, [path])
+        assert certificate.value(path) == (b"1" if name == b"open" else b"2")
+    client.key = Ed25519Key.from_seed(b"\7" * 32)
+    client.sender = Principal.self_authenticating(client.key.public_key_der)
+    assert (await client.read_state(canister, [paths[b"open"]]))[0] == 200
+    assert (await client.read_state(canister, [paths[b"shut"]]))[0] == 403
+
+
+async def test_one_canister_in_an_endless_loop_does_not_hold_up_another(
+    client, canister, universal_wasm, program
+):
+    other = await client.create(universal_wasm(True))
+    looping = asyncio.create_task(client.certified(canister, "update", program().spin()))
+    await asyncio.sleep(0.05)
+    status = await client.certified(other, "update", program().reply(b"meanwhile"))
+    assert status(b"reply") == b"meanwhile"
+    assert not looping.done()
+    ended = await looping
+    assert ended(b"error_code") == b"IC0522"
+    status = await client.certified(canister, "update", program().reply(b"afterwards"))
+    assert status(b"reply") == b"afterwards"
+
+
+async def test_composite_queries_call_other_canisters(client, canister, universal_wasm, program):
+    other = await client.create(universal_wasm(False))
+    asked = program().call(
+        other.raw, "query", program().reply(b"from afar"),
+        reply=program().append_blob_of("msg_arg_data").reply(),
+    )  # fmt: skip
+    status, body, _ = await client.query(canister, "composite", asked.drop())
+    assert (status, body["status"]) == (200, "replied"), body
+    assert body["reply"]["arg"] == b"from afar"
+
+
+async def test_a_composite_query_cannot_come_back_to_itself(client, canister, program):
+    asked = program().call(
+        canister.raw, "query", program().reply(b""),
+        reject=program().append_blob_of("msg_reject_msg").reply(),
+    )  # fmt: skip
+    _, body, _ = await client.query(canister, "composite", asked.drop())
+    assert b"Loops" in body["reply"]["arg"]

@@ -1,0 +1,222 @@
+"""What a canister module must look like, and what becomes of one that does not."""
+
+import gzip
+import random
+
+import pytest
+import wasmtime
+
+from bridge.replica.execution.binary import decompress, instrument
+from bridge.replica.execution.engine import compile_module
+from bridge.replica.execution.failures import InvalidModuleError
+from bridge.replica.state.messages import Reject, Reply
+
+
+def wat(text):
+    return bytes(wasmtime.wat2wasm(text))
+
+
+BAD = {
+    "not Wasm": (b"hello", "magic number"),
+    "empty": (b"", "magic number"),
+    "cut short": (wat("(module (memory 1))")[:-2], "longer than the module"),
+    "a function of another module": (
+        wat('(module (import "env" "f" (func)))'),
+        "only functions of the module ic0",
+    ),
+    "an imported memory": (
+        wat('(module (import "ic0" "memory" (memory 1)))'),
+        "not a function",
+    ),
+    "an unknown system call": (
+        wat('(module (import "ic0" "no_such_call" (func)))'),
+        "ic0.no_such_call",
+    ),
+    "a system call of the wrong type": (
+        wat('(module (import "ic0" "msg_reply" (func (param i32))))'),
+        "with the type",
+    ),
+    "a 32-bit call in a 64-bit module": (
+        wat('(module (import "ic0" "stable_size" (func (result i32))) (memory i64 1))'),
+        "64-bit memories",
+    ),
+    "an entry point with parameters": (
+        wat('(module (func (export "canister_update x") (param i32)))'),
+        "must have the type () -> ()",
+    ),
+    "a reserved export": (
+        wat('(module (func (export "canister_something")))'),
+        "reserved name",
+    ),
+    "a method exported twice": (
+        wat('(module (func (export "canister_update x")) (func (export "canister_query x")))'),
+        "more than once",
+    ),
+    "an entry point that is a memory": (
+        wat('(module (memory (export "canister_init") 1))'),
+        "not a function",
+    ),
+    "a custom section of a reserved name": (
+        wat('(module (@custom "icp:secret x" "data"))'),
+        "icp:",
+    ),
+    "public and private sections of one name": (
+        wat('(module (@custom "icp:public x" "1") (@custom "icp:private x" "2"))'),
+        "more than once",
+    ),
+    "a mutable reference": (
+        wat("(module (global (mut funcref) (ref.null func)))"),
+        "holds a reference",
+    ),
+    "code that does not type-check": (
+        b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\x0a\5\1\3\0\x6a\x0b",
+        "type mismatch",
+    ),
+    "a huge memory": (wat("(module (memory 65536 65536) (memory 1))"), "2 memories"),
+    "a broken gzip stream": (b"\x1f\x8b\x08" + b"\0" * 20, "gzip"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_module_is_rejected_and_named(driver, name):
+    module, words = BAD[name]
+    canister = driver.create()
+    answer = driver.install_raw(canister, module)
+    assert isinstance(answer, Reject)
+    assert (answer.code, answer.error_code) == (5, "IC0505")
+    assert words in answer.message
+    assert driver.canisters[canister].module_hash is None
+
+
+def test_too_many_globals_functions_and_methods_are_refused():
+    many = "".join(f"(global (mut i32) (i32.const {n}))" for n in range(1001))
+    with pytest.raises(InvalidModuleError, match="1001 globals"):
+        instrument(wat(f"(module {many})"))
+    with pytest.raises(InvalidModuleError, match="50001 functions"):
+        instrument(wat(f"(module {'(func)' * 50_001})"))
+    methods = "".join(f'(export "canister_update m{n}" (func 0))' for n in range(1001))
+    with pytest.raises(InvalidModuleError, match="1001 methods"):
+        instrument(wat(f"(module (func) {methods})"))
+
+
+def test_a_memory_larger_than_the_limit_is_refused(driver):
+    canister = driver.create()
+    answer = driver.install_raw(canister, wat("(module (memory i64 131072))"))
+    assert isinstance(answer, Reject)
+    assert "cannot be instantiated" in answer.message
+
+
+def test_a_data_segment_out_of_bounds_is_refused(driver):
+    canister = driver.create()
+    answer = driver.install_raw(canister, wat('(module (memory 1) (data (i32.const 65535) "xx"))'))
+    assert isinstance(answer, Reject)
+    assert "cannot be instantiated" in answer.message
+
+
+def test_a_start_function_that_traps_fails_the_installation(driver):
+    canister = driver.create()
+    answer = driver.install_raw(canister, wat("(module (func $s unreachable) (start $s))"))
+    assert isinstance(answer, Reject)
+    assert answer.error_code == "IC0502"
+    assert driver.canisters[canister].module_hash is None
+
+
+def test_the_start_function_runs_once_and_not_at_each_message(driver):
+    module = wat("""(module
+      (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
+      (import "ic0" "msg_reply" (func $reply))
+      (memory 1)
+      (func $s (i32.store8 (i32.const 0) (i32.add (i32.load8_u (i32.const 0)) (i32.const 1))))
+      (start $s)
+      (func (export "canister_update read")
+        (call $append (i32.const 0) (i32.const 1)) (call $reply)))""")
+    canister = driver.create(module)
+    assert driver.call(canister, "read") == Reply(b"\1")
+    assert driver.call(canister, "read") == Reply(b"\1")
+
+
+def test_a_module_without_memory_runs(driver):
+    canister = driver.create(
+        wat("""(module (import "ic0" "msg_reply" (func $reply))
+        (func (export "canister_query q") (call $reply)))""")
+    )
+    assert driver.call(canister, "q") == Reply(b"")
+
+
+TABLE_CHANGING = """(module
+  (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
+  (import "ic0" "msg_reply" (func $reply))
+  (memory 1)
+  (table $t 2 funcref)
+  (elem (i32.const 0) $one)
+  (elem $passive func $two)
+  (func $one (result i32) (i32.const 1))
+  (func $two (result i32) (i32.const 2))
+  (global $kept (mut i32) (i32.const 0))
+  (func (export "canister_update read")
+    (global.set $kept (i32.add (global.get $kept) (i32.const 1)))
+    (i32.store8 (i32.const 0) (call_indirect (result i32) (i32.const 0)))
+    (i32.store8 (i32.const 1) (global.get $kept))
+    (call $append (i32.const 0) (i32.const 2)) (call $reply)
+    (table.init $passive (i32.const 0) (i32.const 0) (i32.const 1))))"""
+
+
+def test_changes_of_tables_do_not_outlive_a_message(driver):
+    canister = driver.create(wat(TABLE_CHANGING))
+    assert driver.call(canister, "read") == Reply(b"\1\1")
+    assert driver.call(canister, "read") == Reply(b"\1\2")
+
+
+def test_packed_modules_are_unpacked_and_hashed_as_given(driver, universal_wasm, program):
+    packed = gzip.compress(universal_wasm(True))
+    canister = driver.create(packed)
+    assert driver.update(canister, program().reply(b"unpacked")) == b"unpacked"
+    assert driver.canisters[canister].module_hash == compile_module(packed).info.module_hash
+
+
+def test_a_gzip_bomb_is_refused():
+    bomb = gzip.compress(bytes(2_000_000))
+    with pytest.raises(InvalidModuleError, match="unpacks to more than"):
+        decompress(bomb, limit=1_000_000)
+
+
+def test_a_module_seen_before_is_not_compiled_again(universal_wasm):
+    module = universal_wasm(True)
+    assert compile_module(module) is compile_module(module)
+
+
+def test_compiled_code_is_loaded_from_a_private_directory(tmp_path, monkeypatch):
+    from bridge.replica.execution import engine
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    module = wat('(module (func (export "canister_query cached")))')
+    monkeypatch.setattr(engine, "_memory", type(engine._memory)())
+    compile_module(module)
+    (folder,) = tmp_path.glob("ic-bridge/compiled")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (file,) = folder.iterdir()
+    monkeypatch.setattr(engine, "_memory", type(engine._memory)())
+    compile_module(module)
+    file.write_bytes(b"not compiled code")
+    monkeypatch.setattr(engine, "_memory", type(engine._memory)())
+    assert compile_module(module).info.methods == {"cached": "query"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_modules_are_refused_or_run_but_never_break_the_replica(
+    driver, universal_wasm, program, seed
+):
+    chance = random.Random(seed)
+    good = universal_wasm(bool(seed % 2))
+    canister = driver.create()
+    for _ in range(12):
+        damaged = bytearray(good)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(8, len(damaged))] = chance.randrange(256)
+        answer = driver.install_raw(canister, bytes(damaged), mode="reinstall")
+        assert isinstance(answer, (Reply, Reject))
+        if isinstance(answer, Reply):
+            answer = driver.call(canister, "update", program().reply(b"x"))
+            assert isinstance(answer, (Reply, Reject))
+    driver.install(canister, good, mode="reinstall")
+    assert driver.update(canister, program().reply(b"alive")) == b"alive"
