@@ -113,7 +113,7 @@ async def test_time_moves_ahead_and_timers_fire(client, pair, program):
     hook = program().set_counter(5)
     setup = program().hook("canister_global_timer", hook).time().push(3600 * 10**9).add()
     await client.certified(one, "update", setup.global_timer_set().drop().reply(b""))
-    status, body = await client.admin("POST", "/time", json={"advance": 3601 * 10**9})
+    status, _ = await client.admin("POST", "/time", json={"advance": 3601 * 10**9})
     assert status == 200
     assert (await client.admin("GET", "/status"))[1]["ahead"] == 3601 * 10**9
     for _ in range(200):
@@ -149,9 +149,12 @@ async def test_web_pages_cannot_use_it(client):
 
 
 async def test_it_is_off_by_default():
-    async with Replica() as replica, aiohttp.ClientSession() as session:
-        async with session.get(replica.url + "/_admin/status") as response:
-            assert response.status == 404
+    async with (
+        Replica() as replica,
+        aiohttp.ClientSession() as session,
+        session.get(replica.url + "/_admin/status") as response,
+    ):
+        assert response.status == 404
 
 
 async def test_a_taken_port_is_one_clear_error():

@@ -142,7 +142,7 @@ class Program:
         cycles=0,
         one_way=False,
     ):
-        """Call a canister; the callbacks are programs. Leaves call_perform's result on the stack."""
+        """Call a canister; callbacks are programs. Leaves call_perform's result on the stack."""
         self.blob(callee).blob(method)
         for program in (reply, reject):
             if one_way:
@@ -251,7 +251,9 @@ def universal_wat(*, memory64=True, custom=""):
   (local.set $short (i64.sub (global.get $hp)
     (i64.mul {wide("(memory.size)")} (i64.const 65536))))
   (if (i64.gt_s (local.get $short) (i64.const 0)) (then
-    (drop (memory.grow {address("(i64.add (i64.div_u (local.get $short) (i64.const 65536)) (i64.const 1))")}))))
+    (drop (memory.grow {
+        address("(i64.add (i64.div_u (local.get $short) (i64.const 65536)) (i64.const 1))")
+    }))))
   (local.get $at))
 (func $byte (result i32)
   (i32.load8_u {address("(global.get $ip)")})
