@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,32 +13,14 @@ from bridge.agent import Agent, Identity
 from bridge.demo.canisters import ReferenceCanister, install_argument
 from bridge.demo.compute import compute, means_the_same, random_payload, right_response
 from bridge.demo.recorder import Recorder
+from bridge.demo.settings import SHORT_POLICY, SHORT_WAITS
 from bridge.errors import BridgeError
-from bridge.flow import Policy
 from bridge.monitor import MessageRecord
 from bridge.network import AdminClient, Network
 from bridge.principal import Principal
 from bridge.service import Bridge
 from bridge.store import MemoryStore
 
-_MS: Final = 1_000_000
-_SECOND: Final = 1_000 * _MS
-
-# Short waits, so that a lost message is seen to be repeated; the same code runs with the defaults.
-_SETTINGS: Final[dict[str, Any]] = {
-    "first_retry": 1_500 * _MS,
-    "call_timeout": _SECOND,
-    "call_margin": 200 * _MS,
-    "send_retry": 300 * _MS,
-    "echo_min": 200 * _MS,
-    "lifetime": 300 * _SECOND,
-    "slack": _SECOND,
-    "horizon": 900 * _SECOND,
-    "linger": 600 * _SECOND,
-    "retention": 600 * _SECOND,
-    "answer_within": 300 * _SECOND,
-    "skew": 60 * _SECOND,
-}
 _END_WITHIN: Final = 25.0
 _POLL: Final = 0.05
 
@@ -153,7 +134,7 @@ async def _stage(
             Bridge(
                 agent,
                 store,
-                policy=dataclasses.replace(Policy(), **_SETTINGS),
+                policy=SHORT_POLICY,
                 handler=compute,
                 poll_every=0.1,
                 observer=recorder.fetched,
@@ -171,7 +152,7 @@ async def _stage(
 
 async def _deploy(network: Network, agent: Agent, name: str, us: Principal) -> ReferenceCanister:
     wasm = contracts.motoko_canister(name)
-    argument = install_argument(_SETTINGS, agents=[us])
+    argument = install_argument(SHORT_WAITS, agents=[us])
     return ReferenceCanister(agent, await network.deploy(agent, wasm, argument))
 
 

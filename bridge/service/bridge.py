@@ -198,8 +198,8 @@ class Bridge:
                 moved = moved or outcome.flow != record
             elif isinstance(outcome, BridgeError):
                 _log.warning("flow %d with %s: %s", record.msg_id, record.peer, outcome)
-            else:
-                raise outcome
+            else:  # a fault of this program; it must not stop the other flows
+                _log.error("flow %d with %s", record.msg_id, record.peer, exc_info=outcome)
         return moved
 
     # --- Sending --------------------------------------------------------------------------------

@@ -1,0 +1,382 @@
+"""A `Bridge` with real Motoko canisters: what an application sees, in good and in bad times."""
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge import candid, dialects
+from bridge.agent import Identity
+from bridge.demo.compute import compute, means_the_same, random_payload, right_response
+from bridge.demo.settings import SHORT_POLICY
+from bridge.errors import CallRejectedError, FlowFailedError, LocalProtocolError
+from bridge.flow import New, Role, Telling
+from bridge.principal import Principal
+from bridge.service import DEFERRED, Bridge, FinalFailure, RetryLater
+from bridge.store import MemoryStore, SQLiteStore
+
+NOBODY = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
+
+
+@contextlib.asynccontextmanager
+async def bridge_on(stage, store=None, **options):
+    """A bridge with short waits that watches all of the stage's canisters."""
+    options.setdefault("policy", SHORT_POLICY)
+    options.setdefault("poll_every", 0.1)
+    async with contextlib.AsyncExitStack() as held:
+        store = store or await held.enter_async_context(MemoryStore())
+        bridge = await held.enter_async_context(Bridge(stage.agent, store, **options))
+        yield bridge
+
+
+async def until(ask, *, within: float = 30.0):
+    """The first answer that is true."""
+    async with asyncio.timeout(within):
+        while not (answer := await ask()):  # noqa: ASYNC110 - it polls another process
+            await asyncio.sleep(0.05)
+        return answer
+
+
+async def sender_ends(stage, sender, msg_id):
+    """How a Motoko sender's flow ended."""
+    return await until(lambda: sender.outcome(msg_id))
+
+
+# --- As a sender --------------------------------------------------------------------------------
+
+
+async def test_a_response_arrives_and_both_sides_reach_their_end_state(stage) -> None:
+    payload = random_payload(random.Random(1))
+    async with MemoryStore() as store, bridge_on(stage, store) as bridge:
+        response = await bridge.send(stage.receiver.canister_id, payload)
+        assert means_the_same(response, right_response(payload))
+        [flow] = (await store.flows(role=Role.SENDER)).flows
+        assert flow.state == "acknowledged"
+        assert flow.attempts == 1
+
+        async def receiver_state():
+            view = await stage.receiver.flow("receiver", flow.msg_id)
+            return view["state"].label == "finished"
+
+        await until(receiver_state)
+        assert await stage.receiver.handled(stage.us, flow.msg_id) == 1
+
+
+async def test_a_hundred_flows_at_once_all_complete(stage) -> None:
+    draw = random.Random(2)
+    payloads = [random_payload(draw) for _ in range(100)]
+    async with bridge_on(stage) as bridge:
+        responses = await asyncio.gather(
+            *(bridge.send(stage.receiver.canister_id, payload) for payload in payloads)
+        )
+    for payload, response in zip(payloads, responses, strict=True):
+        assert means_the_same(response, right_response(payload))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x00" * 1_500_000], ids=["empty", "1.5 MB"])
+async def test_a_payload_is_carried_exactly(stage, payload: bytes) -> None:
+    async with bridge_on(stage) as bridge:
+        assert (await bridge.send(stage.echo.canister_id, payload) or b"") == payload
+
+
+async def test_a_repeated_send_with_an_own_id_runs_the_work_once(stage) -> None:
+    payload = random_payload(random.Random(3))
+    async with bridge_on(stage) as bridge:
+        msg_id = 10**20 + 3
+        first = await bridge.send(stage.receiver.canister_id, payload, msg_id=msg_id)
+        assert means_the_same(first, right_response(payload))
+        with pytest.raises(LocalProtocolError, match="taken already"):
+            await bridge.send(stage.receiver.canister_id, payload, msg_id=msg_id)
+        with pytest.raises(LocalProtocolError):
+            await bridge.send(stage.receiver.canister_id, b"another", msg_id=msg_id)
+        assert await stage.receiver.handled(stage.us, msg_id) == 1
+
+
+async def test_an_outcome_that_nobody_waits_for_goes_to_on_outcome_until_it_is_taken(stage) -> None:
+    told = asyncio.Queue()
+
+    async def on_outcome(outcome):
+        await told.put(outcome)
+        if not outcome.redelivered:
+            raise RuntimeError("not yet")
+
+    policy = dataclasses.replace(SHORT_POLICY, first_retry=SHORT_POLICY.first_retry)
+    payload = random_payload(random.Random(4))
+    async with (
+        MemoryStore() as store,
+        bridge_on(stage, store, on_outcome=on_outcome, policy=policy) as bridge,
+    ):
+        msg_id = await bridge.post(stage.receiver.canister_id, payload)
+        first = await asyncio.wait_for(told.get(), 20)
+        second = await asyncio.wait_for(told.get(), 20)
+        assert (first.msg_id, first.redelivered) == (msg_id, False)
+        assert (second.msg_id, second.redelivered) == (msg_id, True)
+        assert means_the_same(second.response, right_response(payload))
+
+        async def acknowledged():
+            return (await store.sender_flow(msg_id)).state == "acknowledged"
+
+        await until(acknowledged)
+
+
+async def test_a_canister_without_the_protocol_refuses_and_nothing_was_done(stage) -> None:
+    empty = await stage.network.deploy(stage.agent, b"\x00asm\x01\x00\x00\x00")
+    async with bridge_on(stage) as bridge:
+        with pytest.raises(FlowFailedError, match="nothing was done") as caught:
+            await bridge.send(empty, b"hello")
+    assert caught.value.failure == "refused"
+    assert caught.value.certainly_not_done
+
+
+async def test_a_receiver_that_never_answers_ends_as_unknown(stage) -> None:
+    policy = dataclasses.replace(
+        SHORT_POLICY, attempts=2, first_retry=1_300_000_000, max_delay=1_300_000_000
+    )
+    async with bridge_on(stage, policy=policy) as bridge:
+        with pytest.raises(FlowFailedError, match="may have been done") as caught:
+            await bridge.send(NOBODY, b"hello")
+    assert caught.value.failure == "unknown"
+    assert not caught.value.certainly_not_done
+
+
+async def test_a_cancelled_flow_ends_at_once_and_its_response_comes_late(stage) -> None:
+    late = asyncio.Queue()
+    payload = random_payload(random.Random(5))
+    async with bridge_on(stage, on_outcome=late.put) as bridge:
+        sending = asyncio.create_task(bridge.send(stage.receiver.canister_id, payload, msg_id=55))
+        await asyncio.sleep(0)
+        while True:  # the flow is opened by a task of its own
+            with contextlib.suppress(LocalProtocolError):
+                await bridge.cancel(55)
+                break
+            await asyncio.sleep(0)
+        with pytest.raises(FlowFailedError) as caught:
+            await sending
+        assert caught.value.failure in ("unsent", "cancelled")
+        if caught.value.failure == "cancelled":
+            outcome = await asyncio.wait_for(late.get(), 20)
+            assert outcome.late
+            assert means_the_same(outcome.response, right_response(payload))
+
+
+async def test_a_payload_over_the_limit_is_the_callers_error(stage) -> None:
+    async with MemoryStore() as store, bridge_on(stage, store) as bridge:
+        with pytest.raises(LocalProtocolError, match="too large"):
+            await bridge.send(stage.echo.canister_id, bytes(1_900_001))
+        assert (await store.usage(Role.SENDER)).open == 0
+
+
+async def test_the_outbox_is_empty_once_its_messages_were_taken(stage) -> None:
+    args = candid.Codec([candid.Record({"after": candid.Opt(candid.Nat64), "limit": candid.Nat32})])
+    result = candid.Codec(
+        [candid.Vec(candid.Record({"seq": candid.Nat64, "message": candid.Reserved}))]
+    )
+    arg = args.encode({"after": None, "limit": 10})
+    canister = stage.receiver.canister_id
+    async with bridge_on(stage) as bridge:
+        await bridge.send(canister, random_payload(random.Random(6)))
+
+        async def empty():
+            return result.decode(await stage.agent.query(canister, "asyncFlow_outbox", arg)) == (
+                [],
+            )
+
+        await until(empty)
+
+
+# --- As a receiver ------------------------------------------------------------------------------
+
+
+async def test_a_motoko_sender_gets_what_the_handler_answers(stage) -> None:
+    payload = random_payload(random.Random(7))
+    async with MemoryStore() as store, bridge_on(stage, store, handler=compute) as bridge:
+        bridge.watch(stage.sender.canister_id)
+        msg_id = await stage.sender.send(stage.us, payload)
+        outcome = await sender_ends(stage, stage.sender, msg_id)
+        assert outcome.label == "answered"
+        assert means_the_same(outcome.value["response"], right_response(payload))
+
+        async def finished():
+            record = await store.receiver_flow(stage.sender.canister_id, msg_id)
+            return record.state == "finished"
+
+        await until(finished)
+
+
+async def test_a_handler_that_says_later_is_asked_again_by_the_senders_next_new(stage) -> None:
+    seen = []
+
+    async def handler(request):
+        seen.append(request.msg_id)
+        if seen.count(request.msg_id) == 1:
+            raise RetryLater
+        return b"second time"
+
+    async with bridge_on(stage, handler=handler) as bridge:
+        bridge.watch(stage.sender.canister_id)
+        msg_id = await stage.sender.send(stage.us, b"x")
+        outcome = await sender_ends(stage, stage.sender, msg_id)
+        assert outcome.value["response"] == b"second time"
+        assert seen.count(msg_id) == 2
+
+
+async def test_a_final_failure_is_an_answer(stage) -> None:
+    async def handler(_request):
+        raise FinalFailure(b"no such account")
+
+    async with bridge_on(stage, handler=handler) as bridge:
+        bridge.watch(stage.sender.canister_id)
+        outcome = await sender_ends(stage, stage.sender, await stage.sender.send(stage.us, b"x"))
+        assert (outcome.label, outcome.value["response"]) == ("answered", b"no such account")
+
+
+async def test_a_deferred_request_is_answered_later_and_only_once(stage) -> None:
+    requests = asyncio.Queue()
+
+    async def handler(request):
+        await requests.put(request)
+        return DEFERRED
+
+    async with bridge_on(stage, handler=handler) as bridge:
+        bridge.watch(stage.sender.canister_id)
+        msg_id = await stage.sender.send(stage.us, b"x")
+        request = await asyncio.wait_for(requests.get(), 20)
+        assert await stage.sender.outcome(msg_id) is None
+        await bridge.answer(request.peer, request.msg_id, b"at last")
+        outcome = await sender_ends(stage, stage.sender, msg_id)
+        assert outcome.value["response"] == b"at last"
+        with pytest.raises(LocalProtocolError):
+            await bridge.answer(request.peer, request.msg_id, b"again")
+
+
+async def test_a_crashing_handler_stalls_the_request_tells_the_operator_and_can_be_rerun(
+    stage, caplog
+) -> None:
+    told = asyncio.Queue()
+    runs = []
+
+    async def handler(request):
+        runs.append(request.redelivered)
+        if len(runs) == 1:
+            raise ZeroDivisionError("a bug")
+        return b"mended"
+
+    async with bridge_on(stage, handler=handler, on_operator=told.put) as bridge:
+        bridge.watch(stage.sender.canister_id)
+        msg_id = await stage.sender.send(stage.us, b"x")
+        telling = await asyncio.wait_for(told.get(), 20)
+        assert (telling.what, telling.msg_id) == (Telling.STALLED, msg_id)
+        await bridge.rerun(telling.peer, telling.msg_id)
+        outcome = await sender_ends(stage, stage.sender, msg_id)
+        assert outcome.value["response"] == b"mended"
+    assert runs == [False, True]
+    assert "a bug" in caplog.text
+
+
+async def test_a_bridge_without_a_handler_ignores_requests_and_counts_them(stage) -> None:
+    sender = await stage.deploy("sender", attempts=1)
+    async with bridge_on(stage) as bridge:
+        bridge.watch(sender.canister_id)
+        await sender.send(stage.us, b"x")
+
+        async def counted():
+            return bridge.counters.get("NEW to a side that only sends")
+
+        assert await until(counted) >= 1
+
+
+async def test_a_canister_that_is_not_accepted_gets_no_answer(stage) -> None:
+    async with bridge_on(stage, handler=compute, accept=frozenset({NOBODY})) as bridge:
+        bridge.watch(stage.sender.canister_id)
+        await stage.sender.send(stage.us, b"x")
+
+        async def counted():
+            return bridge.counters.get("refused: access")
+
+        assert await until(counted) >= 1
+
+
+# --- Across the end of a process ----------------------------------------------------------------
+
+
+async def test_what_was_open_when_a_bridge_ended_goes_on_with_the_next(stage, tmp_path) -> None:
+    payload = random_payload(random.Random(8))
+    async with SQLiteStore(tmp_path / "flows.db") as store:
+        async with bridge_on(stage, store) as bridge:
+            msg_id = await bridge.post(stage.receiver.canister_id, payload)
+        async with bridge_on(stage, store) as bridge:
+            response = await asyncio.wait_for(bridge.response(msg_id), 30)
+            assert means_the_same(response, right_response(payload))
+            assert await stage.receiver.handled(stage.us, msg_id) == 1
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from bridge import Agent, Bridge, Identity, Principal, SQLiteStore
+from bridge.demo.settings import SHORT_POLICY
+
+async def main(url, root_key, pem, database, peer, payload):
+    identity = Identity.from_pem(Path(pem))
+    async with (
+        Agent(url, identity=identity, root_key=bytes.fromhex(root_key)) as agent,
+        SQLiteStore(database) as store,
+        Bridge(agent, store, policy=SHORT_POLICY) as bridge,
+    ):
+        for _ in range(20):
+            print(await bridge.post(Principal.from_text(peer), bytes.fromhex(payload)), flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_kill_9_loses_no_flow_and_runs_none_twice(stage, tmp_path: Path) -> None:
+    pem = tmp_path / "identity.pem"
+    pem.touch(mode=0o600)
+    pem.write_text(stage.agent.identity.to_pem())
+    payload = random_payload(random.Random(9))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        KILLED,
+        stage.network.url,
+        stage.network.root_key.hex(),
+        str(pem),
+        str(tmp_path / "flows.db"),
+        str(stage.receiver.canister_id),
+        payload.hex(),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    opened = [int(await asyncio.wait_for(process.stdout.readline(), 30)) for _ in range(20)]
+    process.kill()
+    await process.wait()
+    async with SQLiteStore(tmp_path / "flows.db") as store, bridge_on(stage, store) as bridge:
+        for msg_id in opened:
+            try:
+                response = await asyncio.wait_for(bridge.response(msg_id), 60)
+            except LocalProtocolError as error:  # ended before the kill, with nobody waiting
+                assert "taken already" in str(error)  # noqa: PT017 - either end is right
+            else:
+                assert means_the_same(response, right_response(payload))
+            assert await stage.receiver.handled(stage.us, msg_id) == 1
+
+
+async def test_a_bridge_that_is_not_running_says_so(stage) -> None:
+    async with MemoryStore() as store:
+        bridge = Bridge(stage.agent, store)
+        with pytest.raises(LocalProtocolError, match="not running"):
+            await bridge.send(NOBODY, b"")
+
+
+async def test_an_agent_that_is_not_listed_is_refused(stage) -> None:
+    async with stage.network.agent(Identity.generate()) as stranger:
+        method, arg = dialects.get("unified").call_for(New(1, b"x"))
+        # A one-way method replies before its body runs, unless the replica inspects the message.
+        with contextlib.suppress(CallRejectedError):
+            await stranger.update(stage.receiver.canister_id, method, arg)
+        assert await stage.receiver.handled(stranger.principal, 1) == 0
