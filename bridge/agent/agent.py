@@ -537,8 +537,8 @@ class Agent:
             self._root_key,
             # The management canister's id stands for any subnet.
             None if via == Principal.management() else via,
-            # Whether the certificate's own time can be is judged apart; a delegation's needs no
-            # more than that it be not from after both.
+            # The certificate's own time is judged apart. Its delegation must not be from after
+            # both that time and ours.
             now=max(certificate.time, self.clock.now()),
             max_age=None,
             sharded_ranges_only=(kind, version) in _SHARDED,

@@ -3,11 +3,14 @@
 Rule implemented: interface specification, section Effective canister id.
 """
 
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
-from bridge import candid
 from bridge.errors import CandidError, UsageError
 from bridge.principal import Principal
+
+if TYPE_CHECKING:
+    from bridge.candid import Codec
 
 _ANYWHERE: Final = frozenset(
     {
@@ -17,8 +20,15 @@ _ANYWHERE: Final = frozenset(
         "raw_rand",
     }
 )
-_CANISTER: Final = candid.Codec([candid.Record({"canister_id": candid.PrincipalType})])
-_TARGET: Final = candid.Codec([candid.Record({"target_canister": candid.PrincipalType})])
+
+
+@cache
+def _codec_of(field: str) -> "Codec":
+    # Loaded when first needed: the codec takes a quarter of this room's time to import, and only
+    # calls to the management canister need it.
+    from bridge import candid  # noqa: PLC0415
+
+    return candid.Codec([candid.Record({field: candid.PrincipalType})])
 
 
 def effective_canister_id(canister_id: Principal, method: str, arg: bytes) -> Principal:
@@ -37,11 +47,9 @@ def effective_canister_id(canister_id: Principal, method: str, arg: bytes) -> Pr
     """
     if canister_id != Principal.management() or method in _ANYWHERE:
         return canister_id
-    codec, field = _CANISTER, "canister_id"
-    if method == "install_chunked_code":
-        codec, field = _TARGET, "target_canister"
+    field = "target_canister" if method == "install_chunked_code" else "canister_id"
     try:
-        (record,) = codec.decode(arg)
+        (record,) = _codec_of(field).decode(arg)
         named = record[field]
     except CandidError as cause:
         raise UsageError(

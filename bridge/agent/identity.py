@@ -5,17 +5,16 @@ part of a repr, a message or an exception.
 """
 
 import os
-import re
-import stat
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from bridge.agent import seed_phrase
+from bridge.agent.chain_json import chain_from_json, chain_to_json
+from bridge.agent.pem import load_key, read_private_file
 from bridge.errors import IdentityError
 from bridge.principal import Principal
 from bridge.wire import Delegation, Envelope, SignedDelegation, Value
@@ -24,8 +23,6 @@ from bridge.wire.keys import ECDSAKey, Ed25519Key, SigningKey
 Kind: TypeAlias = Literal["ed25519", "secp256k1", "p256"]
 
 _CURVES: Final[dict[str, ec.EllipticCurve]] = {"secp256k1": ec.SECP256K1(), "p256": ec.SECP256R1()}
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_MAX_PEM: Final = 65_536
 
 
 class Identity:
@@ -126,7 +123,40 @@ class Identity:
         Raises:
             IdentityError: If it holds no key that the IC takes.
         """
-        return cls(_load(_key_block(data, source), password, source))
+        return cls(load_key(data, password=password, source=source))
+
+    @classmethod
+    def from_seed_phrase(
+        cls,
+        phrase: str,
+        *,
+        curve: seed_phrase.Curve = "secp256k1",
+        passphrase: str = "",
+        path: str | None = None,
+    ) -> Self:
+        """Derive a key from a seed phrase, as the usual wallets do.
+
+        Args:
+            phrase: 12 to 24 words. Their checksum is not checked: compare the principal.
+            curve: ``secp256k1`` is what dfx, quill and most wallets use, ``ed25519`` what Internet
+                Identity's recovery phrases use.
+            passphrase: The phrase's own password, if it has one.
+            path: The derivation path; by default the curve's usual one.
+
+        Raises:
+            IdentityError: If the phrase, the curve or the path cannot be used.
+        """
+        return cls(seed_phrase.derive_key(seed_phrase.seed_of(phrase, passphrase), curve, path))
+
+    @classmethod
+    def from_delegation(cls, session: "Identity", text: str | bytes) -> Self:
+        """The identity that a chain of delegations, as JSON, lets a session's key sign for.
+
+        Raises:
+            IdentityError: If the text is no chain, or ends at another key.
+        """
+        sender_public_key, chain = chain_from_json(text)
+        return cls(session._signer("take a delegation"), chain, sender_public_key)  # noqa: SLF001
 
     # --- What it is ---
 
@@ -217,6 +247,16 @@ class Identity:
         )
         return type(self)(key, chain, self._sender_public_key)
 
+    def delegations_to_json(self) -> str:
+        """This identity's chain in the form that the IC's tools exchange; it holds no secret.
+
+        Raises:
+            IdentityError: If this identity signs for itself.
+        """
+        if not self._delegations:
+            raise IdentityError("this identity signs for itself and has no delegations")
+        return chain_to_json(self._sender_public_key, self._delegations)
+
     def to_pem(self, *, password: bytes | None = None) -> bytes:
         """The private key as PKCS #8 PEM, encrypted where a password is given.
 
@@ -266,66 +306,3 @@ class Identity:
     def __reduce__(self) -> Any:
         # A pickle would carry the private key to wherever pickles go.
         raise TypeError("an identity is not pickled; write its key with save_pem")
-
-
-def read_private_file(path: Path) -> bytes:
-    """Read a file that holds a secret.
-
-    Raises:
-        IdentityError: If it cannot be read, or others than its owner may read it.
-    """
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if sys.platform != "win32" and mode & _OTHERS:
-                raise IdentityError(
-                    f"{path} holds a private key and may be read by others "
-                    f"(mode {stat.S_IMODE(mode):04o}; expected 0600)",
-                    hint=f"run: chmod 600 {path}",
-                )
-            return file.read(_MAX_PEM)
-    except OSError as cause:
-        raise IdentityError(
-            f"{path} cannot be read: {cause.strerror}", hint="check the path of the key file"
-        ) from None
-
-
-def _key_block(data: bytes, source: str) -> bytes:
-    """The block with the private key: files by other tools put the curve's parameters before it."""
-    found = re.search(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----", data)
-    if found is None:
-        raise IdentityError(
-            f"{source} holds no private key in PEM form",
-            hint="expected a block that begins with -----BEGIN PRIVATE KEY----- or the like",
-        )
-    return data[found.start() :]
-
-
-def _load(block: bytes, password: bytes | None, source: str) -> SigningKey:
-    if b"OPENSSH" in block[:40]:
-        load: Any = serialization.load_ssh_private_key
-    else:
-        load = serialization.load_pem_private_key
-    try:
-        key = load(block, password)
-    except TypeError:
-        if password is None:
-            raise IdentityError(
-                f"{source} is encrypted and no password was given", hint="give its password"
-            ) from None
-        raise IdentityError(
-            f"{source} is not encrypted but a password was given", hint="leave the password out"
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        # The library's own text is left out: it may quote the file.
-        if password is not None:
-            raise IdentityError(f"{source} cannot be decrypted: wrong password?") from None
-        raise IdentityError(f"{source} holds a private key that cannot be parsed") from None
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return Ed25519Key(key)
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return ECDSAKey(key)
-    raise IdentityError(
-        f"{source} holds a {type(key).__name__}, which the IC does not take",
-        hint="use Ed25519, secp256k1 or P-256",
-    )
