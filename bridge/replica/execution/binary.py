@@ -1,8 +1,9 @@
 """The Wasm binary format, as far as a replica must look inside: checks and instrumenting.
 
 A canister's module hides its state (globals, memory, table) from the host. ``instrument`` rewrites
-the binary so that all of it is exported under names of our own, and turns the start function into
-an export, because it must run once, at installation, and not at each instantiation. Rules
+the binary so that memory and table are exported under names of our own, adds two functions that
+give and take all mutable globals at once, and turns the start function into an export, because it
+must run once, at installation, and not at each instantiation. Rules
 implemented: interface specification, section WebAssembly module requirements. Knows nothing of the
 engine that runs the result.
 """
@@ -26,8 +27,11 @@ _MAX_METHOD_NAMES: Final = 20_000
 _GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 _WASM_MAGIC: Final = b"\0asm\1\0\0\0"
 
-_CUSTOM, _IMPORT, _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _EXPORT, _START = 0, 2, 3, 4, 5, 6, 7, 8
-_BEFORE_EXPORT: Final = frozenset({1, 2, 3, 4, 5, 6, 13})
+_CUSTOM, _TYPE, _IMPORT, _FUNCTION, _TABLE, _MEMORY, _GLOBAL, _EXPORT = 0, 1, 2, 3, 4, 5, 6, 7
+_START, _CODE = 8, 10
+# The order in which sections stand: type, import, function, table, memory, tag, global, export,
+# start, element, data count, code, data.
+_ORDER: Final = (1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11)
 _KIND_FUNCTION, _KIND_TABLE, _KIND_MEMORY, _KIND_GLOBAL = 0, 1, 2, 3
 _NUMBER_TYPES: Final = frozenset({0x7F, 0x7E, 0x7D, 0x7C, 0x7B})
 _I32_CONST, _I64_CONST, _F32_CONST, _F64_CONST, _GLOBAL_GET = 0x41, 0x42, 0x43, 0x44, 0x23
@@ -73,9 +77,11 @@ class ModuleInfo:
         size: Bytes of the module as it was installed.
         wasm: The instrumented binary.
         memory64: Whether pointers have 64 bits.
-        has_memory: Whether there is a memory, exported as ``names.memory``.
-        mutable_globals: How many globals are exported as ``names.globals``.
-        start: The export name of the former start function, if there was one.
+        has_memory: Whether there is a memory, exported as ``memory_name``.
+        prefix: What the names of the added exports begin with.
+        mutable_globals: How many values ``save_name`` gives and ``load_name`` takes.
+        has_table: Whether there is a table, exported as ``table_name``.
+        has_start: Whether there was a start function, now exported as ``start_name``.
         hooks: Names of the exported system entry points, such as ``canister_init``.
         methods: Public methods: name to ``update``, ``query`` or ``composite_query``.
         metadata: Custom sections by name, without their ``icp:`` prefix.
@@ -112,9 +118,15 @@ class ModuleInfo:
         """The export name of the former start function."""
         return f"{self.prefix}start"
 
-    def global_name(self, number: int) -> str:
-        """The export name of the ``number``-th mutable global."""
-        return f"{self.prefix}global {number}"
+    @property
+    def save_name(self) -> str:
+        """The export name of the function that returns all mutable globals."""
+        return f"{self.prefix}save"
+
+    @property
+    def load_name(self) -> str:
+        """The export name of the function that sets all mutable globals to its arguments."""
+        return f"{self.prefix}load"
 
     @property
     def orthogonal_persistence(self) -> bool:
@@ -233,7 +245,8 @@ def _check_imports(reader: _Reader) -> int:
     return count
 
 
-def _mutable_globals(reader: _Reader) -> list[int]:
+def _mutable_globals(reader: _Reader) -> list[tuple[int, int]]:
+    """Index and value type of each."""
     count = reader.leb()
     if count > _MAX_GLOBALS:
         raise InvalidModuleError(f"it has {count} globals, the limit is {_MAX_GLOBALS}")
@@ -248,7 +261,7 @@ def _mutable_globals(reader: _Reader) -> list[int]:
                     "a mutable global holds a reference: such a global cannot be kept "
                     "between messages"
                 )
-            mutable.append(index)
+            mutable.append((index, value_type))
         _skip_constant_expression(reader)
     return mutable
 
@@ -334,6 +347,54 @@ def _metadata(sections: list[tuple[str, bytes]]) -> dict[str, CustomSection]:
     return metadata
 
 
+def _split(wasm: bytes) -> tuple[dict[int, bytes], list[tuple[str, bytes]], bytes | None]:
+    """The sections by number, the custom sections by name, and the name section's body."""
+    sections: dict[int, bytes] = {}
+    custom: list[tuple[str, bytes]] = []
+    names: bytes | None = None
+    rank = -1
+    reader = _Reader(wasm, len(_WASM_MAGIC), len(wasm))
+    while reader.at < reader.end:
+        section = reader.byte()
+        size = reader.leb()
+        if size > reader.end - reader.at:
+            raise InvalidModuleError("a section is longer than the module")
+        inner = _Reader(wasm, reader.at, reader.at + size)
+        body = reader.take(size)
+        if section == _CUSTOM:
+            name = inner.name()
+            custom.append((name, wasm[inner.at : inner.end]))
+            if name == "name":
+                names = body
+            continue
+        if section not in _ORDER or _ORDER.index(section) <= rank:
+            raise InvalidModuleError(f"the section of number {section} is out of place")
+        rank = _ORDER.index(section)
+        sections[section] = body
+    return sections, custom, names
+
+
+def _append(sections: dict[int, bytes], section: int, *entries: bytes) -> int:
+    """Add entries to a section that is a counted list; the count before."""
+    body = sections.get(section, b"\0")
+    reader = _Reader(body, 0, len(body))
+    count = reader.leb()
+    sections[section] = _leb(count + len(entries)) + body[reader.at :] + b"".join(entries)
+    return count
+
+
+def _add_globals_access(sections: dict[int, bytes], mutable: list[tuple[int, int]]) -> None:
+    """Add a function that returns the given globals, and one that sets them."""
+    types = _leb(len(mutable)) + bytes(value_type for _, value_type in mutable)
+    first_type = _append(sections, _TYPE, b"\x60\0" + types, b"\x60" + types + b"\0")
+    _append(sections, _FUNCTION, _leb(first_type), _leb(first_type + 1))
+    save = b"".join(b"\x23" + _leb(index) for index, _ in mutable)
+    load = b"".join(
+        b"\x20" + _leb(place) + b"\x24" + _leb(index) for place, (index, _) in enumerate(mutable)
+    )
+    _append(sections, _CODE, *(_sized(b"\0" + body + b"\x0b") for body in (save, load)))
+
+
 def _export_entry(name: str, kind: int, index: int) -> bytes:
     return _sized(name.encode()) + bytes([kind]) + _leb(index)
 
@@ -355,81 +416,50 @@ def instrument(module: bytes) -> ModuleInfo:
     wasm = decompress(module)
     if not wasm.startswith(_WASM_MAGIC):
         raise InvalidModuleError("it does not begin with the magic number and version of Wasm 1")
-    imported = 0
-    mutable: list[int] = []
-    has_memory = memory64 = has_table = False
-    exports = _Exports(0, b"", [])
-    start: int | None = None
-    custom: list[tuple[str, bytes]] = []
-    kept: list[tuple[int, bytes]] = []
-    code = b""
-    reader = _Reader(wasm, len(_WASM_MAGIC), len(wasm))
-    while reader.at < reader.end:
-        section = reader.byte()
-        size = reader.leb()
-        if size > reader.end - reader.at:
-            raise InvalidModuleError("a section is longer than the module")
-        inner = _Reader(wasm, reader.at, reader.at + size)
-        body = reader.take(size)
-        if section == _CUSTOM:
-            name = inner.name()
-            if name == "name":
-                kept.append((section, body))
-            else:
-                custom.append((name, wasm[inner.at : inner.end]))
-            continue
-        if section == _EXPORT:
-            exports = _exports(inner)
-            continue
-        if section == _START:
-            start = inner.leb()
-            continue
-        kept.append((section, body))
-        if section == _IMPORT:
-            imported = _check_imports(inner)
-        elif section == _FUNCTION:
-            functions = inner.leb()
-            if functions > _MAX_FUNCTIONS:
-                raise InvalidModuleError(
-                    f"it has {functions} functions, the limit is {_MAX_FUNCTIONS}"
-                )
-        elif section == _TABLE:
-            has_table = inner.leb() > 0
-        elif section == _MEMORY:
-            has_memory = inner.data[inner.at] > 0 if size else False
-            memory64 = _memory_is_64(inner)
-        elif section == _GLOBAL:
-            mutable = _mutable_globals(inner)
-        elif section == 10:
-            code = body
+    sections, custom, names = _split(wasm)
+
+    def reader(section: int) -> _Reader:
+        body = sections.get(section, b"\0")
+        return _Reader(body, 0, len(body))
+
+    imported = _check_imports(reader(_IMPORT))
+    functions = reader(_FUNCTION).leb()
+    if functions > _MAX_FUNCTIONS:
+        raise InvalidModuleError(f"it has {functions} functions, the limit is {_MAX_FUNCTIONS}")
+    has_table = reader(_TABLE).leb() > 0
+    has_memory = reader(_MEMORY).leb() > 0
+    memory64 = _memory_is_64(reader(_MEMORY))
+    mutable = _mutable_globals(reader(_GLOBAL))
+    exports = _exports(reader(_EXPORT))
     methods, hooks = _methods_and_hooks(exports.names)
     metadata = _metadata(custom)
+    code = sections.get(_CODE, b"")
 
     prefix = "#"
     while any(name.startswith(prefix) for name, _ in exports.names):
         prefix += "#"
-    del imported
-    entries = [
-        _export_entry(f"{prefix}global {number}", _KIND_GLOBAL, index)
-        for number, index in enumerate(mutable)
-    ]
+    entries = []
+    if mutable:
+        _add_globals_access(sections, mutable)
+        entries.append(_export_entry(f"{prefix}save", _KIND_FUNCTION, imported + functions))
+        entries.append(_export_entry(f"{prefix}load", _KIND_FUNCTION, imported + functions + 1))
     if has_memory:
         entries.append(_export_entry(f"{prefix}memory", _KIND_MEMORY, 0))
     if has_table:
         entries.append(_export_entry(f"{prefix}table", _KIND_TABLE, 0))
-    if start is not None:
+    has_start = _START in sections
+    if has_start:
+        start = reader(_START).leb()
         entries.append(_export_entry(f"{prefix}start", _KIND_FUNCTION, start))
-    new_exports = _leb(exports.count + len(entries)) + exports.raw + b"".join(entries)
+        del sections[_START]
+    sections[_EXPORT] = _leb(exports.count + len(entries)) + exports.raw + b"".join(entries)
 
     out = bytearray(_WASM_MAGIC)
-    placed = False
-    for section, body in kept:
-        if not placed and section != _CUSTOM and section not in _BEFORE_EXPORT:
-            out += bytes([_EXPORT]) + _sized(new_exports)
-            placed = True
-        out += bytes([section]) + _sized(body)
-    if not placed:
-        out += bytes([_EXPORT]) + _sized(new_exports)
+    for section in _ORDER:
+        if section in sections:
+            out += bytes([section]) + _sized(sections[section])
+    if names is not None:
+        out += bytes([_CUSTOM]) + _sized(names)
     return ModuleInfo(
         module_hash=module_hash,
         size=len(module),
@@ -439,7 +469,7 @@ def instrument(module: bytes) -> ModuleInfo:
         prefix=prefix,
         mutable_globals=len(mutable),
         has_table=has_table,
-        has_start=start is not None,
+        has_start=has_start,
         hooks=hooks,
         methods=methods,
         metadata=metadata,

@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import wasmtime
-from wasmtime import _ffi
 
 from bridge.replica.execution.binary import ModuleInfo, instrument
 from bridge.replica.execution.failures import InvalidModuleError
+from bridge.replica.execution.native import ffi
 
-ffi: Any = _ffi
 _REMEMBERED_MODULES: Final = 256
 # Raised whenever the settings below or the instrumenting change what the compiled code is.
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 _VERSION: Final = version("wasmtime")
 # The stack of one execution; threads that run canisters need THREAD_STACK.
 _MAX_STACK: Final = 5 * 1024 * 1024

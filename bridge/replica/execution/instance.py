@@ -1,17 +1,12 @@
-"""A running module: instantiation, entry, the bridge from Wasm to the System API, and rollback.
+"""A running module: instantiation, entry, and rollback of all that it can change.
 
-Host functions never raise through the engine: a failure is kept with the run and the code is
-stopped by a trap, so that several threads can run canisters at once. Uses the engine's C interface
-directly, which takes a third of the time of its Python classes.
+Uses the engine's C interface directly, which takes a third of the time of its Python classes.
 """
 
 import ctypes
-import threading
-from functools import cache
 from typing import Any, Final
 
 import wasmtime
-from wasmtime import _ffi
 
 from bridge.replica.execution.engine import CompiledModule, engine
 from bridge.replica.execution.failures import (
@@ -22,35 +17,27 @@ from bridge.replica.execution.failures import (
     InvalidModuleError,
     TrapError,
 )
-from bridge.replica.execution.rollback import CopyResidentPages
-from bridge.replica.execution.run import Mode, Run
-from bridge.replica.execution.stable import StableMemory
-from bridge.replica.execution.system_api import (
-    TABLE,
-    Row,
-    check_context,
-    limit_text,
-    signature,
+from bridge.replica.execution.host import arrow, current, host_functions
+from bridge.replica.execution.native import (
+    Words,
+    ffi,
+    func_call,
+    get_fuel,
+    memory_data,
+    memory_data_size,
+    move,
+    quick_func_call,
+    set_fuel,
 )
-
-# Its declarations of C types are no help to a type checker.
-ffi: Any = _ffi
+from bridge.replica.execution.rollback import CopyResidentPages, runs_in_use
+from bridge.replica.execution.run import Run
+from bridge.replica.execution.stable import StableMemory
+from bridge.replica.execution.system_api import limit_text
 
 WASM_PAGE: Final = 65_536
 _U64: Final = 2**64 - 1
 _U32: Final = 2**32 - 1
 _MAX_TABLE: Final = 1_000_000
-_TYPES: Final = {"i": wasmtime.ValType.i32, "l": wasmtime.ValType.i64}
-
-_Words = ctypes.POINTER(ctypes.c_uint64)
-_Callback = ctypes.CFUNCTYPE(
-    ctypes.c_size_t,
-    ctypes.c_void_p,
-    ctypes.POINTER(ffi.wasmtime_caller_t),
-    ctypes.POINTER(ffi.wasmtime_val_raw_t),
-    ctypes.c_size_t,
-)
-_NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
 
 _TRAP_TEXTS: Final = {
     wasmtime.TrapCode.STACK_OVERFLOW: "stack overflow",
@@ -60,96 +47,21 @@ _TRAP_TEXTS: Final = {
     wasmtime.TrapCode.TABLE_OUT_OF_BOUNDS: "table out of bounds",
 }
 
+Contents = list[tuple[int, bytes]]
+"""Parts of a memory that are not zero: offset and bytes."""
 
-SavedState = tuple[tuple[int, list[tuple[int, bytes]], list[bytes]], StableMemory]
-
-
-class _Current(threading.local):
-    """The run of this thread: one thread runs one canister at a time."""
-
-    run: Run | None = None
-    failure: BaseException | None = None
-
-    def take_failure(self) -> BaseException | None:
-        """What made a host function fail, if one did; the run is over."""
-        failure, self.failure, self.run = self.failure, None, None
-        return failure
+SavedState = tuple[int, Contents, bytes]
+"""A memory's size and contents, and the globals."""
 
 
-_current: Final = _Current()
+class _Entry:
+    """A function as the C interface takes it: an address, and what it points to."""
 
+    __slots__ = ("address", "function")
 
-def _new_trap() -> int:
-    trap = ffi.wasmtime_trap_new(ctypes.create_string_buffer(b"host"), 4)
-    return ctypes.cast(trap, ctypes.c_void_p).value or 0
-
-
-@cache
-def _host_function(row: Row, memory64: bool) -> tuple[wasmtime.FuncType, Any]:
-    """The engine's view of one row of the System API, for one pointer width."""
-    params, result = signature(row, memory64=memory64)
-    kind = wasmtime.FuncType([_TYPES[p]() for p in params], [_TYPES[r]() for r in result])
-    masks = [_U32 if letter == "i" else _U64 for letter in params]
-    places = range(0, 2 * len(params), 2)
-    function = row.function
-    contexts = row.contexts
-
-    def callback(_env: int, _caller: Any, values: Any, _count: int) -> int:
-        words = ctypes.cast(values, _Words)
-        run = _current.run
-        assert run is not None
-        try:
-            if not run.mode & contexts:
-                check_context(run, row)
-            arguments = [words[at] & mask for at, mask in zip(places, masks, strict=True)]
-            value = function(run, *arguments)
-        except BaseException as error:  # noqa: BLE001 - raised again where Wasm was entered
-            _current.failure = error
-            return _new_trap()
-        if value is not None:
-            words[0] = value
-        return 0
-
-    return kind, _Callback(callback)
-
-
-def _imports(store: wasmtime.Store, compiled: CompiledModule) -> list[wasmtime.Func]:
-    memory64 = compiled.info.memory64
-    functions = []
-    for wanted in compiled.module.imports:
-        row = TABLE.get(wanted.name or "")
-        if row is None or (row.only32 and memory64):
-            raise InvalidModuleError(
-                f"it imports ic0.{wanted.name}, which the System API does not have"
-                + (" for 64-bit memories" if row else "")
-            )
-        kind, callback = _host_function(row, memory64)
-        given = wanted.type
-        assert isinstance(given, wasmtime.FuncType)
-        if [str(p) for p in given.params] != [str(p) for p in kind.params] or [
-            str(r) for r in given.results
-        ] != [str(r) for r in kind.results]:
-            raise InvalidModuleError(
-                f"it imports ic0.{wanted.name} with the type "
-                f"{_arrow(given)}, expected {_arrow(kind)}"
-            )
-        raw = ffi.wasmtime_func_t()
-        ffi.wasmtime_func_new_unchecked(
-            store._context(),  # noqa: SLF001
-            kind.ptr(),
-            callback,
-            None,
-            _NO_FINALIZER,
-            ctypes.byref(raw),
-        )
-        functions.append(wasmtime.Func._from_raw(raw))  # noqa: SLF001
-    return functions
-
-
-def _arrow(kind: wasmtime.FuncType) -> str:
-    params = ", ".join(str(p) for p in kind.params)
-    results = ", ".join(str(r) for r in kind.results)
-    return f"({params}) -> ({results})"
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.address = ctypes.addressof(function)
 
 
 class Instance:
@@ -170,58 +82,64 @@ class Instance:
         self.stable = stable
         self._memory_limit = memory_limit
         self._rollback = CopyResidentPages()
-        self._saved_globals: list[bytes] = []
+        self._saved_globals = b""
         self._saved_size = 0
-        self._buffer = (ffi.wasmtime_val_raw_t * 1)()
+        self._saved = False
+        # Arguments and results of a call; also the two out-parameters of one.
+        self._values = (ffi.wasmtime_val_raw_t * max(1, compiled.info.mutable_globals))()
+        self._words = ctypes.cast(self._values, Words)
+        self._values_address = ctypes.addressof(self._values)
+        self._globals_size = compiled.info.mutable_globals * 16
+        self._trap = ctypes.c_size_t()
+        self._trap_address = ctypes.addressof(self._trap)
+        self._fuel = ctypes.c_uint64()
+        self._fuel_address = ctypes.addressof(self._fuel)
         self._instantiate()
 
     def _instantiate(self) -> None:
         self._store = wasmtime.Store(engine())
         self._store.set_limits(memory_size=self._memory_limit, table_elements=_MAX_TABLE)
         self._store.set_fuel(_U64)
-        self._context = self._store._context()  # noqa: SLF001
-        imports = _imports(self._store, self.compiled)
+        context = self._store._context()  # noqa: SLF001 - the C interface wants it
+        self._context_pointer = context
+        self._context = ctypes.cast(context, ctypes.c_void_p).value
+        imports = host_functions(self._store, self.compiled)
         try:
             instance = wasmtime.Instance(self._store, self.compiled.module, imports)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise InvalidModuleError(f"it cannot be instantiated: {error}") from error
-        exports = instance.exports(self._store)
-        self._functions: dict[str, Any] = {}
-        for name in (*self.info.hooks, self.info.start_name):
-            if name in exports:
-                self._functions[name] = exports[name]._func  # type: ignore[union-attr]  # noqa: SLF001
-        for name, kind in self.info.methods.items():
-            export = f"canister_{kind} {name}"
-            self._functions[export] = exports[export]._func  # type: ignore[union-attr]  # noqa: SLF001
-        self._globals = [
-            exports[self.info.global_name(number)]._global  # type: ignore[union-attr]  # noqa: SLF001
-            for number in range(self.info.mutable_globals)
-        ]
-        self._memory: Any = (
-            exports[self.info.memory_name]._memory  # type: ignore[union-attr]  # noqa: SLF001
-            if self.info.has_memory
-            else None
-        )
-        self._table = (
-            exports[self.info.table_name]._table  # type: ignore[union-attr]  # noqa: SLF001
-            if self.info.has_table
-            else None
-        )
-        self._callbacks: dict[int, Any] = {}
+        exports: Any = instance.exports(self._store)
+        info = self.info
+        wanted = [*info.hooks, *(f"canister_{kind} {name}" for name, kind in info.methods.items())]
+        if info.has_start:
+            wanted.append(info.start_name)
+        self._functions = {name: _Entry(exports[name]._func) for name in wanted}  # noqa: SLF001
+        self._save: _Entry | None = None
+        self._load: _Entry | None = None
+        if info.mutable_globals:
+            self._save = _Entry(exports[info.save_name]._func)  # noqa: SLF001
+            self._load = _Entry(exports[info.load_name]._func)  # noqa: SLF001
+        self._memory: Any = None
+        self._memory_address = 0
+        if info.has_memory:
+            self._memory = exports[info.memory_name]._memory  # noqa: SLF001
+            self._memory_address = ctypes.addressof(self._memory)
+        self._table: Any = exports[info.table_name]._table if info.has_table else None  # noqa: SLF001
+        self._callbacks: dict[int, _Entry] = {}
 
     # --- memory ---------------------------------------------------------------------------------
 
     @property
     def memory_size(self) -> int:
         """Bytes of the Wasm memory."""
-        if self._memory is None:
+        if not self._memory_address:
             return 0
-        return int(ffi.wasmtime_memory_data_size(self._context, ctypes.byref(self._memory)))
+        return int(memory_data_size(self._context, self._memory_address))
 
     @property
-    def _address(self) -> int:
-        data = ffi.wasmtime_memory_data(self._context, ctypes.byref(self._memory))
-        return ctypes.cast(data, ctypes.c_void_p).value or 0
+    def _data(self) -> int:
+        """Where the memory begins; growing may move it."""
+        return int(memory_data(self._context, self._memory_address))
 
     def check(self, at: int, size: int) -> None:
         """Refuse a range that is not inside the memory.
@@ -239,7 +157,7 @@ class Instance:
             TrapError: If the range is not inside the memory.
         """
         self.check(at, size)
-        return ctypes.string_at(self._address + at, size) if size else b""
+        return ctypes.string_at(self._data + at, size) if size else b""
 
     def write(self, at: int, data: bytes) -> None:
         """Write into the memory.
@@ -247,26 +165,29 @@ class Instance:
         Raises:
             TrapError: If the range is not inside the memory.
         """
-        self.check(at, len(data))
-        if data:
-            ctypes.memmove(self._address + at, data, len(data))
+        size = len(data)
+        self.check(at, size)
+        if size:
+            move(self._data + at, data, size)
 
     # --- rollback -------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Remember the whole state."""
-        if self._memory is not None:
-            self._saved_size = self.memory_size
-            self._rollback.begin(self._address, self._saved_size)
-        self._saved_globals = self._read_globals()
+        """Remember the whole state; free of cost if nothing was kept since the last time."""
+        if not self._saved:
+            if self._memory_address:
+                self._saved_size = self.memory_size
+                self._rollback.begin(self._data, self._saved_size)
+            self._saved_globals = self._read_globals()
+            self._saved = True
         self.stable.begin()
 
     def keep(self) -> None:
         """Let what happened since ``begin`` stand."""
-        self._rollback.keep()
+        self._saved = False
         self.stable.keep()
         if self.info.changes_tables:
-            self._renew(self._snapshot())
+            self._renew(self.save())
 
     def undo(self) -> None:
         """Go back to the state at ``begin``."""
@@ -274,51 +195,49 @@ class Instance:
         size = self.memory_size
         if size != self._saved_size or self.info.changes_tables:
             # A memory never shrinks: only a new instance has the old size again.
-            contents = self._rollback.contents() if self._memory is not None else []
+            contents = self._rollback.contents() if self._memory_address else []
             self._renew((self._saved_size, contents, self._saved_globals))
-            self._rollback.keep()
+            self._saved = False
             return
-        if self._memory is not None:
-            self._rollback.undo(self._address, size)
+        if self._memory_address:
+            self._rollback.undo(self._data, size)
         self._write_globals(self._saved_globals)
 
-    def _snapshot(self) -> tuple[int, list[tuple[int, bytes]], list[bytes]]:
-        contents: list[tuple[int, bytes]] = []
-        size = self.memory_size
-        if self._memory is not None:
-            copy = CopyResidentPages()
-            copy.begin(self._address, size)
-            contents = copy.contents()
-        return size, contents, self._read_globals()
-
     def save(self) -> SavedState:
-        """The state as a value, for a failure inside an execution; stable memory included."""
-        return self._snapshot(), self.stable.copy()
+        """The state of the module as a value; stable memory is not part of it."""
+        contents: Contents = []
+        size = self.memory_size
+        if self._memory_address:
+            data = self._data
+            contents = [
+                (start, ctypes.string_at(data + start, length))
+                for start, length in runs_in_use(data, size)
+            ]
+        return size, contents, self._read_globals()
 
     def load(self, saved: SavedState) -> None:
         """Go back to a saved state."""
-        (size, contents, values), stable = saved
+        size, contents, values = saved
         if self.memory_size != size or self.info.changes_tables:
-            self._renew((size, contents, values))
+            self._renew(saved)
         else:
             self.load_memory(size, contents)
             self._write_globals(values)
-        self.stable.take_from(stable)
 
-    def _renew(self, state: tuple[int, list[tuple[int, bytes]], list[bytes]]) -> None:
+    def _renew(self, saved: SavedState) -> None:
         """Replace the engine's instance by a new one with the given memory and globals."""
-        size, contents, values = state
+        size, contents, values = saved
         self._instantiate()
         self.load_memory(size, contents)
         self._write_globals(values)
 
-    def load_memory(self, size: int, contents: list[tuple[int, bytes]]) -> None:
+    def load_memory(self, size: int, contents: Contents) -> None:
         """Make the memory ``size`` bytes, zero except for ``contents``.
 
         Raises:
             InvalidModuleError: If the memory cannot be that large.
         """
-        if self._memory is None:
+        if not self._memory_address:
             if size:
                 raise InvalidModuleError("it has no memory to keep the old contents in")
             return
@@ -326,7 +245,7 @@ class Instance:
         if size > own:
             before = ctypes.c_uint64()
             error = ffi.wasmtime_memory_grow(
-                self._context,
+                self._context_pointer,
                 ctypes.byref(self._memory),
                 (size - own) // WASM_PAGE,
                 ctypes.byref(before),
@@ -334,31 +253,37 @@ class Instance:
             if error:
                 ffi.wasmtime_error_delete(error)
                 raise InvalidModuleError(f"its memory cannot hold the {size} bytes to keep")
-        address = self._address
+        data = self._data
         # What data segments wrote is not part of the kept memory.
-        for start, length in CopyResidentPages._runs_of(address, self.memory_size):  # noqa: SLF001
-            ctypes.memset(address + start, 0, length)
-        for at, data in contents:
-            ctypes.memmove(address + at, data, len(data))
+        for start, length in runs_in_use(data, self.memory_size):
+            ctypes.memset(data + start, 0, length)
+        for at, part in contents:
+            move(data + at, part, len(part))
 
-    def take_memory(self) -> tuple[int, list[tuple[int, bytes]]]:
-        """The memory's size and contents, as ``load_memory`` takes them."""
-        size, contents, _ = self._snapshot()
-        return size, contents
+    def _read_globals(self) -> bytes:
+        if self._save is None:
+            return b""
+        self._call_quickly(self._save)
+        return ctypes.string_at(self._values_address, self._globals_size)
 
-    def _read_globals(self) -> list[bytes]:
-        values = []
-        value = ffi.wasmtime_val_t()
-        for item in self._globals:
-            ffi.wasmtime_global_get(self._context, ctypes.byref(item), ctypes.byref(value))
-            values.append(bytes(value))
-        return values
+    def _write_globals(self, values: bytes) -> None:
+        if self._load is not None:
+            move(self._values_address, values, self._globals_size)
+            self._call_quickly(self._load)
 
-    def _write_globals(self, values: list[bytes]) -> None:
-        for item, data in zip(self._globals, values, strict=True):
-            value = ffi.wasmtime_val_t.from_buffer_copy(data)
-            error = ffi.wasmtime_global_set(self._context, ctypes.byref(item), ctypes.byref(value))
-            assert not error
+    def _call_quickly(self, entry: _Entry) -> None:
+        """Call one of the functions that instrumenting added; they cannot fail."""
+        set_fuel(self._context, _U64)
+        self._trap.value = 0
+        error = quick_func_call(
+            self._context,
+            entry.address,
+            self._values_address,
+            len(self._values),
+            self._trap_address,
+        )
+        assert not error
+        assert not self._trap.value
 
     # --- entering -------------------------------------------------------------------------------
 
@@ -366,16 +291,10 @@ class Instance:
         """Whether the module exports this entry point."""
         return export in self._functions
 
-    def instructions_used(self) -> int:
+    def instructions_used(self, run: Run) -> int:
         """Instructions of the run in progress so far, host calls included."""
-        run = _current.run
-        assert run is not None
-        return run.instruction_limit - self._fuel() + run.host_instructions
-
-    def _fuel(self) -> int:
-        fuel = ctypes.c_uint64()
-        ffi.wasmtime_context_get_fuel(self._context, ctypes.byref(fuel))
-        return fuel.value
+        get_fuel(self._context, self._fuel_address)
+        return run.instruction_limit - self._fuel.value + run.host_instructions
 
     def enter(self, run: Run, export: str) -> None:
         """Run an entry point; effects are in ``run``. Rollback is the caller's.
@@ -383,7 +302,7 @@ class Instance:
         Raises:
             ExecutionError: If the code trapped, in whatever way.
         """
-        self._enter(run, self._functions[export], None)
+        self._enter(run, self._functions[export])
 
     def enter_callback(self, run: Run, index: int, env: int) -> None:
         """Run a function of the table, as a callback with its ``env``.
@@ -391,18 +310,17 @@ class Instance:
         Raises:
             ExecutionError: If there is no such function or the code trapped.
         """
-        self._enter(run, self._callback(run, index), env)
+        entry = self._callbacks.get(index) or self._callback(index)
+        self._words[0] = env
+        self._enter(run, entry)
 
-    def _callback(self, run: Run, index: int) -> Any:
-        found = self._callbacks.get(index)
-        if found is not None:
-            return found
+    def _callback(self, index: int) -> _Entry:
         value = ffi.wasmtime_val_t()
         if (
             self._table is None
             or index > _U32
             or not ffi.wasmtime_table_get(
-                self._context, ctypes.byref(self._table), index, ctypes.byref(value)
+                self._context_pointer, ctypes.byref(self._table), index, ctypes.byref(value)
             )
             or value.kind != ffi.WASMTIME_FUNCREF.value
             or not value.of.funcref.store_id
@@ -410,57 +328,44 @@ class Instance:
             raise FunctionNotFoundError(
                 f"Canister requested to invoke a non-existent Wasm function {index} from table 0"
             )
-        function = ffi.wasmtime_func_t()
-        ctypes.memmove(
-            ctypes.byref(function), ctypes.byref(value.of.funcref), ctypes.sizeof(function)
-        )
+        function = ffi.wasmtime_func_t.from_buffer_copy(value.of.funcref)
         kind = wasmtime.Func._from_raw(function).type(self._store)  # noqa: SLF001
         width = "i64" if self.info.memory64 else "i32"
-        if [str(p) for p in kind.params] != [width] or kind.results:
+        if arrow(kind) != f"({width}) -> ()":
             raise ContractViolationError(
                 f"Canister violated contract: function {index} of table 0 has the type "
-                f"{_arrow(kind)} and cannot be a callback, which takes one {width}"
+                f"{arrow(kind)} and cannot be a callback, which takes one {width}"
             )
-        del run
-        self._callbacks[index] = function
-        return function
+        entry = self._callbacks[index] = _Entry(function)
+        return entry
 
-    def start(self, run: Run) -> None:
-        """Run the former start function, if there is one.
-
-        Raises:
-            ExecutionError: If it trapped.
-        """
-        if self.info.has_start:
-            assert run.mode is Mode.s
-            self.enter(run, self.info.start_name)
-
-    def _enter(self, run: Run, function: Any, argument: int | None) -> None:
+    def _enter(self, run: Run, entry: _Entry) -> None:
         run.instance = self
-        trap = ctypes.POINTER(ffi.wasm_trap_t)()
-        buffer = self._buffer
-        if argument is not None:
-            ctypes.cast(buffer, _Words)[0] = argument
-        ffi.wasmtime_context_set_fuel(self._context, run.instruction_limit)
-        _current.run, _current.failure = run, None
+        self._trap.value = 0
+        set_fuel(self._context, run.instruction_limit)
+        current.enter(run)
         try:
-            error = ffi.wasmtime_func_call_unchecked(
-                self._context, ctypes.byref(function), buffer, 1, ctypes.byref(trap)
+            error = func_call(
+                self._context, entry.address, self._values_address, 1, self._trap_address
             )
-            run.instructions = self.instructions_used()
+            run.instructions = self.instructions_used(run)
         finally:
-            failure = _current.take_failure()
+            failure = current.leave()
+        trap = self._trap.value
         if failure is not None:
             if trap:
-                ffi.wasm_trap_delete(trap)
+                ffi.wasm_trap_delete(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
             raise failure
         if error:
+            pointer = ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))
             raise TrapError(
-                f"Canister trapped: {wasmtime.WasmtimeError._from_ptr(error)}"  # noqa: SLF001
+                f"Canister trapped: {wasmtime.WasmtimeError._from_ptr(pointer)}"  # noqa: SLF001
             )
         if trap:
-            raise _failure_of(wasmtime.Trap._from_ptr(trap), run)  # noqa: SLF001
-        run.drop_building()
+            pointer = ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t))
+            raise _failure_of(wasmtime.Trap._from_ptr(pointer), run)  # noqa: SLF001
+        if run.building is not None:
+            run.drop_building()
 
     def __repr__(self) -> str:
         return f"<Instance of module {self.info.module_hash.hex()[:8]}>"
@@ -474,8 +379,3 @@ def _failure_of(trap: wasmtime.Trap, run: Run) -> ExecutionError:
     if text is None:
         text = code.name.lower().replace("_", " ") if code is not None else "unknown"
     return TrapError(f"Canister trapped: {text}")
-
-
-def engine_name() -> str:
-    """Which rollback engine runs here."""
-    return CopyResidentPages.name

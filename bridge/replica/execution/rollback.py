@@ -10,14 +10,18 @@ import mmap
 import os
 import re
 import sys
-from pathlib import Path
+from functools import cache
 from typing import Final, Protocol
+
+from bridge.replica.execution.native import move
 
 _PAGE: Final = mmap.PAGESIZE
 _RUN: Final = re.compile(rb"\x01+")
 # Each page's entry in /proc/self/pagemap has 8 bytes; in the highest, bit 7 says present and bit 6
 # says swapped out. Either means that the page has contents of its own.
 _IN_USE: Final = bytes(1 if byte & 0xC0 else 0 for byte in range(256))
+# From this size on, a copy lets the other threads run.
+_LONG: Final = 1024 * 1024
 
 
 class Rollback(Protocol):
@@ -31,83 +35,80 @@ class Rollback(Protocol):
     def undo(self, address: int, size: int) -> None:
         """Make the ``size`` bytes at ``address`` what they were at ``begin``."""
 
-    def keep(self) -> None:
-        """Let the changes since ``begin`` stand."""
+
+@cache
+def _page_map(_process: int) -> int | None:
+    """The open page map of this process, where the kernel has one."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
-class ResidentPages:
-    """Tells which pages of this process are in use, by the kernel's page map."""
+def runs_in_use(address: int, size: int) -> list[tuple[int, int]]:
+    """Start and length, in bytes from ``address``, of each run of pages in use.
 
-    _file: int | None = None
+    Pages outside of the runs are zero. Where the kernel does not tell, everything is in use.
+    """
+    page_map = _page_map(os.getpid())
+    if page_map is None:
+        return [(0, size)] if size else []
+    entries = os.pread(page_map, size // _PAGE * 8, address // _PAGE * 8)
+    flags = entries[7::8].translate(_IN_USE)
+    runs = []
+    for match in _RUN.finditer(flags):
+        start, end = match.span()
+        runs.append((start * _PAGE, (end - start) * _PAGE))
+    return runs
 
-    @classmethod
-    def available(cls) -> bool:
-        """Whether this kernel tells."""
-        return sys.platform == "linux" and Path("/proc/self/pagemap").exists()
 
-    @classmethod
-    def runs(cls, address: int, size: int) -> list[tuple[int, int]]:
-        """Start and length, in bytes from ``address``, of each run of pages in use."""
-        if cls._file is None:
-            cls._file = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        entries = os.pread(cls._file, size // _PAGE * 8, address // _PAGE * 8)
-        flags = entries[7::8].translate(_IN_USE)
-        return [
-            (match.start() * _PAGE, (match.end() - match.start()) * _PAGE)
-            for match in _RUN.finditer(flags)
-        ]
+def _copy(to: int, source: int, size: int) -> None:
+    if size < _LONG:
+        move(to, source, size)
+    else:
+        ctypes.memmove(to, source, size)
 
 
 class CopyResidentPages:
-    """Copies the pages in use at ``begin``, and back at ``undo``.
-
-    Executions that change nothing (queries, traps) leave the copy valid, so that the next ``begin``
-    costs nothing.
-    """
+    """Copies the pages in use at ``begin``, and back at ``undo``."""
 
     name = "copy resident pages"
 
-    __slots__ = ("_buffer", "_capacity", "_runs", "_valid")
+    __slots__ = ("_address", "_buffer", "_capacity", "_runs")
 
     def __init__(self) -> None:
         self._runs: list[tuple[int, int]] = []
-        self._buffer: ctypes.Array[ctypes.c_char] | None = None
+        self._buffer: ctypes.Array[ctypes.c_char] = ctypes.create_string_buffer(1)
+        self._address = ctypes.addressof(self._buffer)
         self._capacity = 0
-        self._valid = False
-
-    @staticmethod
-    def _runs_of(address: int, size: int) -> list[tuple[int, int]]:
-        if ResidentPages.available():
-            return ResidentPages.runs(address, size)
-        return [(0, size)] if size else []
 
     def begin(self, address: int, size: int) -> None:
         """Copy the pages in use."""
-        if self._valid:
-            return
-        runs = self._runs_of(address, size)
+        runs = runs_in_use(address, size)
         needed = sum(length for _, length in runs)
-        if needed > self._capacity or self._buffer is None:
+        if needed > self._capacity:
             self._capacity = needed * 3 // 2
             self._buffer = ctypes.create_string_buffer(self._capacity)
-        at = ctypes.addressof(self._buffer)
+            self._address = ctypes.addressof(self._buffer)
+        at = self._address
         for start, length in runs:
-            ctypes.memmove(at, address + start, length)
+            _copy(at, address + start, length)
             at += length
         self._runs = runs
-        self._valid = True
 
     def undo(self, address: int, size: int) -> None:
         """Copy the remembered pages back; pages first used since then become zero."""
-        assert self._valid, "undo without begin"
-        assert self._buffer is not None
-        at = ctypes.addressof(self._buffer)
-        before = dict(self._runs)
-        for start, length in self._runs_of(address, size):
-            if before.get(start) != length:
-                self._clear_new(address, start, length)
+        now = runs_in_use(address, size)
+        if now != self._runs:
+            known = set(self._runs)
+            for run in now:
+                if run not in known:
+                    self._clear_new(address, *run)
+        at = self._address
         for start, length in self._runs:
-            ctypes.memmove(address + start, at, length)
+            _copy(address + start, at, length)
             at += length
 
     def _clear_new(self, address: int, start: int, length: int) -> None:
@@ -124,16 +125,10 @@ class CopyResidentPages:
         if at < end:
             ctypes.memset(address + at, 0, end - at)
 
-    def keep(self) -> None:
-        """Drop the copy: the memory has changed for good."""
-        self._valid = False
-
     def contents(self) -> list[tuple[int, bytes]]:
         """The remembered pages, as offset and bytes, for an instance made anew."""
-        assert self._buffer is not None
-        out, at = [], 0
-        view = memoryview(self._buffer)
+        out, at = [], self._address
         for start, length in self._runs:
-            out.append((start, bytes(view[at : at + length])))
+            out.append((start, ctypes.string_at(at, length)))
             at += length
         return out

@@ -62,7 +62,6 @@ EVERYWHERE: Final = ~Mode.s & Mode(2 * Mode.s.value - 1)
 REPLICATED: Final = (
     Mode.I | Mode.G | Mode.U | Mode.RQ | Mode.Ry | Mode.Rt | Mode.C | Mode.T | Mode.s
 )
-_COMPOSITE: Final = Mode.CQ | Mode.CRy | Mode.CRt
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +141,7 @@ class Run:
 
     # --- what it did ---
     instance: "Instance" = field(init=False)
+    mode_bits: int = field(init=False)
     balance: int = field(init=False)
     reply_data: bytearray = field(default_factory=bytearray)
     reply: bytes | None = None
@@ -160,16 +160,12 @@ class Run:
 
     def __post_init__(self) -> None:
         self.balance = self.environment.balance
+        self.mode_bits = int(self.mode)
 
     @property
     def responded(self) -> bool:
         """Whether this execution gave the response."""
         return self.reply is not None or self.reject is not None
-
-    @property
-    def is_composite(self) -> bool:
-        """Whether this is part of a composite query."""
-        return bool(self.mode & _COMPOSITE)
 
     def drop_building(self) -> None:
         """Discard the call under construction and take its cycles back."""

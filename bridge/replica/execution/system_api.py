@@ -629,7 +629,7 @@ def _global_timer_set(run: Run, timestamp: int) -> int:
 
 @_row("performance_counter", "i", "l", _ALL)
 def _performance_counter(run: Run, counter: int) -> int:
-    used = run.instance.instructions_used()
+    used = run.instance.instructions_used(run)
     if counter == 0:
         return used
     if counter == 1:

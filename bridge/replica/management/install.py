@@ -132,7 +132,8 @@ def install(
             enter(old, Mode.G, "canister_pre_upgrade")
         new = new_instance(compiled, sandbox.stable)
         if wanted.keep_memory:
-            new.load_memory(*old.take_memory())
+            size, contents, _ = old.save()
+            new.load_memory(size, contents)
         enter(new, Mode.s, compiled.info.start_name)
         enter(new, Mode.I, "canister_post_upgrade")
         made.append(new)

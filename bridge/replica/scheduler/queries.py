@@ -189,8 +189,7 @@ def _composite(
         first.log += run.log
         if failure is not None:
             if call.cleanup is not None:
-                cleanup = _callback_run(evaluation, first, payload, responded=True)
-                cleanup.mode = Mode.CC
+                cleanup = _callback_run(evaluation, first, payload, responded=True, mode=Mode.CC)
                 _nested(instance, cleanup, call.cleanup)
             continue
         calls.extend(run.calls)
@@ -201,16 +200,24 @@ def _composite(
 
 def _nested(instance: Instance, run: Run, function: tuple[int, int]) -> ExecutionError | None:
     """Run a callback; if it fails, undo it alone."""
-    saved = instance.save()
+    saved, stable = instance.save(), instance.stable.copy()
     failure = attempt(lambda: instance.enter_callback(run, *function))
     if failure is not None:
         instance.load(saved)
+        instance.stable.take_from(stable)
     return failure
 
 
-def _callback_run(evaluation: _Evaluation, first: Run, payload: Payload, *, responded: bool) -> Run:
+def _callback_run(
+    evaluation: _Evaluation,
+    first: Run,
+    payload: Payload,
+    *,
+    responded: bool,
+    mode: Mode | None = None,
+) -> Run:
     run = Run(
-        mode=Mode.CRy if isinstance(payload, Reply) else Mode.CRt,
+        mode=mode or (Mode.CRy if isinstance(payload, Reply) else Mode.CRt),
         environment=first.environment,
         instruction_limit=max(evaluation.instructions_left, 0),
         caller=first.caller,

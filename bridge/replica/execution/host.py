@@ -1,0 +1,110 @@
+"""The bridge from Wasm to the System API: one host function for each row and pointer width.
+
+A host function never raises through the engine: the failure is kept with the thread's run and the
+code is stopped by a trap, so that several threads can run canisters at once.
+"""
+
+import ctypes
+import threading
+from functools import cache
+from typing import Any, Final
+
+import wasmtime
+
+from bridge.replica.execution.engine import CompiledModule
+from bridge.replica.execution.failures import InvalidModuleError
+from bridge.replica.execution.native import NO_FINALIZER, as_callback, ffi, new_trap
+from bridge.replica.execution.run import Run
+from bridge.replica.execution.system_api import TABLE, Row, check_context, signature
+
+_U64: Final = 2**64 - 1
+_U32: Final = 2**32 - 1
+_TYPES: Final = {"i": wasmtime.ValType.i32, "l": wasmtime.ValType.i64}
+
+
+class _Current(threading.local):
+    """The run of this thread: one thread runs one canister at a time."""
+
+    run: Run | None = None
+    failure: BaseException | None = None
+
+    def enter(self, run: Run) -> None:
+        """Begin a run."""
+        self.run, self.failure = run, None
+
+    def leave(self) -> BaseException | None:
+        """End the run; what made a host function fail, if one did."""
+        failure, self.failure, self.run = self.failure, None, None
+        return failure
+
+
+current: Final = _Current()
+
+
+@cache
+def _host_function(row: Row, memory64: bool) -> tuple[wasmtime.FuncType, Any, Any]:
+    """The engine's view of one row of the System API, for one pointer width."""
+    params, result = signature(row, memory64=memory64)
+    kind = wasmtime.FuncType([_TYPES[p]() for p in params], [_TYPES[r]() for r in result])
+    # A value takes 16 bytes of the array: each second word.
+    places = [(2 * at, _U32 if letter == "i" else _U64) for at, letter in enumerate(params)]
+    function = row.function
+    contexts = int(row.contexts)
+
+    def callback(_env: int, _caller: int, words: Any, _count: int) -> int:
+        run = current.run
+        assert run is not None
+        try:
+            if not run.mode_bits & contexts:
+                check_context(run, row)
+            value = function(run, *[words[at] & mask for at, mask in places])
+        except BaseException as error:  # noqa: BLE001 - raised again where Wasm was entered
+            current.failure = error
+            return new_trap()
+        if value is not None:
+            words[0] = value
+        return 0
+
+    return (kind, *as_callback(callback))
+
+
+def host_functions(store: wasmtime.Store, compiled: CompiledModule) -> list[wasmtime.Func]:
+    """What a module imports.
+
+    Raises:
+        InvalidModuleError: If it imports what the System API does not have.
+    """
+    memory64 = compiled.info.memory64
+    functions = []
+    for wanted in compiled.module.imports:
+        row = TABLE.get(wanted.name or "")
+        if row is None or (row.only32 and memory64):
+            raise InvalidModuleError(
+                f"it imports ic0.{wanted.name}, which the System API does not have"
+                + (" for 64-bit memories" if row else "")
+            )
+        kind, callback, _ = _host_function(row, memory64)
+        given = wanted.type
+        assert isinstance(given, wasmtime.FuncType)
+        if arrow(given) != arrow(kind):
+            raise InvalidModuleError(
+                f"it imports ic0.{wanted.name} with the type {arrow(given)}, expected {arrow(kind)}"
+            )
+        raw = ffi.wasmtime_func_t()
+        ffi.wasmtime_func_new_unchecked(
+            store._context(),  # noqa: SLF001 - the C interface wants it
+            kind.ptr(),
+            callback,
+            None,
+            NO_FINALIZER,
+            ctypes.byref(raw),
+        )
+        functions.append(wasmtime.Func._from_raw(raw))  # noqa: SLF001
+    return functions
+
+
+def arrow(kind: wasmtime.FuncType) -> str:
+    """A function type in words."""
+    params = ", ".join(str(p) for p in kind.params)
+    results = ", ".join(str(r) for r in kind.results)
+    return f"({params}) -> ({results})"

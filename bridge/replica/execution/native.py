@@ -1,0 +1,55 @@
+"""The engine's C interface, as far as the hot path needs it.
+
+The engine's Python classes convert and check every value at every call; these few bindings take
+plain addresses. Functions that return at once keep Python's lock, because giving it up and taking
+it again costs more than they do; entering Wasm gives it up.
+"""
+
+import ctypes
+from typing import Any, Final
+
+from wasmtime import _ffi
+
+# Its declarations of C types are no help to a type checker.
+ffi: Final[Any] = _ffi
+
+Words: Final[Any] = ctypes.POINTER(ctypes.c_uint64)
+Callback: Final[Any] = ctypes.CFUNCTYPE(
+    ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, Words, ctypes.c_size_t
+)
+NO_FINALIZER: Final[Any] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
+
+_quick: Final = ctypes.PyDLL(str(ffi.filename))
+_address = ctypes.c_void_p
+_size = ctypes.c_size_t
+
+
+def _bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+    function = library[name]
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+memory_data: Final = _bind(_quick, "wasmtime_memory_data", _size, _address, _address)
+memory_data_size: Final = _bind(_quick, "wasmtime_memory_data_size", _size, _address, _address)
+set_fuel: Final = _bind(_quick, "wasmtime_context_set_fuel", _size, _address, ctypes.c_uint64)
+get_fuel: Final = _bind(_quick, "wasmtime_context_get_fuel", _size, _address, _address)
+func_call: Final = _bind(
+    ffi.dll, "wasmtime_func_call_unchecked", _size, _address, _address, _address, _size, _address
+)
+quick_func_call: Final = _bind(
+    _quick, "wasmtime_func_call_unchecked", _size, _address, _address, _address, _size, _address
+)
+move: Final = _bind(_quick, "memmove", _address, _address, _address, _size)
+
+
+def new_trap() -> int:
+    """A trap for a host function to return; which failure it stands for is kept elsewhere."""
+    trap = ffi.wasmtime_trap_new(ctypes.create_string_buffer(b"host"), 4)
+    return ctypes.cast(trap, ctypes.c_void_p).value or 0
+
+
+def as_callback(function: Any) -> tuple[Any, Any]:
+    """A host function for the engine, and what must live as long as it does."""
+    kept = Callback(function)
+    return ctypes.cast(kept, ffi.wasmtime_func_unchecked_callback_t), kept
