@@ -18,7 +18,12 @@ const output = resolve(process.argv[2] ?? join(here, "wasm"));
 // Canister name -> main file.
 const canisters = {
   both: "canisters/Both.mo",
+  both_bounty: "canisters/BothBounty.mo",
+  both_maf: "canisters/BothMaf.mo",
+  both_positional: "canisters/BothPositional.mo",
   echo: "canisters/Echo.mo",
+  player: "canisters/Player.mo",
+  priced: "canisters/Priced.mo",
   receiver: "canisters/Receiver.mo",
   sender: "canisters/Sender.mo",
   tables: "canisters/Tables.mo",

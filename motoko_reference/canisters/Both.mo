@@ -1,12 +1,13 @@
 /// Reference canister `both`: sender and receiver in one, with the `compute` application.
 
-import Error "mo:core/Error";
 import Map "mo:core/Map";
-import Nat "mo:core/Nat";
 import AsyncFlow "mo:AsyncFlow";
 import Endpoint "mo:AsyncFlow/Endpoint";
+import Operations "mo:AsyncFlow/Operations";
 import Compute "parts/Compute";
+import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";
+import Sending "parts/Sending";
 
 persistent actor class Both(install : ?AsyncFlow.Install) {
   let flows = AsyncFlow.empty();
@@ -22,22 +23,10 @@ persistent actor class Both(install : ?AsyncFlow.Install) {
 
   transient let node = AsyncFlow.Node<system>(flows, AsyncFlow.both(handle, told), install);
   include Endpoint(node);
+  include Operations(node);
+  include Sending(node, outcomes);
+  include Handling(node, runs);
 
-  /// Opens a flow. The id under which its outcome can be asked for, or why it was not opened.
-  public shared ({ caller }) func send(request : { to : Principal; payload : Blob }) : async { #ok : Nat; #err : Text } {
-    if (not node.mayCall(caller)) throw Error.reject(AsyncFlow.driversOnly);
-    await* node.send(request.to, request.payload);
-  };
-
-  /// How a flow ended; null while it is open or once it is forgotten.
-  public query ({ caller }) func outcome(id : Nat) : async ?Outcomes.Outcome {
-    if (not node.mayCall(caller)) throw Error.reject(AsyncFlow.driversOnly);
-    Map.get(outcomes, Nat.compare, id);
-  };
-
-  /// How often the handler ran for this flow.
-  public query ({ caller }) func handled(flow : { sender : Principal; msg_id : Nat }) : async Nat {
-    if (not node.mayCall(caller)) throw Error.reject(AsyncFlow.driversOnly);
-    Outcomes.handled(runs, flow.sender, flow.msg_id);
-  };
+  /// Ingress of strangers costs no cycles.
+  system func inspect({ caller : Principal }) : Bool { node.mayCall(caller) };
 };

@@ -2,13 +2,24 @@
 
 import AsyncFlow "mo:AsyncFlow";
 import Endpoint "mo:AsyncFlow/Endpoint";
+import Operations "mo:AsyncFlow/Operations";
+import Handling "parts/Handling";
+import Outcomes "parts/Outcomes";
 
 persistent actor class Echo(install : ?AsyncFlow.Install) {
   let flows = AsyncFlow.empty();
-  transient let node = AsyncFlow.Node<system>(
-    flows,
-    AsyncFlow.receiver(func(request) = #answer(?request.payload)),
-    install,
-  );
+  let runs = Outcomes.runs();
+
+  func handle(request : AsyncFlow.Request) : AsyncFlow.Reply {
+    Outcomes.ran(runs, flows, request);
+    #answer(?request.payload);
+  };
+
+  transient let node = AsyncFlow.Node<system>(flows, AsyncFlow.receiver(handle), install);
   include Endpoint(node);
+  include Operations(node);
+  include Handling(node, runs);
+
+  /// Ingress of strangers costs no cycles.
+  system func inspect({ caller : Principal }) : Bool { node.mayCall(caller) };
 };

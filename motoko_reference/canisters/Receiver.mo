@@ -1,9 +1,10 @@
 /// Reference canister `receiver`: answers requests of the `compute` application.
 
-import Error "mo:core/Error";
 import AsyncFlow "mo:AsyncFlow";
 import Endpoint "mo:AsyncFlow/Endpoint";
+import Operations "mo:AsyncFlow/Operations";
 import Compute "parts/Compute";
+import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";
 
 persistent actor class Receiver(install : ?AsyncFlow.Install) {
@@ -17,10 +18,9 @@ persistent actor class Receiver(install : ?AsyncFlow.Install) {
 
   transient let node = AsyncFlow.Node<system>(flows, AsyncFlow.receiver(handle), install);
   include Endpoint(node);
+  include Operations(node);
+  include Handling(node, runs);
 
-  /// How often the handler ran for this flow.
-  public query ({ caller }) func handled(flow : { sender : Principal; msg_id : Nat }) : async Nat {
-    if (not node.mayCall(caller)) throw Error.reject(AsyncFlow.driversOnly);
-    Outcomes.handled(runs, flow.sender, flow.msg_id);
-  };
+  /// Ingress of strangers costs no cycles.
+  system func inspect({ caller : Principal }) : Bool { node.mayCall(caller) };
 };

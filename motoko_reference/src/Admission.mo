@@ -6,26 +6,28 @@ import Nat64 "mo:core/Nat64";
 import Access "Access";
 import Order "Order";
 import Peer "Peer";
+import Peers "Peers";
 import Store "Store";
 import Types "Types";
+import Ulid "Ulid";
 
 module {
   /// Why the message is refused before any table is asked, or null.
   public func message(s : Store.State, caller : Principal, message : Types.Message) : ?Text {
-    if (Types.idOf(message) >= Types.idLimit) return ?"refused: id";
+    if (Types.idOf(message) >= Types.idLimit) return ?"malformed_id";
     let (size, limit) = switch message {
       case (#NEW m) (m.payload.size(), s.policy.max_payload);
       case (#ACK m) (Types.size(m.payload), s.policy.max_response);
       case (#FIN _) (0, s.policy.max_payload);
     };
-    if (size > Nat64.toNat(limit)) return ?"refused: size";
+    if (size > Nat64.toNat(limit)) return ?"too_large";
     switch (Peer.classify(caller)) {
       case (#canister) {};
-      case (#agent) if (not Access.isAgent(s.access, caller) and not named(s, caller, message)) return ?"refused: agent not listed";
-      case (#other) return ?"refused: principal";
+      case (#agent) if (not Access.isAgent(s.access, caller) and not named(s, caller, message)) return ?"caller";
+      case (#other) return ?"caller";
     };
     switch message {
-      case (#NEW _) if (not Access.maySend(s.access, caller)) return ?"refused: access list";
+      case (#NEW _) if (not Access.maySend(s.access, caller)) return ?"access";
       case _ {};
     };
     null;
@@ -40,9 +42,27 @@ module {
     };
   };
 
-  /// Why a NEW that names no stored flow is refused, or null. Cycles are taken after this, last.
-  public func newFlow(s : Store.State, caller : Principal, payload : Blob, now : Nat64) : ?Text {
-    if (now < s.policy.admit_from) return ?"refused: not yet admitting";
-    Store.quota(s, s.receiving, caller, Access.isListed(s.access, caller), payload.size());
+  /// What a peer's NEW that names no stored flow meets.
+  public type Verdict = { #refused : Text; #admitted : { floor : Nat64; charge : Bool; paid : Bool } };
+
+  /// Cycles are taken after this, last, and only where `charge` says so.
+  public func newFlow(s : Store.State, caller : Principal, msg_id : Nat, payload : Blob, now : Nat64, cycles : Nat) : Verdict {
+    let trusted = Peers.trustsIds(s.peers, caller);
+    let time = if trusted Ulid.time(msg_id) else 0;
+    let (clock, p) = (Nat64.toNat(now), s.policy);
+    if trusted {
+      if (time + Nat64.toNat(p.horizon) <= clock) return #refused "horizon";
+      if (time > clock + Nat64.toNat(p.skew)) return #refused "future";
+    };
+    if (now < p.admit_from and time <= Nat64.toNat(p.admit_from)) return #refused "admit_from";
+    switch (Store.quota(s, s.receiving, caller, Access.isListed(s.access, caller), payload.size())) {
+      case (?reason) return #refused reason;
+      case null {};
+    };
+    let floor = Nat64.fromNat(time);
+    let paid = Store.hasPaid(s, caller, msg_id);
+    if (p.min_cycles == 0 or paid) return #admitted { floor; charge = false; paid };
+    if (cycles < p.min_cycles) return #refused "cycles";
+    #admitted { floor; charge = true; paid = true };
   };
 };

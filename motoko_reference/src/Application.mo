@@ -13,20 +13,26 @@ module {
   };
 
   /// What the handler makes of a request.
+  ///
+  /// The handler shares one message with the store: if it traps, both are undone, and the sender's
+  /// next NEW is processed. Work that it returns as `#running` may await; a restart or a trap of it
+  /// leaves the flow stalled.
   public type Reply = {
+    #answer : ?Blob;
+    #failed : ?Blob;
+    #later;
+    #retry;
+    #running : () -> async* Answer;
+  };
+
+  public type Answer = {
     #answer : ?Blob; // the response; null is one too
     #failed : ?Blob; // failed for good: these bytes are the answer
     #later; // `Node.answer` will follow; a restart loses nothing
     #retry; // failed, to be retried: the sender's next NEW is processed anew
   };
 
-  /// A synchronous handler shares one message with the store: if it traps, both are undone, and the
-  /// sender's next NEW is processed. A running handler may await; a restart or a trap of it leaves the
-  /// flow stalled.
-  public type Handler = {
-    #synchronous : Request -> Reply;
-    #running : Request -> async* Reply;
-  };
+  public type Handler = Request -> Reply;
 
   /// Takes what a flow tells; by returning it has taken it. If it traps it is told again.
   public type Listener = {
@@ -39,6 +45,7 @@ module {
     outcome : ?Listener; // null: no sender, ACK is counted and ignored
     notice : Types.Tell -> (); // stalled, abandoned, forgotten; dead letters, for the operator
     corruption : Types.Ask -> ?Types.Decision; // null: `Node.decide` will follow
+    priced : Bool; // `min_cycles` may be set: needs EndpointPriced
     rerun : Bool; // handlers are idempotent: what a restart or a trap interrupted runs again at once
   };
 
@@ -50,12 +57,13 @@ module {
     outcome = null;
     notice = ignored;
     corruption = resend;
+    priced = false;
     rerun = false;
   };
 
   /// An application that answers requests at once.
-  public func receiver(handle : Request -> Reply) : Application {
-    { none with handler = ?#synchronous handle };
+  public func receiver(handle : Handler) : Application {
+    { none with handler = ?handle };
   };
 
   /// An application that opens flows.
@@ -63,7 +71,7 @@ module {
     { none with outcome = ?#synchronous outcome };
   };
 
-  public func both(handle : Request -> Reply, outcome : Types.Tell -> ()) : Application {
-    { none with handler = ?#synchronous handle; outcome = ?#synchronous outcome };
+  public func both(handle : Handler, outcome : Types.Tell -> ()) : Application {
+    { none with handler = ?handle; outcome = ?#synchronous outcome };
   };
 };

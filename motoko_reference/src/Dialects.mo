@@ -31,6 +31,16 @@ module {
     com_asyncFlow_finish : shared (Nat, ?Nat32) -> ();
   };
 
+  type BatchPeer = actor { asyncFlow_batch : shared [Types.Message] -> () };
+
+  public func fromMaf(message : Maf) : Types.Message {
+    switch message {
+      case (#NEW m) #NEW m;
+      case (#ACK m) #ACK { m with payload = ?m.payload; hash = null };
+      case (#FIN m) #FIN { m with hash = null };
+    };
+  };
+
   /// What a dialect without `opt` carries for a null response.
   func plain(payload : ?Blob) : Blob {
     switch payload { case (?bytes) bytes; case null Blob.empty() };
@@ -71,5 +81,11 @@ module {
         };
       };
     };
+  };
+
+  /// The same for many messages of the dialect `unified` in one call.
+  public func callBatch(peer : Principal, messages : [Types.Message], timeout : Nat32, cycles : Nat) : async* () {
+    let to = actor (Principal.toText(peer)) : BatchPeer;
+    (with timeout; cycles) to.asyncFlow_batch(messages);
   };
 };

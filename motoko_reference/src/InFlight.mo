@@ -1,10 +1,11 @@
 /// How many of our one-way calls hold a slot in a peer's queue.
 ///
 /// Nobody tells us when a one-way call is over, so a call counts until its bounded wait must have
-/// ended, or until the message that answers it shows that it arrived.
+/// ended, or until every message that it carried was answered. A batch is one call.
 
 import Array "mo:core/Array";
 import Map "mo:core/Map";
+import Nat "mo:core/Nat";
 import Nat64 "mo:core/Nat64";
 import Principal "mo:core/Principal";
 import Set "mo:core/Set";
@@ -12,65 +13,77 @@ import Order "Order";
 import Types "Types";
 
 module {
+  type Call = { peer : Principal; until : Nat64; slots : [Order.Slot]; var open : Nat };
+
   public type State = {
-    slots : Map.Map<Order.Slot, [Nat64]>; // when each call of this message is over
-    ends : Set.Set<(Nat64, Order.Slot)>;
+    calls : Map.Map<Nat, Call>;
+    bySlot : Map.Map<Order.Slot, [Nat]>; // the calls that carry a message
+    ends : Set.Set<(Nat64, Nat)>;
     counts : Map.Map<Principal, Nat>;
+    var next : Nat;
   };
 
   public func empty() : State {
-    { slots = Map.empty(); ends = Set.empty(); counts = Map.empty() };
+    { calls = Map.empty(); bySlot = Map.empty(); ends = Set.empty(); counts = Map.empty(); var next = 0 };
   };
 
   public func count(state : State, peer : Principal) : Nat {
     switch (Map.get(state.counts, Principal.compare, peer)) { case (?n) n; case null 0 };
   };
 
-  public func size(state : State) : Nat { Set.size(state.ends) };
+  public func size(state : State) : Nat { Map.size(state.calls) };
 
-  func change(state : State, peer : Principal, more : Nat, less : Nat) {
-    let n = count(state, peer) + more;
-    if (n <= less) Map.remove(state.counts, Principal.compare, peer) else Map.add(state.counts, Principal.compare, peer, n - less : Nat);
+  /// A call that carries these messages of one peer, over at `until` at the latest.
+  public func add(state : State, peer : Principal, messages : [(Types.Kind, Nat)], until : Nat64) {
+    let token = state.next;
+    state.next += 1;
+    let slots = Array.map<(Types.Kind, Nat), Order.Slot>(messages, func((kind, id)) = (peer, kind, id));
+    Map.add(state.calls, Nat.compare, token, { peer; until; slots; var open = slots.size() });
+    Set.add(state.ends, Order.timedToken, (until, token));
+    for (slot in slots.values()) {
+      let others = switch (Map.get(state.bySlot, Order.slot, slot)) { case (?tokens) tokens; case null [] };
+      Map.add(state.bySlot, Order.slot, slot, Array.concat(others, [token]));
+    };
+    Map.add(state.counts, Principal.compare, peer, count(state, peer) + 1);
   };
 
-  /// A call of this message, which is over at `until` at the latest.
-  public func add(state : State, peer : Principal, kind : Types.Kind, id : Nat, until : Nat64) {
-    let slot = (peer, kind, id);
-    let others = switch (Map.get(state.slots, Order.slot, slot)) { case (?all) all; case null [] };
-    var end = until;
-    while (Set.contains(state.ends, Order.timedSlot, (end, slot))) end += 1;
-    Set.add(state.ends, Order.timedSlot, (end, slot));
-    Map.add(state.slots, Order.slot, slot, Array.concat(others, [end]));
-    change(state, peer, 1, 0);
-  };
-
-  /// The message was answered, so all its calls are over.
+  /// The message was answered, so no call carries it any more.
   public func release(state : State, peer : Principal, kind : Types.Kind, id : Nat) {
-    let slot = (peer, kind, id);
-    switch (Map.take(state.slots, Order.slot, slot)) {
-      case (?all) {
-        for (end in all.values()) Set.remove(state.ends, Order.timedSlot, (end, slot));
-        change(state, peer, 0, all.size());
+    switch (Map.take(state.bySlot, Order.slot, (peer, kind, id))) {
+      case (?tokens) for (token in tokens.values()) switch (Map.get(state.calls, Nat.compare, token)) {
+        case (?call) {
+          if (call.open <= 1) drop(state, token, call) else call.open -= 1;
+        };
+        case null {};
       };
       case null {};
     };
+  };
+
+  func drop(state : State, token : Nat, call : Call) {
+    Map.remove(state.calls, Nat.compare, token);
+    Set.remove(state.ends, Order.timedToken, (call.until, token));
+    for (slot in call.slots.values()) switch (Map.take(state.bySlot, Order.slot, slot)) {
+      case (?tokens) {
+        let rest = Array.filter<Nat>(tokens, func other = other != token);
+        if (rest.size() > 0) Map.add(state.bySlot, Order.slot, slot, rest);
+      };
+      case null {};
+    };
+    let n = count(state, call.peer);
+    if (n <= 1) Map.remove(state.counts, Principal.compare, call.peer) else Map.add(state.counts, Principal.compare, call.peer, n - 1 : Nat);
   };
 
   /// Drops what is over at `now`.
   public func expire(state : State, now : Nat64) {
     label old loop {
       switch (Set.min(state.ends)) {
-        case (?(end, slot)) {
-          if (end > now) break old;
-          Set.remove(state.ends, Order.timedSlot, (end, slot));
-          switch (Map.take(state.slots, Order.slot, slot)) {
-            case (?all) {
-              let rest = Array.filter<Nat64>(all, func other = other != end);
-              if (rest.size() > 0) Map.add(state.slots, Order.slot, slot, rest);
-            };
-            case null {};
+        case (?(until, token)) {
+          if (until > now) break old;
+          switch (Map.get(state.calls, Nat.compare, token)) {
+            case (?call) drop(state, token, call);
+            case null Set.remove(state.ends, Order.timedToken, (until, token));
           };
-          change(state, slot.0, 0, 1);
         };
         case null break old;
       };

@@ -10,12 +10,12 @@ import Map "mo:core/Map";
 import Nat "mo:core/Nat";
 import Nat32 "mo:core/Nat32";
 import Nat64 "mo:core/Nat64";
-import Order_ "mo:core/Order";
 import Principal "mo:core/Principal";
 import Runtime "mo:core/Runtime";
 import Set "mo:core/Set";
 import Time "mo:core/Time";
 import Timer "mo:core/Timer";
+import Prim "mo:⛔"; // for this canister's own principal, which mo:core does not offer
 import Access "Access";
 import Admission "Admission";
 import App "Application";
@@ -24,10 +24,12 @@ import InFlight "InFlight";
 import Order "Order";
 import Outbox "Outbox";
 import Peer "Peer";
+import Peers "Peers";
 import Policy "Policy";
 import Receiver "Receiver";
 import Sender "Sender";
 import Store "Store";
+import Turns "Turns";
 import Types "Types";
 import Ulid "Ulid";
 
@@ -35,13 +37,15 @@ module {
   type Outcome<T> = Policy.Outcome<T>;
 
   /// The install argument, and what a controller changes later (candid/settings.did).
-  public type Install = { settings : ?Policy.Settings; access : ?Access.Lists };
+  public type Install = {
+    settings : ?Policy.Settings;
+    access : ?Access.Lists;
+    peers : ?[Peers.Given];
+  };
 
-  // The most that one tick works on.
-  let tickFlows = 100;
-  let tickBytes = 1_900_000;
-  // The most that one outbox page carries.
+  // The most that one outbox page, or one batch, carries.
   let pageBytes = 1_900_000;
+  let batchMessages = 100;
 
   public let agentsOnly = "only agents on this canister's access list have an outbox";
   public let monitorsOnly = "only controllers and listed monitors may watch this canister";
@@ -55,6 +59,7 @@ module {
   /// bad install argument traps with the reason.
   public class Node<system>(s : Store.State, app : App.Application, install : ?Install) {
     var armed : ?(Nat64, Timer.TimerId) = null;
+    let me = Prim.getSelfPrincipal<system>();
     var seedDue : Nat64 = 0;
     let isSender = switch (app.outcome) { case (?_) true; case null false };
     let isReceiver = switch (app.handler) { case (?_) true; case null false };
@@ -77,12 +82,16 @@ module {
       Peer.classify(peer) != #canister or InFlight.count(s.calls, peer) < Nat32.toNat(s.policy.in_flight);
     };
 
+    func nullAck(flow : ?Types.SenderFlow) : Sender.NullAck {
+      switch flow { case (?f) Peers.nullAck(s.peers, f.peer); case null #response };
+    };
+
     // --- One step of one flow -----------------------------------------------------------------------
 
     func onSender(id : Nat, what : Types.What, room : Bool) : async* Outcome<()> {
       let now = clock();
       let old = Map.get(s.senders, Nat.compare, id);
-      switch (Sender.step(old, event(what, room), now, s.policy, #response)) {
+      switch (Sender.step(old, event(what, room), now, s.policy, nullAck(old))) {
         case (#err reason) #err reason;
         case (#ok t) {
           Store.putSender(s, id, old, t.flow, now, why(what));
@@ -150,29 +159,98 @@ module {
       };
     };
 
+    // --- Transmitting -------------------------------------------------------------------------------
+
+    // While a tick works, what may travel in a batch is gathered here, by peer.
+    var gathered : ?Map.Map<Principal, List.List<(Types.Key, Types.Transmit)>> = null;
+
+    func kindOf(message : Types.Message) : Types.Kind {
+      switch message { case (#NEW _) #new; case (#ACK _) #ack; case (#FIN _) #fin };
+    };
+
+    func timeout() : Nat32 { Nat32.max(1, Policy.seconds(s.policy.call_timeout)) };
+
+    func until(kind : Types.Kind) : Nat64 {
+      clock() + (if (kind == #fin) s.policy.send_retry else s.policy.call_timeout + s.policy.call_margin);
+    };
+
     func transmit(key : Types.Key, t : Types.Transmit) : async* () {
-      let now = clock();
-      let (kind, cycles, until) = switch (t.message) {
-        case (#NEW _) (#new, s.policy.attach_cycles.new, now + s.policy.call_timeout + s.policy.call_margin);
-        case (#ACK _) (#ack, s.policy.attach_cycles.ack, now + s.policy.call_timeout + s.policy.call_margin);
-        case (#FIN _) (#fin, s.policy.attach_cycles.fin, now + s.policy.send_retry);
+      if (Peer.classify(t.peer) == #agent) {
+        let left = Outbox.put(s.outbox, t.peer, t.message, Nat32.toNat(s.policy.outbox_messages), Nat64.toNat(s.policy.outbox_bytes));
+        return await* transmitted(key, t, left);
       };
-      let id = Types.idOf(t.message);
-      let left = if (Peer.classify(t.peer) == #agent) {
-        Outbox.put(s.outbox, t.peer, t.message, Nat32.toNat(s.policy.outbox_messages), Nat64.toNat(s.policy.outbox_bytes));
-      } else {
-        try {
-          await* Dialects.call(t.peer, t.dialect, t.message, Nat32.max(1, Policy.seconds(s.policy.call_timeout)), cycles);
-          InFlight.add(s.calls, t.peer, kind, id, until);
-          true;
-        } catch (_) false;
+      switch gathered {
+        // What went in a batch and was not answered is retried alone, so every second attempt is.
+        case (?peers) if (t.attempt % 2 == 1 and t.dialect == #unified and Peers.takesBatches(s.peers, t.peer)) {
+          return gather(peers, key, t);
+        };
+        case null {};
       };
+      await* callAlone(key, t);
+    };
+
+    func callAlone(key : Types.Key, t : Types.Transmit) : async* () {
+      let kind = kindOf(t.message);
+      let left = try {
+        await* Dialects.call(t.peer, t.dialect, t.message, timeout(), Peers.attach(s.peers, t.peer, s.policy, kind));
+        InFlight.add(s.calls, t.peer, [(kind, Types.idOf(t.message))], until(kind));
+        true;
+      } catch (_) false;
+      await* transmitted(key, t, left);
+    };
+
+    func transmitted(key : Types.Key, t : Types.Transmit, left : Bool) : async* () {
+      Peers.sent(s.peers, t.peer);
       Store.count(s, switch (t.message) {
-        case (#NEW _) if left "sent NEW" else "not sent NEW";
-        case (#ACK _) if left "sent ACK" else "not sent ACK";
-        case (#FIN _) if left "sent FIN" else "not sent FIN";
+        case (#NEW _) if left "sent.NEW" else "not_sent.NEW";
+        case (#ACK _) if left "sent.ACK" else "not_sent.ACK";
+        case (#FIN _) if left "sent.FIN" else "not_sent.FIN";
       });
       if (not left) await* on(key, #not_sent t, true);
+    };
+
+    func gather(peers : Map.Map<Principal, List.List<(Types.Key, Types.Transmit)>>, key : Types.Key, t : Types.Transmit) {
+      switch (Map.get(peers, Principal.compare, t.peer)) {
+        case (?some) List.add(some, (key, t));
+        case null Map.add(peers, Principal.compare, t.peer, List.singleton<(Types.Key, Types.Transmit)>((key, t)));
+      };
+    };
+
+    func sendGathered(peers : Map.Map<Principal, List.List<(Types.Key, Types.Transmit)>>) : async* () {
+      for ((peer, all) in Map.entries(peers)) {
+        var group = List.empty<(Types.Key, Types.Transmit)>();
+        var bytes = 0;
+        for (one in List.values(all)) {
+          let size = Outbox.sizeOf(one.1.message);
+          if (List.size(group) >= batchMessages or (bytes > 0 and bytes + size > pageBytes)) {
+            await* callTogether(peer, List.toArray(group));
+            group := List.empty();
+            bytes := 0;
+          };
+          List.add(group, one);
+          bytes += size;
+        };
+        await* callTogether(peer, List.toArray(group));
+      };
+    };
+
+    func callTogether(peer : Principal, group : [(Types.Key, Types.Transmit)]) : async* () {
+      if (group.size() == 1) return await* callAlone(group[0].0, group[0].1);
+      let messages = Array.map<(Types.Key, Types.Transmit), Types.Message>(group, func((_, t)) = t.message);
+      let slots = Array.map<Types.Message, (Types.Kind, Nat)>(messages, func m = (kindOf(m), Types.idOf(m)));
+      var cycles = 0;
+      var end : Nat64 = 0;
+      for ((kind, _) in slots.values()) {
+        cycles += Peers.attach(s.peers, peer, s.policy, kind);
+        end := Nat64.max(end, until(kind));
+      };
+      let left = try {
+        await* Dialects.callBatch(peer, messages, timeout(), cycles);
+        InFlight.add(s.calls, peer, slots, end);
+        Store.count(s, "sent.batch");
+        true;
+      } catch (_) false;
+      for ((key, t) in group.values()) await* transmitted(key, t, left);
     };
 
     /// Runs the application's code as a message of its own, so that its trap undoes nothing of this
@@ -200,19 +278,36 @@ module {
         hash = h.hash;
         redelivered = h.redelivered;
       };
-      let failed = #handler_failed(#hand_over { tries = h.tries });
-      let run = switch (app.handler) {
-        case (?#synchronous handle) {
-          if direct return await* reply(h, handle(request));
-          func() : async () { await* reply(h, handle(request)); arm<system>() };
-        };
-        case (?#running handle) func() : async () { await* reply(h, await* handle(request)); arm<system>() };
-        case null return;
-      };
-      await* apart(run, #receiver(h.peer, h.msg_id), failed);
+      let ?handle = app.handler else return;
+      if (not direct) return await* apart(
+        func() : async () {
+          await* reply(h, handle(request));
+          arm<system>();
+        },
+        #receiver(h.peer, h.msg_id),
+        #handler_failed(#hand_over { tries = h.tries }),
+      );
+      await* reply(h, handle(request));
     };
 
     func reply(h : Types.HandOver, made : App.Reply) : async* () {
+      switch made {
+        case (#answer a) await* conclude(h, #answer a);
+        case (#failed f) await* conclude(h, #failed f);
+        case (#later) await* conclude(h, #later);
+        case (#retry) await* conclude(h, #retry);
+        case (#running work) await* apart(
+          func() : async () {
+            await* conclude(h, await* work());
+            arm<system>();
+          },
+          #receiver(h.peer, h.msg_id),
+          #handler_failed(#hand_over { tries = h.tries }),
+        );
+      };
+    };
+
+    func conclude(h : Types.HandOver, made : App.Answer) : async* () {
       let key = (h.peer, h.msg_id);
       let result = switch made {
         case (#answer response) await* answered(key, response, false);
@@ -230,7 +325,7 @@ module {
     };
 
     func answered(key : (Principal, Nat), response : ?Blob, forGood : Bool) : async* Outcome<()> {
-      let fits = Store.fits(s, s.receiving, key.0, Types.size(response));
+      let fits = Store.fits(s, s.receiving, key.0, Access.isListed(s.access, key.0), Types.size(response));
       let what = if forGood #failed_for_good { response; fits } else #answer { response; fits };
       await* onReceiver(key, what, hasRoom(key.0), false);
     };
@@ -269,25 +364,26 @@ module {
     public func receive(caller : Principal, dialect : Types.Dialect, message : Types.Message) : async* () {
       let now = observe();
       switch (Admission.message(s, caller, message)) {
-        case (?reason) return Store.count(s, reason);
+        case (?reason) return refuse(caller, reason);
         case null {};
       };
+      Peers.received(s.peers, caller);
       switch message {
         case (#NEW new) await* receiveNew(caller, dialect, new, now);
-        case (#ACK ack) {
-          if (not isSender) return Store.count(s, "no sender here: ACK");
-          let known = Map.get(s.senders, Nat.compare, ack.msg_id);
-          let room = switch known { case (?_) hasRoom(caller); case null mayAnswerUnknown(caller, now) };
-          switch known { case (?f) if (f.peer == caller) InFlight.release(s.calls, caller, #new, ack.msg_id); case null {} };
-          ignore await* onSender(ack.msg_id, received(caller, dialect, message), room);
-        };
+        case (#ACK ack) await* receiveAck(caller, dialect, ack, now);
         case (#FIN fin) {
-          if (not isReceiver) return Store.count(s, "no receiver here: FIN");
+          if (not isReceiver) return Store.count(s, "no_receiver");
           InFlight.release(s.calls, caller, #ack, fin.msg_id);
-          ignore await* onReceiver((caller, fin.msg_id), received(caller, dialect, message), true, true);
+          ignore await* onReceiver((caller, fin.msg_id), received(caller, dialect, message), hasRoom(caller), true);
         };
       };
       arm<system>();
+    };
+
+    func refuse(caller : Principal, reason : Text) {
+      Store.count(s, "refused." # reason);
+      // Rows of the traffic table are not for those who are not even peers.
+      if (Peer.classify(caller) == #canister) Peers.refused(s.peers, caller);
     };
 
     func received(caller : Principal, dialect : Types.Dialect, message : Types.Message) : Types.What {
@@ -295,21 +391,86 @@ module {
     };
 
     func receiveNew(caller : Principal, dialect : Types.Dialect, new : { msg_id : Nat; payload : Blob }, now : Nat64) : async* () {
-      if (not isReceiver) return Store.count(s, "no receiver here: NEW");
+      if (not isReceiver) return Store.count(s, "no_receiver");
       let key = (caller, new.msg_id);
-      let known = Map.containsKey(s.receivers, Order.peerId, key);
-      let listed = Access.isListed(s.access, caller);
-      var refused = if known null else Admission.newFlow(s, caller, new.payload, now);
-      var paid = Store.hasPaid(s, caller, new.msg_id);
-      if (not known and refused == null and s.policy.min_cycles > 0 and not paid) {
-        // Taken last, and exactly the minimum: whatever is refused above costs its sender nothing.
-        if (Cycles.available() < s.policy.min_cycles) refused := ?"refused: cycles" else {
-          ignore Cycles.accept<system>(s.policy.min_cycles);
-          paid := true;
+      let base = { message = #NEW new; caller; dialect; listed = Access.isListed(s.access, caller) };
+      let what = if (Map.containsKey(s.receivers, Order.peerId, key)) {
+        #received { base with refused = null; paid = false; floor = 0 : Nat64 };
+      } else switch (Admission.newFlow(s, caller, new.msg_id, new.payload, now, Cycles.available())) {
+        case (#refused reason) {
+          Peers.refused(s.peers, caller);
+          #received { base with refused = ?reason; paid = false; floor = 0 : Nat64 };
+        };
+        case (#admitted { floor; charge; paid }) {
+          // Taken last, and exactly the minimum: whatever was refused cost its sender nothing.
+          if charge ignore Cycles.accept<system>(s.policy.min_cycles);
+          #received { base with refused = null; paid; floor };
         };
       };
-      let what = #received { message = #NEW new; caller; dialect; refused; paid; listed; floor = 0 : Nat64 };
       ignore await* onReceiver(key, what, hasRoom(caller), true);
+    };
+
+    func receiveAck(caller : Principal, dialect : Types.Dialect, ack : { msg_id : Nat; payload : ?Blob; hash : ?Nat32 }, now : Nat64) : async* () {
+      if (not isSender) return Store.count(s, "no_sender");
+      let room = switch (senderFlow(ack.msg_id)) {
+        case (?f) {
+          if (f.peer == caller) {
+            InFlight.release(s.calls, caller, #new, ack.msg_id);
+            // Its room was set aside; what exceeds that needs free bytes, or waits for them.
+            if (f.response_hash == null and not Store.fits(s, s.sending, caller, true, Types.size(ack.payload))) {
+              return Store.count(s, "refused.quota_bytes");
+            };
+          };
+          hasRoom(caller);
+        };
+        case null mayAnswerUnknown(caller, now);
+      };
+      ignore await* onSender(ack.msg_id, received(caller, dialect, #ACK ack), room);
+    };
+
+    // --- Batches ------------------------------------------------------------------------------------------
+
+    /// Takes a batch apart: stores no flow, and sends each entry to this canister itself as a message
+    /// of its own, so that one which traps harms no other.
+    public func receiveBatch(caller : Principal, entries : [Types.Message]) : async* () {
+      let now = observe();
+      var cycles = Cycles.available();
+      var bytes = 0;
+      var n = 0;
+      label each for (entry in entries.values()) {
+        n += 1;
+        bytes += Outbox.sizeOf(entry);
+        if (n > batchMessages or bytes > pageBytes) {
+          Store.count(s, "batch_cut");
+          break each;
+        };
+        switch (Admission.message(s, caller, entry)) {
+          case (?reason) { refuse(caller, reason); continue each };
+          case null {};
+        };
+        switch entry {
+          case (#NEW new) if (owes(caller, new.msg_id)) {
+            if (cycles < s.policy.min_cycles) { refuse(caller, "cycles"); continue each };
+            cycles -= s.policy.min_cycles;
+            ignore Cycles.accept<system>(s.policy.min_cycles);
+            Store.rememberPaid(s, caller, new.msg_id, now + s.policy.lifetime);
+          };
+          case _ {};
+        };
+        let ourselves = actor (Principal.toText(me)) : actor { asyncFlow_forward : shared (Principal, Types.Message) -> () };
+        try { (with timeout = timeout()) ourselves.asyncFlow_forward(caller, entry) } catch (_) Store.count(s, "own_queue_full");
+      };
+      arm<system>();
+    };
+
+    func owes(caller : Principal, msg_id : Nat) : Bool {
+      s.policy.min_cycles > 0 and not Map.containsKey(s.receivers, Order.peerId, (caller, msg_id)) and not Store.hasPaid(s, caller, msg_id);
+    };
+
+    /// An entry of a batch, from this canister itself and from nobody else.
+    public func forwarded(caller : Principal, on_behalf_of : Principal, message : Types.Message) : async* () {
+      if (caller != me) return Store.count(s, "refused.caller");
+      await* receive(on_behalf_of, #unified, message);
     };
 
     /// One global rate for FINs that answer ACKs of unknown flows.
@@ -330,7 +491,7 @@ module {
     public func send(to : Principal, payload : Blob) : async* Outcome<Nat> {
       if (not s.ids.seeded) await* seed();
       if (not s.ids.seeded) return #err "no randomness yet: the management canister's raw_rand failed";
-      await* sendAs(Ulid.mint(s.ids, observe()), to, payload, #unified);
+      await* sendAs(Ulid.mint(s.ids, observe()), to, payload, Peers.dialect(s.peers, to));
     };
 
     /// The same with an id and a dialect of the application's choice; to repeat it changes nothing.
@@ -469,13 +630,18 @@ module {
 
     // --- Who may do what ----
 
-    public func isAgent(who : Principal) : Bool { Access.isAgent(s.access, who) };
+    /// Whether this caller has an outbox: a listed agent, or one whose messages still wait.
+    public func hasOutbox(who : Principal) : Bool {
+      Access.isAgent(s.access, who) or Map.containsKey(s.outbox.boxes, Principal.compare, who);
+    };
     public func mayWatch(who : Principal) : Bool { Access.mayWatch(s.access, who) };
 
-    /// For `system func inspect`: whether ingress of this caller is worth running. Saves cycles only.
-    public func mayCall(who : Principal) : Bool {
-      Access.isAgent(s.access, who) or Access.mayWatch(s.access, who) or Map.containsKey(s.outbox.boxes, Principal.compare, who);
-    };
+    /// Who may drive a reference canister: controllers, monitors, listed agents.
+    public func mayDrive(who : Principal) : Bool { Access.isAgent(s.access, who) or Access.mayWatch(s.access, who) };
+
+    /// For `system func inspect`: whether an ingress message of this caller can be of use. It saves
+    /// cycles only; every method checks for itself.
+    public func mayCall(who : Principal) : Bool { mayDrive(who) or hasOutbox(who) };
 
     // --- Settings ---------------------------------------------------------------------------------------
 
@@ -484,14 +650,19 @@ module {
         case (?lists) switch (Access.flaw(lists)) { case (?reason) return #err reason; case null {} };
         case null {};
       };
+      switch (change.peers) {
+        case (?given) switch (Peers.flaw(s.peers, given)) { case (?reason) return #err reason; case null {} };
+        case null {};
+      };
       switch (change.settings) {
-        case (?settings) switch (Policy.change(s.policy, settings, true)) {
+        case (?settings) switch (Policy.change(s.policy, settings, not app.priced)) {
           case (#err reason) return #err reason;
           case (#ok policy) s.policy := policy;
         };
         case null {};
       };
       switch (change.access) { case (?lists) Access.change(s.access, lists); case null {} };
+      switch (change.peers) { case (?given) Peers.change(s.peers, given); case null {} };
       #ok;
     };
 
@@ -543,46 +714,21 @@ module {
       armAt<system>(now, now + s.policy.send_retry);
       let size = s.batch;
       s.batch := 1;
-      let work = dueFlows(now, size);
+      let work = Turns.next(s, now, size);
       if (size == 1) {
         for ((time, key) in work.values()) Store.postpone(s, time, key, now + s.policy.send_retry);
       };
       await pause();
+      let peers = Map.empty<Principal, List.List<(Types.Key, Types.Transmit)>>();
+      gathered := ?peers;
       await* lookAfterInterrupted();
       for ((time, key) in work.values()) await* workOn(time, key);
-      s.batch := Nat.min(tickFlows, size * 2);
+      gathered := null;
+      await* sendGathered(peers);
+      s.batch := Nat.min(Turns.tickFlows, size * 2);
       if (not s.ids.seeded and clock() >= seedDue) await* seed();
       switch armed { case (?(_, id)) { Timer.cancelTimer(id); armed := null }; case null {} };
       arm<system>();
-    };
-
-    func dueFlows(now : Nat64, most : Nat) : [(Nat64, Types.Key)] {
-      let found = List.empty<(Nat64, Types.Key)>();
-      var bytes = 0;
-      label fill for ((time, key) in Set.values(s.due)) {
-        if (time > now or List.size(found) >= most or bytes > tickBytes) break fill;
-        List.add(found, (time, key));
-        bytes += bulk(key);
-      };
-      Array.sort<(Nat64, Types.Key)>(List.toArray(found), func(a, b) : Order_.Order = Nat.compare(urgency(a.1), urgency(b.1)));
-    };
-
-    func bulk(key : Types.Key) : Nat {
-      switch key {
-        case (#sender id) switch (senderFlow(id)) { case (?f) Types.size(f.payload); case null 0 };
-        case (#receiver(sender, id)) switch (receiverFlow(sender, id)) { case (?f) Types.size(f.response); case null 0 };
-      };
-    };
-
-    /// Room goes to FIN, then ACK, then repeated NEW, then new flows.
-    func urgency(key : Types.Key) : Nat {
-      switch key {
-        case (#receiver _) 1;
-        case (#sender id) switch (senderFlow(id)) {
-          case (?f) if (f.fin_due != null) 0 else if (f.attempts > 0) 2 else 3;
-          case null 0;
-        };
-      };
     };
 
     func dueOf(key : Types.Key) : ?(Nat64, Principal) {
@@ -610,7 +756,7 @@ module {
 
     func lookAfterInterrupted() : async* () {
       var n = 0;
-      label look while (n < tickFlows) {
+      label look while (n < Turns.tickFlows) {
         switch (Store.interrupted(s)) {
           case (?key) {
             await* on(key, #restarted { share = Ulid.below(s.ids, 1_000_000) }, true);
@@ -627,6 +773,14 @@ module {
         Store.count(s, "raw_rand failed");
         seedDue := clock() + s.policy.send_retry;
       };
+    };
+
+    /// Says how the canister declares NEW's method. Traps if that contradicts `priced`.
+    public func declare(oneWay : Bool) {
+      if (oneWay == app.priced) Runtime.trap(
+        if oneWay "a priced application needs EndpointPriced: a one-way method refunds before its body runs"
+        else "EndpointPriced needs a priced application"
+      );
     };
 
     // --- Start: installation, upgrade -----------------------------------------------------------------------

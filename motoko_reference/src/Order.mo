@@ -49,7 +49,7 @@ module {
     };
   };
 
-  public func timedSlot(a : (Nat64, Slot), b : (Nat64, Slot)) : Order.Order {
-    switch (Nat64.compare(a.0, b.0)) { case (#equal) slot(a.1, b.1); case other other };
+  public func timedToken(a : (Nat64, Nat), b : (Nat64, Nat)) : Order.Order {
+    switch (Nat64.compare(a.0, b.0)) { case (#equal) Nat.compare(a.1, b.1); case other other };
   };
 };

@@ -16,6 +16,7 @@ import InFlight "InFlight";
 import Order "Order";
 import Outbox "Outbox";
 import Peer "Peer";
+import Peers "Peers";
 import Policy "Policy";
 import Types "Types";
 import Ulid "Ulid";
@@ -37,6 +38,7 @@ module {
   public type State = {
     var policy : Policy.Policy;
     access : Access.State;
+    peers : Peers.State;
     senders : Map.Map<Nat, Types.SenderFlow>;
     receivers : Map.Map<(Principal, Nat), Types.ReceiverFlow>;
     due : Set.Set<(Nat64, Types.Key)>;
@@ -67,6 +69,7 @@ module {
     {
       var policy = Policy.defaults;
       access = Access.empty();
+      peers = Peers.empty();
       senders = Map.empty();
       receivers = Map.empty();
       due = Set.empty();
@@ -278,28 +281,31 @@ module {
     let own = switch (Map.get(account.peers, Principal.compare, peer)) { case (?own) own; case null usage() };
     let needed = bytes + Nat64.toNat(p.response_room);
     let (flows, tombstones, space) = (Nat32.toNat(p.open_flows), Nat32.toNat(p.tombstones), Nat64.toNat(p.bytes));
-    if (own.open >= Nat32.toNat(p.open_flows_per_peer)) return ?"quota: open flows of this peer";
-    if (own.tombstones >= Nat32.toNat(p.tombstones_per_peer)) return ?"quota: tombstones of this peer";
-    if (room(own, p) + needed > Nat64.toNat(p.bytes_per_peer)) return ?"quota: bytes of this peer";
-    if (account.total.open >= flows) return ?"quota: open flows";
-    if (account.total.tombstones >= tombstones) return ?"quota: tombstones";
-    if (room(account.total, p) + needed > space) return ?"quota: bytes";
+    if (own.open >= Nat32.toNat(p.open_flows_per_peer)) return ?"quota_open_flows_per_peer";
+    if (own.tombstones >= Nat32.toNat(p.tombstones_per_peer)) return ?"quota_tombstones_per_peer";
+    if (room(own, p) + needed > Nat64.toNat(p.bytes_per_peer)) return ?"quota_bytes_per_peer";
+    if (account.total.open >= flows) return ?"quota_open_flows";
+    if (account.total.tombstones >= tombstones) return ?"quota_tombstones";
+    if (room(account.total, p) + needed > space) return ?"quota_bytes";
     if (not listed) {
       let others = account.unlisted;
-      if (others.open >= flows / 2) return ?"quota: open flows of unlisted peers";
-      if (others.tombstones >= tombstones / 2) return ?"quota: tombstones of unlisted peers";
-      if (room(others, p) + needed > space / 2) return ?"quota: bytes of unlisted peers";
+      if (others.open >= flows / 2) return ?"quota_unlisted_open_flows";
+      if (others.tombstones >= tombstones / 2) return ?"quota_unlisted_tombstones";
+      if (room(others, p) + needed > space / 2) return ?"quota_unlisted_bytes";
     };
     null;
   };
 
   /// Whether a response of `bytes` fits: its room is set aside, beyond that it needs free bytes.
-  public func fits(s : State, account : Account, peer : Principal, bytes : Nat) : Bool {
+  public func fits(s : State, account : Account, peer : Principal, listed : Bool, bytes : Nat) : Bool {
     let reserved = Nat64.toNat(s.policy.response_room);
     if (bytes <= reserved) return true;
     let more = bytes - reserved : Nat;
     let own = switch (Map.get(account.peers, Principal.compare, peer)) { case (?own) own; case null usage() };
-    room(own, s.policy) + more <= Nat64.toNat(s.policy.bytes_per_peer) and room(account.total, s.policy) + more <= Nat64.toNat(s.policy.bytes);
+    let space = Nat64.toNat(s.policy.bytes);
+    room(own, s.policy) + more <= Nat64.toNat(s.policy.bytes_per_peer) and
+    room(account.total, s.policy) + more <= space and
+    (listed or room(account.unlisted, s.policy) + more <= space / 2);
   };
 
   // --- Paid marks -----------------------------------------------------------------------------------

@@ -253,14 +253,6 @@ module {
     response_hash : ?Nat32;
   };
 
-  public type Status = {
-    version : Text;
-    time : Nat64;
-    counters : [(Text, Nat64)];
-    gauges : [(Text, Nat64)];
-    horizon : Nat64;
-  };
-
   public type OutboxEntry = { seq : Nat64; message : Message };
 
   /// Identifiers are below this: 2^128.

@@ -10,6 +10,8 @@ import Set "mo:core/Set";
 import InFlight "InFlight";
 import Order "Order";
 import Outbox "Outbox";
+import Peers "Peers";
+import Policy "Policy";
 import Store "Store";
 import Types "Types";
 
@@ -20,10 +22,20 @@ module {
   let pageFlows = 5_000;
   let pageMost = 1_000;
 
+  public type Status = {
+    version : Text;
+    time : Nat64;
+    counters : [(Text, Nat64)];
+    gauges : [(Text, Nat64)];
+    horizon : Nat64;
+    settings : Policy.Policy;
+    peers : [Peers.Row];
+  };
+
   public type FlowsQuery = { role : ?Types.Role; state : ?Types.State; cursor : ?Blob; limit : Nat32 };
   public type FlowsPage = { flows : [Types.FlowView]; next : ?Blob };
 
-  public func status(s : Store.State, now : Nat64) : Types.Status {
+  public func status(s : Store.State, now : Nat64) : Status {
     func gauge(name : Text, n : Nat) : (Text, Nat64) { (name, Nat64.fromNat(n)) };
     func account(name : Text, a : Store.Account) : [(Text, Nat64)] {
       [
@@ -48,6 +60,8 @@ module {
       counters = Iter.toArray(Map.entries(s.counters));
       gauges = List.toArray(gauges);
       horizon = s.policy.horizon;
+      settings = s.policy;
+      peers = Peers.table(s.peers);
     };
   };
 

@@ -20,9 +20,11 @@ module {
   public type Dialect = Types.Dialect;
   public type Request = App.Request;
   public type Reply = App.Reply;
+  public type Answer = App.Answer;
   public type Application = App.Application;
   public type Tell = Types.Tell;
   public type Ask = Types.Ask;
+  public type Key = Types.Key;
   public type Decision = Types.Decision;
   public type Failure = Types.Failure;
   public type Install = NodeModule.Install;

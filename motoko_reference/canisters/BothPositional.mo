@@ -1,0 +1,34 @@
+/// Reference canister `both_positional`: `both`, serving the dialect `positional` beside `unified`.
+
+import Map "mo:core/Map";
+import AsyncFlow "mo:AsyncFlow";
+import Endpoint "mo:AsyncFlow/Endpoint";
+import EndpointPositional "mo:AsyncFlow/EndpointPositional";
+import Operations "mo:AsyncFlow/Operations";
+import Compute "parts/Compute";
+import Handling "parts/Handling";
+import Outcomes "parts/Outcomes";
+import Sending "parts/Sending";
+
+persistent actor class BothPositional(install : ?AsyncFlow.Install) {
+  let flows = AsyncFlow.empty();
+  let outcomes : Outcomes.Outcomes = Map.empty();
+  let runs = Outcomes.runs();
+
+  func handle(request : AsyncFlow.Request) : AsyncFlow.Reply {
+    Outcomes.ran(runs, flows, request);
+    Compute.handle(request);
+  };
+
+  func told(t : AsyncFlow.Tell) { Outcomes.take(outcomes, flows, t) };
+
+  transient let node = AsyncFlow.Node<system>(flows, AsyncFlow.both(handle, told), install);
+  include Endpoint(node);
+  include EndpointPositional(node);
+  include Operations(node);
+  include Sending(node, outcomes);
+  include Handling(node, runs);
+
+  /// Ingress of strangers costs no cycles.
+  system func inspect({ caller : Principal }) : Bool { node.mayCall(caller) };
+};

@@ -1,0 +1,20 @@
+/// The dialect `bounty` (candid/bounty.did): include this beside Endpoint to serve it too.
+///
+/// A canister serves at most one dialect besides `unified`: they share method names.
+
+import Dialects "Dialects";
+import Node "Node";
+
+mixin (node : Node.Node) {
+  public shared ({ caller }) func com_asyncFlow_newMessage(message : Dialects.BountyNew) : () {
+    await* node.receive(caller, #bounty, #NEW message);
+  };
+
+  public shared ({ caller }) func com_asyncFlow_ack(message : Dialects.BountyAck) : () {
+    await* node.receive(caller, #bounty, #ACK { message with payload = ?message.payload });
+  };
+
+  public shared ({ caller }) func com_asyncFlow_ackack(message : Dialects.BountyFin) : () {
+    await* node.receive(caller, #bounty, #FIN message);
+  };
+};

@@ -1,0 +1,20 @@
+/// The dialect `maf` (candid/maf.did): include this beside Endpoint to serve it too.
+///
+/// A canister serves at most one dialect besides `unified`: they share method names.
+
+import Dialects "Dialects";
+import Node "Node";
+
+mixin (node : Node.Node) {
+  public shared ({ caller }) func com_asyncFlow_newMessage(message : Dialects.Maf) : () {
+    await* node.receive(caller, #maf, Dialects.fromMaf(message));
+  };
+
+  public shared ({ caller }) func com_asyncFlow_ack(message : Dialects.Maf) : () {
+    await* node.receive(caller, #maf, Dialects.fromMaf(message));
+  };
+
+  public shared ({ caller }) func com_asyncFlow_fin(message : Dialects.Maf) : () {
+    await* node.receive(caller, #maf, Dialects.fromMaf(message));
+  };
+};
