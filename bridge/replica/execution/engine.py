@@ -19,6 +19,9 @@ from typing import Final
 
 import wasmtime
 
+if sys.platform != "win32":
+    import resource
+
 from bridge.replica.execution.binary import ModuleInfo, instrument
 from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.execution.native import ffi
@@ -29,6 +32,7 @@ _FORMAT: Final = "2"
 _VERSION: Final = version("wasmtime")
 # The stack of one execution; threads that run canisters need THREAD_STACK.
 _MAX_STACK: Final = 5 * 1024 * 1024
+_REST_OF_STACK: Final = 2 * 1024 * 1024
 THREAD_STACK: Final = 16 * 1024 * 1024
 
 _lock = threading.Lock()
@@ -132,6 +136,14 @@ def _check_types(info: ModuleInfo, module: wasmtime.Module) -> None:
         if isinstance(kind, wasmtime.FuncType) and (kind.params or kind.results):
             raise InvalidModuleError(f"the function {export.name!r} must have the type () -> ()")
     del info
+
+
+def runs_canisters_here() -> bool:
+    """Whether this thread's stack is large enough to run canisters."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        return False
+    size, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    return size == resource.RLIM_INFINITY or size >= _MAX_STACK + _REST_OF_STACK
 
 
 def compile_module(module: bytes) -> CompiledModule:

@@ -14,12 +14,12 @@ from aiohttp import web
 from bridge import wire
 from bridge.errors import BridgeError, CandidError, EnvelopeError, PrincipalError
 from bridge.principal import Principal
-from bridge.replica.execution.engine import compile_module
+from bridge.replica.execution.engine import compile_module, runs_canisters_here
 from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.http.paths import ForbiddenPathError, Scope, allowed_paths
 from bridge.replica.management.canister import effective_canister_id, fetch_logs
 from bridge.replica.management.types import SIGNATURES
-from bridge.replica.scheduler.queries import query
+from bridge.replica.scheduler.queries import NotQuickError, query, quick_query
 from bridge.replica.scheduler.rounds import Rounds
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
@@ -68,6 +68,7 @@ class Api:
         self._subnet = rounds.machine.subnet
         self._executor = executor
         self._impl_version = impl_version
+        self._deep_stack = runs_canisters_here()
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of the interface."""
@@ -261,33 +262,39 @@ class Api:
 
     async def _query(self, request: web.Request) -> web.StreamResponse:
         effective = self._named(request)
-        envelope = await self._envelope(request)
-        body = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._answer_query, effective, envelope
-        )
-        return web.Response(body=body, content_type=_CBOR)
-
-    def _answer_query(self, effective: Principal, envelope: Envelope) -> bytes:
-        verified = self._verified(envelope)
+        verified = self._verified(await self._envelope(request))
         asked = self._expect(QueryRequest, verified)
         self._check_effective(effective, asked)
         info = asked.sender_info or {}
-        payload = self._run_query(
-            Request(
-                origin=FROM_SYSTEM,
-                sender=asked.sender,
-                receiver=asked.canister_id,
-                method=asked.method_name,
-                arg=asked.arg,
-                caller_info=_bytes(info.get("info")),
-                caller_info_signer=_bytes(info.get("signer")),
-            )
+        message = Request(
+            origin=FROM_SYSTEM,
+            sender=asked.sender,
+            receiver=asked.canister_id,
+            method=asked.method_name,
+            arg=asked.arg,
+            caller_info=_bytes(info.get("info")),
+            caller_info_signer=_bytes(info.get("signer")),
         )
+        body = self._signed(await self._payload(message), verified.request_id)
+        return web.Response(body=body, content_type=_CBOR)
+
+    async def _payload(self, message: Request) -> Payload:
+        """Run a query: here if it is quick, else on another thread."""
+        if self._deep_stack and message.receiver.raw:
+            try:
+                return quick_query(self._machine, message)
+            except NotQuickError:
+                pass
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, self._run_query, message
+        )
+
+    def _signed(self, payload: Payload, request_id: bytes) -> bytes:
         response = _query_response(payload)
         keys = self._subnet.keys
         signature = wire.sign_query_response(
             response,
-            request_id=verified.request_id,
+            request_id=request_id,
             timestamp=self._machine.clock.now(),
             node_id=keys.node_id,
             key=keys.node,
