@@ -5,7 +5,7 @@ beyond principals.
 """
 
 from bridge.candid.budget import Budget
-from bridge.candid.codec import Codec, decode, decode_untyped, encode, message_types
+from bridge.candid.codec import Codec, decode, encode, message_types
 from bridge.candid.did import Interface, parse_did, parse_type, parse_types, upgrade_faults
 from bridge.candid.printer import did_text, type_text
 from bridge.candid.sample import random_values
@@ -43,6 +43,7 @@ from bridge.candid.types import (
     field_id,
     resolve,
 )
+from bridge.candid.untyped import decode_untyped
 from bridge.candid.values import Case, FuncRef, ServiceRef, Some
 from bridge.errors import CandidError
 from bridge.principal import Principal

@@ -4,7 +4,6 @@ Failures are rare, so the plain code says nothing about where they are; the same
 gone through once more by the tracing form, which does.
 """
 
-import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from threading import Lock
@@ -15,23 +14,12 @@ from bridge.candid import types as t
 from bridge.candid.budget import DEFAULT, Budget
 from bridge.candid.decode import Decoder, DecoderWriter
 from bridge.candid.encode import Encoder, EncoderWriter
-from bridge.candid.leb128 import Unterminated
 from bridge.candid.table import Table, flatten, header_bytes, parse_header, to_types
 from bridge.errors import CandidError
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
-# What generated code may raise on bad input, beside CandidError.
-_SIGNALS: Final = (
-    rt.Malformed,
-    rt.Mismatch,
-    rt.Over,
-    Unterminated,
-    IndexError,
-    UnicodeDecodeError,
-    struct.error,
-)
 # Layouts of messages remembered by one codec, and codecs remembered for encode() and decode().
 _LAYOUTS: Final = 64
 _CODECS: Final = 256
@@ -61,13 +49,18 @@ class _Recent(Generic[_K, _V]):
 
 
 class _Charge:
-    """Counts the work of writing a decoder."""
+    """Counts the work of writing a decoder: pairs of types compared, and pairs compiled."""
 
-    def __init__(self, state: rt.State) -> None:
-        self._state = state
+    def __init__(self, expected: Table, budget: Budget, length: int) -> None:
+        self._compared: rt.State = [budget.base + budget.per_byte * length]
+        parts = len(expected.args) + sum(1 + len(entry.refs) for entry in expected.entries)
+        self._compiled: rt.State = [budget.pairs + 4 * parts]
 
-    def __call__(self) -> None:
-        rt.charge(self._state, 4)
+    def compare(self) -> None:
+        rt.charge(self._compared, 4)
+
+    def compile(self) -> None:
+        rt.charge(self._compiled, 1)
 
 
 class _Layout:
@@ -78,17 +71,15 @@ class _Layout:
         self.expected = expected
         self.start = start
         self.plain = plain
-        self._others: dict[tuple[bool, bool], Any] = {}
+        self._others: dict[bool, Any] = {}
 
-    def form(self, state: rt.State, *, trace: bool, deep: bool) -> Any:
-        """The tracing or deep form of the decoder."""
-        key = (trace, deep)
-        if key not in self._others:
-            charge = _Charge(state)
-            self._others[key] = DecoderWriter(
-                self.wire, self.expected, self.start, charge, trace=trace, deep=deep
+    def careful(self, *, deep: bool) -> Any:
+        """The tracing form of the decoder, and the deep one; the plain one has paid for it."""
+        if deep not in self._others:
+            self._others[deep] = DecoderWriter(
+                self.wire, self.expected, self.start, trace=True, deep=deep
             ).build()
-        return self._others[key]
+        return self._others[deep]
 
 
 class Codec:
@@ -172,7 +163,7 @@ class Codec:
                 the budget; with the path in the value and the byte offset.
         """
         if type(data) is not bytes:
-            data = _as_message(data)
+            data = as_message(data)
         last = self._last
         if last is not None and data.startswith(last[0]):
             state: rt.State = [self._budget.base + self._budget.per_byte * len(data)]
@@ -190,8 +181,12 @@ class Codec:
         layout = self._layouts.get(header)
         state: rt.State = [budget.base + budget.per_byte * len(data), []]
         if layout is None:
+            charge = _Charge(self._table, budget, len(data))
+            writer = DecoderWriter(
+                wire, self._table, start, compare=charge.compare, compile_=charge.compile
+            )
             try:
-                decoder = DecoderWriter(wire, self._table, start, _Charge(state)).build()
+                decoder = writer.build()
             except rt.Over:
                 raise CandidError(
                     "comparing the message's types with those expected costs more than the budget",
@@ -213,9 +208,7 @@ class Codec:
             path: list[str] = []
             state: rt.State = [budget.base + budget.per_byte * len(data), path]
             try:
-                # Compiling again was paid for when the layout was new.
-                free: rt.State = [1 << 62]
-                decoder = layout.form(free, trace=True, deep=deep)
+                decoder = layout.careful(deep=deep)
                 if deep:
                     values = rt.run_deep(decoder(data, state), budget.depth)
                 else:
@@ -225,8 +218,8 @@ class Codec:
                     raise CandidError("the message is nested too deeply") from None
                 deep = True
                 continue
-            except _SIGNALS as signal:
-                raise _told(signal, data, path, state) from None
+            except rt.SIGNALS as signal:
+                raise told(signal, data, path, state) from None
             except CandidError as error:
                 raise CandidError(
                     error.told, path="".join(path), offset=error.offset, hint=error.hint
@@ -235,13 +228,15 @@ class Codec:
             return result
 
 
-def _as_message(data: object) -> bytes:
+def as_message(data: object) -> bytes:
+    """The message as ``bytes``."""
     if not isinstance(data, bytes | bytearray | memoryview):
         raise CandidError(f"a message is bytes, not {type(data).__name__}")
     return bytes(data)
 
 
-def _told(signal: Exception, data: bytes, path: list[str], state: rt.State) -> CandidError:
+def told(signal: Exception, data: bytes, path: list[str], state: rt.State) -> CandidError:
+    """The error that a signal from decoding stands for."""
     place = "".join(path)
     match signal:
         case rt.Malformed() | rt.Mismatch():
@@ -332,22 +327,5 @@ def message_types(
     Raises:
         CandidError: If the type table is malformed or larger than the budget allows.
     """
-    table, _ = parse_header(_as_message(data), budget.type_nodes)
+    table, _ = parse_header(as_message(data), budget.type_nodes)
     return to_types(table, names)
-
-
-def decode_untyped(
-    data: bytes | bytearray | memoryview, *, names: Iterable[str] = (), budget: Budget = DEFAULT
-) -> list[Any]:
-    """The values of a message, read as the types that it says itself.
-
-    Args:
-        data: The message.
-        names: Names that labels may have; a label is a number where none of these fits.
-        budget: Bounds on decoding.
-
-    Raises:
-        CandidError: If the message is malformed or costs more than the budget.
-    """
-    message = _as_message(data)
-    return Codec(message_types(message, names=names, budget=budget), budget=budget).decode(message)

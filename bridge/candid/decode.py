@@ -50,6 +50,10 @@ _NAMES: Final[dict[str, Any]] = {
 Decoder = Callable[[bytes, rt.State], list[Any]]
 
 
+def _free() -> None:
+    """Work that has been paid for."""
+
+
 class DecoderWriter:
     """Writes the decoder for one pair of tables.
 
@@ -57,7 +61,8 @@ class DecoderWriter:
         wire: The types in the message.
         expected: The types asked for.
         start: Where the values begin.
-        charge: Called with units of work as code is generated; may raise.
+        compare: Called for each pair of types compared; may raise.
+        compile_: Called for each pair of types that code is written for; may raise.
         trace: Whether to keep the path.
         deep: Whether to write generators.
     """
@@ -67,19 +72,20 @@ class DecoderWriter:
         wire: Table,
         expected: Table,
         start: int,
-        charge: Callable[[], None],
         *,
+        compare: Callable[[], None] = _free,
+        compile_: Callable[[], None] = _free,
         trace: bool = False,
         deep: bool = False,
     ) -> None:
         self.wire = wire
         self.expected = expected
         self.start = start
-        self.charge = charge
+        self.charge = compile_
         self.trace = trace
         self.deep = deep
         self.shapes = Shapes(wire)
-        self.relation = Subtyping(wire, expected, charge)
+        self.relation = Subtyping(wire, expected, compare)
         self.source = Source()
         self.names: dict[str, Any] = {**_NAMES, "_made": _make}
         self.names["_shapes"] = self.shapes

@@ -44,6 +44,17 @@ class Over(Exception):  # noqa: N818 - a signal, made into a CandidError
     """The budget is used up."""
 
 
+# What reading a value may raise on bad input, beside CandidError.
+SIGNALS: Final = (
+    Malformed,
+    Mismatch,
+    Over,
+    Unterminated,
+    IndexError,
+    UnicodeDecodeError,
+    struct.error,
+)
+
 # A decoding's state: units left, and the path while tracing.
 State = list[Any]
 
@@ -125,22 +136,22 @@ def skip(shapes: Shapes, ref: int, data: bytes, at: int, state: State) -> int:
 
     A loop, since nesting is up to the sender.
     """
-    table = shapes.table
+    table, known = shapes.table, shapes.known
     end = len(data)
     entries = table.entries
     # References still to be passed over, and how often: a vec is one item, not n.
     todo: list[tuple[int, int]] = [(ref, 1)]
     while todo:
         ref, count = todo.pop()
-        shape = shapes[ref]
-        if shape.least * count > end - at:
-            if shape.least == NEVER:
+        least, fixed, weightless = known.get(ref) or shapes[ref]
+        if least * count > end - at:
+            if least == NEVER:
                 raise Malformed("this type has no values", at)
             cut(at)
-        if shape.weightless > 4 or not shape.least:
-            charge(state, shape.weightless * count)
-        if shape.fixed:
-            at += shape.least * count
+        if weightless > 4 or not least:
+            charge(state, weightless * count)
+        if fixed:
+            at += least * count
             continue
         if ref >= 0 and entries[ref].code == t.RECORD:
             parts = [(part, 1) for part in reversed(entries[ref].refs)]
@@ -211,7 +222,7 @@ def run_deep(first: Generator[Any, Any, Any], limit: int) -> Any:
             stack.pop()
             answer, failure = stop.value, None
             continue
-        except (Malformed, Mismatch, CandidError, Unterminated, IndexError, struct.error) as error:
+        except (CandidError, *SIGNALS) as error:
             stack.pop()
             failure = error
             continue

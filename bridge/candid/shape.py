@@ -61,10 +61,11 @@ class Shapes:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self._known: dict[int, Shape] = dict(_PRIMITIVES)
+        # What has been worked out so far; read directly where calls would count.
+        self.known: dict[int, Shape] = dict(_PRIMITIVES)
 
     def __getitem__(self, ref: int) -> Shape:
-        known = self._known.get(ref)
+        known = self.known.get(ref)
         if known is not None:
             return known
         entries = self.table.entries
@@ -73,28 +74,28 @@ class Shapes:
         while todo:
             at = todo[-1]
             entry = entries[at]
-            if at in self._known:
+            if at in self.known:
                 todo.pop()
             elif entry.code != t.RECORD:
                 least = _LEAST.get(entry.code, 2)
                 if entry.code == t.VARIANT and not entry.refs:
                     least = NEVER
-                self._known[at] = Shape(least, False, 0)
+                self.known[at] = Shape(least, False, 0)
             elif at not in open_:
                 open_.add(at)
                 for part in entry.refs:
-                    if part in open_ and part not in self._known:
+                    if part in open_ and part not in self.known:
                         # A record inside itself, with nothing between: it has no values.
-                        self._known[part] = Shape(NEVER, False, 0)
+                        self.known[part] = Shape(NEVER, False, 0)
                     elif part >= 0:
                         todo.append(part)
             else:
-                parts = [self._known[part] for part in entry.refs]
+                parts = [self.known[part] for part in entry.refs]
                 total = sum(part.least for part in parts)
                 least = NEVER if any(p.least == NEVER for p in parts) else min(total, MANY)
-                self._known[at] = Shape(
+                self.known[at] = Shape(
                     least,
                     all(part.fixed for part in parts) and least < MANY,
                     min(1 + sum(part.weightless for part in parts), MANY),
                 )
-        return self._known[ref]
+        return self.known[ref]
