@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from yarl import URL
+
 from bridge.agent.clock import Clock
 from bridge.agent.effective import effective_canister_id as route
 from bridge.agent.foreign import IdentityLike, PrincipalLike, as_identity, as_principal
@@ -40,7 +42,6 @@ from bridge.wire import (
     ReadStateRequest,
     bls,
     decode_map,
-    request_id,
 )
 from bridge.wire import _cbor as cbor
 
@@ -55,6 +56,7 @@ EMPTY_ARG: Final = b"DIDL\x00\x00"
 """The Candid encoding of no arguments."""
 
 _NONCE_SIZE: Final = 16
+_MAX_ADDRESSES: Final = 4096
 _VERSIONS: Final = {"call": ("v4", "v3", "v2"), "query": ("v3", "v2"), "read_state": ("v3", "v2")}
 _SHARDED: Final = frozenset({("call", "v4"), ("query", "v3"), ("read_state", "v3")})
 
@@ -120,6 +122,7 @@ class Agent:
             raise UsageError(f"root_key: {cause.message}", hint=cause.hint) from None
         self._transport = Transport(url, self.timeouts, limits or Limits())
         self._versions = dict.fromkeys(_VERSIONS, 0)
+        self._addresses: dict[tuple[str, str, str, Principal], URL] = {}
         self._nodes: dict[Principal, SubnetNodes] = {}
         self._fetching: dict[Principal, asyncio.Task[SubnetNodes]] = {}
         self._check_queries = not dangerously_believe_unsigned_queries
@@ -371,7 +374,9 @@ class Agent:
             if effective_canister_id is None
             else as_principal(effective_canister_id)
         )
-        what = f"the query {describe(method, callee)}"
+
+        def what() -> str:
+            return f"the query {describe(method, callee)}"
 
         def sign() -> Envelope:
             request = QueryRequest(
@@ -385,16 +390,16 @@ class Agent:
             return self._identity.sign_request(request.content())
 
         envelope, answer = await self._exchange("query", via, sign, what)
-        response = decode_map(answer.body, f"the answer to {what}", TransportError)
+        response = decode_map(answer.body, "the answer to a query", TransportError)
         if self._check_queries:
-            await self._check_response(response, request_id(envelope.content), via)
+            await self._check_response(response, envelope.request_id, via)
         if response.get("status") == "replied":
             reply = response.get("reply")
             data = reply.get("arg") if isinstance(reply, Mapping) else None
             if isinstance(data, bytes):
                 return data
-            raise TransportError(f"the answer to {what} says replied and holds no reply")
-        raise rejected_by_node(what, response)
+            raise TransportError(f"the answer to {what()} says replied and holds no reply")
+        raise rejected_by_node(what(), response)
 
     async def _check_response(
         self, response: Mapping[str, Any], query_id: bytes, via: Principal
@@ -447,9 +452,13 @@ class Agent:
         """
         via = as_principal(canister_id)
         wanted = [tuple(path) for path in paths]
-        what = f"the state read for {via}"
-        _, answer = await self._exchange("read_state", via, lambda: self._sign_read(wanted), what)
-        data = raw_certificate(answer.body, f"the answer to {what}")
+        _, answer = await self._exchange(
+            "read_state",
+            via,
+            lambda: self._sign_read(wanted),
+            lambda: f"the state read for {via}",
+        )
+        data = raw_certificate(answer.body, "the answer to a state read")
         return self._verify(data, via, "read_state", self.clock.now())
 
     async def read_subnet_state(
@@ -458,11 +467,15 @@ class Agent:
         """Fetch a verified certificate of a subnet; raises as :meth:`read_state`."""
         subnet = as_principal(subnet_id)
         wanted = [tuple(path) for path in paths]
-        what = f"the state read of subnet {subnet}"
         _, answer = await self._exchange(
-            "read_state", subnet, lambda: self._sign_read(wanted), what, scope="subnet"
+            "read_state",
+            subnet,
+            lambda: self._sign_read(wanted),
+            lambda: f"the state read of subnet {subnet}",
+            scope="subnet",
         )
-        certificate = Certificate.from_cbor(raw_certificate(answer.body, f"the answer to {what}"))
+        data = raw_certificate(answer.body, "the answer to a state read")
+        certificate = Certificate.from_cbor(data)
         certificate.verify(self._root_key, now=self.clock.now(), subnet_id=subnet)
         return certificate
 
@@ -505,7 +518,7 @@ class Agent:
             NotSentError: No connection could be made.
             TransportError: No whole answer came, or it is no status.
         """
-        answer = await self._transport.get("api/v2/status")
+        answer = await self._transport.get(self._transport.address("api/v2/status"))
         self._check_answer(answer, "the replica's status")
         raw = decode_map(answer.body, "the replica's status", TransportError)
         root_key, version = raw.get("root_key"), raw.get("impl_version")
@@ -553,20 +566,30 @@ class Agent:
         """Post to the newest endpoint that the replica has."""
         versions = _VERSIONS[kind]
         for index in range(self._versions[kind], len(versions)):
-            path = f"api/{versions[index]}/{scope}/{via}/{kind}"
-            answer = await self._transport.post(path, body)
+            address = self._address(versions[index], scope, kind, via)
+            answer = await self._transport.post(address, body)
             if answer.status != 404 or index + 1 == len(versions):
                 break
         if answer.status != 404:
             self._versions[kind] = index
         return answer
 
+    def _address(self, version: str, scope: str, kind: str, via: Principal) -> URL:
+        key = (version, scope, kind, via)
+        address = self._addresses.get(key)
+        if address is None:
+            if len(self._addresses) >= _MAX_ADDRESSES:
+                self._addresses.clear()
+            address = self._transport.address(f"api/{version}/{scope}/{via}/{kind}")
+            self._addresses[key] = address
+        return address
+
     async def _exchange(
         self,
         kind: str,
         via: Principal,
         sign: Callable[[], Envelope],
-        what: str,
+        what: Callable[[], str],
         *,
         scope: str = "canister",
     ) -> tuple[Envelope, Answer]:
@@ -583,7 +606,7 @@ class Agent:
                     measured = True
                     if await self._measure_clock(via):
                         continue
-                self._check_answer(answer, what)
+                self._check_answer(answer, what())
             except RequestRefusedError as refusal:
                 if refusal.status != 429 or attempt >= self.retries.attempts:
                     raise

@@ -4,7 +4,7 @@ Rules implemented: interface specification, sections Request status and Reject c
 talks to anyone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from bridge.errors import (
@@ -14,7 +14,9 @@ from bridge.errors import (
     TransportError,
 )
 from bridge.principal import Principal
-from bridge.wire import Certificate, leb128
+from bridge.wire import Certificate, hashtree, leb128
+from bridge.wire.certificate import value_at
+from bridge.wire.hashtree import Found, HashTree
 
 REJECT_CODES: Final = {
     1: "SYS_FATAL",
@@ -24,6 +26,8 @@ REJECT_CODES: Final = {
     5: "CANISTER_ERROR",
     6: "SYS_UNKNOWN",
 }
+
+_STATUSES: Final = (None, "received", "processing", "replied", "rejected", "done")
 
 _HINTS: Final = {
     1: "the IC cannot run this call; retrying will not help",
@@ -82,59 +86,75 @@ def rejected_by_node(what: str, body: Mapping[Any, Any]) -> CallRejectedError:
     )
 
 
-def status_of(certificate: Certificate, request_id: bytes) -> str | None:
-    """The certified status of a request; ``None`` where it is proved that there is none.
+class Outcome:
+    """What a verified certificate tells of one request.
+
+    Args:
+        certificate: The certificate.
+        request_id: The request.
+        what: How messages name the call.
 
     Raises:
-        CertificateError: If the certificate does not tell, or tells no status that exists.
+        CertificateError: If the certificate does not tell, or tells what makes no sense.
     """
-    value = certificate.value((b"request_status", request_id, b"status"))
-    if value is None:
+
+    def __init__(
+        self, certificate: Certificate, request_id: bytes, what: Callable[[], str]
+    ) -> None:
+        self._what = what
+        path = (b"request_status", request_id)
+        found = hashtree.lookup_subtree(certificate.tree, path)
+        # A proof of absence ends above the request; then the certificate as a whole is asked.
+        self._tree = found if isinstance(found, HashTree) else certificate.tree
+        self._above = () if isinstance(found, HashTree) else path
+        value = self._value(b"status")
+        self.status: str | None = None if value is None else value.decode(errors="replace")
+        if self.status not in _STATUSES:
+            raise CertificateError(
+                f"a certificate gives the request the unknown status {self.status!r}"
+            )
+
+    def _value(self, name: bytes) -> bytes | None:
+        return value_at(self._tree, (*self._above, name))
+
+    def reply(self) -> bytes | None:
+        """The reply; ``None`` while the request is not finished.
+
+        Raises:
+            CallRejectedError: If it was rejected.
+            CallOutcomeUnknownError: If it has finished and its answer is no longer kept.
+            CertificateError: If the certificate does not tell.
+        """
+        if self.status == "replied":
+            reply = self._value(b"reply")
+            if reply is None:
+                raise CertificateError(
+                    f"the certificate says that {self._what()} replied, and shows no reply"
+                )
+            return reply
+        if self.status == "rejected":
+            raise self._reject()
+        if self.status == "done":
+            raise CallOutcomeUnknownError(
+                f"{self._what()} has run, but its answer is no longer kept",
+                hint="ask the canister what it did; do not call again before you know",
+            )
         return None
-    status = value.decode(errors="replace")
-    if status not in ("received", "processing", "replied", "rejected", "done"):
-        raise CertificateError(f"a certificate gives the request the unknown status {status!r}")
-    return status
 
-
-def result_of(certificate: Certificate, request_id: bytes, what: str) -> bytes | None:
-    """The reply of a finished request; ``None`` while it is not finished.
-
-    Raises:
-        CallRejectedError: If it was rejected.
-        CallOutcomeUnknownError: If it has finished and its answer is no longer kept.
-        CertificateError: If the certificate does not tell.
-    """
-    status = status_of(certificate, request_id)
-    if status == "replied":
-        reply = certificate.value((b"request_status", request_id, b"reply"))
-        if reply is None:
-            raise CertificateError(f"the certificate says that {what} replied, and shows no reply")
-        return reply
-    if status == "rejected":
-        raise _certified_reject(certificate, request_id, what)
-    if status == "done":
-        raise CallOutcomeUnknownError(
-            f"{what} has run, but its answer is no longer kept",
-            hint="ask the canister what it did; do not call again before you know",
+    def _reject(self) -> CallRejectedError:
+        code, message = self._value(b"reject_code"), self._value(b"reject_message")
+        if code is None or message is None:
+            raise CertificateError(
+                f"the certificate says that {self._what()} was rejected, and not how"
+            )
+        found = hashtree.lookup(self._tree, (b"error_code",))
+        return rejected(
+            self._what(),
+            code=leb128.decode(code),
+            message=message.decode(errors="replace"),
+            error_code=found.value.decode(errors="replace") if isinstance(found, Found) else None,
+            certified=True,
         )
-    return None
-
-
-def _certified_reject(certificate: Certificate, request_id: bytes, what: str) -> CallRejectedError:
-    code = certificate.value((b"request_status", request_id, b"reject_code"))
-    message = certificate.value((b"request_status", request_id, b"reject_message"))
-    if code is None or message is None:
-        raise CertificateError(f"the certificate says that {what} was rejected, and not how")
-    found = certificate.lookup((b"request_status", request_id, b"error_code"))
-    error_code = getattr(found, "value", None)
-    return rejected(
-        what,
-        code=leb128.decode(code),
-        message=message.decode(errors="replace"),
-        error_code=error_code.decode(errors="replace") if error_code else None,
-        certified=True,
-    )
 
 
 def describe(method: str, canister_id: Principal) -> str:

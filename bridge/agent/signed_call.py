@@ -3,6 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 from bridge.errors import BridgeError, UsageError
@@ -12,7 +13,7 @@ from bridge.wire import CallRequest, Envelope, parse_request
 _FORMAT: Final = "ic-bridge signed call, version 1"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SignedCall:
     """A signed update call.
 
@@ -29,7 +30,7 @@ class SignedCall:
     effective_canister_id: Principal
     status_envelope: Envelope | None = None
 
-    @property
+    @cached_property
     def request(self) -> CallRequest:
         """What is called, by whom, with what, until when.
 

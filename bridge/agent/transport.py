@@ -21,6 +21,7 @@ from bridge.errors import NotSentError, TransportError, UsageError
 
 _CBOR: Final = "application/cbor"
 _CHUNK: Final = 65_536
+_POST_HEADERS: Final = {"Content-Type": _CBOR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +118,19 @@ class Transport:
             )
         return self._session
 
-    async def post(self, path: str, body: bytes) -> Answer:
+    def address(self, path: str) -> URL:
+        """The URL of a path below the base URL."""
+        return self._base.joinpath(path)
+
+    async def post(self, url: URL, body: bytes) -> Answer:
         """Send a CBOR body; raises as :meth:`request`."""
-        return await self.request("POST", path, body)
+        return await self.request("POST", url, body)
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, url: URL) -> Answer:
         """Fetch; raises as :meth:`request`."""
-        return await self.request("GET", path, None)
+        return await self.request("GET", url, None)
 
-    async def request(self, method: str, path: str, body: bytes | None) -> Answer:
+    async def request(self, method: str, url: URL, body: bytes | None) -> Answer:
         """Send one request and read the whole answer.
 
         Raises:
@@ -133,8 +138,7 @@ class Transport:
             TransportError: If the request was or may have been sent, and no whole answer came.
         """
         session = self._open()
-        url = self._base.joinpath(path)
-        headers = {} if body is None else {"Content-Type": _CBOR}
+        headers = None if body is None else _POST_HEADERS
         seconds = self._timeouts.request / SECOND
         try:
             async with (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
 from bridge.agent.clock import Clock
-from bridge.agent.outcome import describe, rejected_by_node, result_of, status_of
+from bridge.agent.outcome import Outcome, describe, rejected_by_node
 from bridge.agent.settings import SECOND, Retries, Timeouts
 from bridge.agent.signed_call import SignedCall
 from bridge.agent.transport import Answer
@@ -68,10 +68,14 @@ class UpdateCall:
         request = self.call.request
         self._id = self.call.request_id
         self._expiry = request.ingress_expiry
-        self._what = describe(request.method_name, request.canister_id)
         self._perhaps_sent = False
+        self._known = False
         self._unproven: list[TrustError] = []
         self._failures: list[TransportError] = []
+
+    def _what(self) -> str:
+        request = self.call.request
+        return describe(request.method_name, request.canister_id)
 
     async def run(self, within: int) -> bytes:
         """Send and wait.
@@ -102,12 +106,12 @@ class UpdateCall:
     def _give_up(self, why: str) -> NoReturn:
         if not self._perhaps_sent:
             raise NotSentError(
-                f"{self._what} was not sent: {why}", hint="nothing happened; try again later"
+                f"{self._what()} was not sent: {why}", hint="nothing happened; try again later"
             )
         last = self._unproven[-1:] or self._failures[-1:]
         reason = f"; last: {last[0].message}" if last else ""
         raise CallOutcomeUnknownError(
-            f"whether {self._what} ran is unknown: {why}{reason} (request id {self._id.hex()})",
+            f"whether {self._what()} ran is unknown: {why}{reason} (request id {self._id.hex()})",
             hint="wait for the same signed call again, or ask the canister, before calling anew",
         )
 
@@ -156,18 +160,20 @@ class UpdateCall:
     def _refused(self, answer: Answer) -> None:
         # After an attempt that may have arrived, a refusal of the repetition proves nothing.
         if not self._perhaps_sent:
-            raise self.channel.refusal(answer, self._what)
+            raise self.channel.refusal(answer, self._what())
 
     async def _take(self, body: bytes) -> bytes | None:
         """Use what came with HTTP 200; ``None`` where it proves nothing and polling must."""
         try:
-            raw = decode_map(body, f"the answer to {self._what}", TransportError)
+            raw = decode_map(body, "the answer to a call", TransportError)
             data = raw.get("certificate")
             if isinstance(data, bytes):
                 return self._judge(self.channel.check_certificate(data, self.call))
             if raw.get("status") == "replied":
-                raise CertificateError(f"the replica says that {self._what} replied, without proof")
-            reject = rejected_by_node(self._what, raw)
+                raise CertificateError(
+                    f"the replica says that {self._what()} replied, without proof"
+                )
+            reject = rejected_by_node(self._what(), raw)
         except TrustError as lie:
             self._unproven.append(lie)
             return None
@@ -184,7 +190,7 @@ class UpdateCall:
         """Whether the subnet has the call, whatever a single node says of it."""
         try:
             certificate = await self.channel.fetch_status(self.call)
-            return status_of(certificate, self._id) is not None
+            return Outcome(certificate, self._id, self._what).status is not None
         except (TrustError, TransportError):
             return False
 
@@ -204,7 +210,6 @@ class UpdateCall:
                 continue
             try:
                 done = self._judge(certificate)
-                known = status_of(certificate, self._id) is not None
             except TrustError as lie:
                 self._note_lie(lie)
                 continue
@@ -213,7 +218,7 @@ class UpdateCall:
             self._unproven.clear()
             self._failures.clear()
             now = self.channel.clock.now()
-            if not known and now - sent >= timeouts.resubmit and now < self._expiry:
+            if not self._known and now - sent >= timeouts.resubmit and now < self._expiry:
                 sent = now
                 done = await self._send()
                 if done is not None:
@@ -244,25 +249,26 @@ class UpdateCall:
 
     def _judge(self, certificate: Certificate) -> bytes | None:
         """The reply in a certificate of this call; ``None`` while there is no outcome."""
-        status = status_of(certificate, self._id)
+        outcome = Outcome(certificate, self._id, self._what)
         clock = self.channel.clock
-        if status is None:
+        self._known = outcome.status is not None
+        if not self._known:
             certificate.check_fresh(clock.now())
         else:
             clock.check_answer(certificate)
-        if status is None and self._expiry < certificate.time <= self._expiry + _FIVE_MINUTES:
+        if not self._known and self._expiry < certificate.time <= self._expiry + _FIVE_MINUTES:
             raise CallNeverExecutedError(
-                f"{self._what} did not run and never will: the IC's certified time has passed its "
-                "expiry, and the IC does not know it",
+                f"{self._what()} did not run and never will: the IC's certified time has passed "
+                "its expiry, and the IC does not know it",
                 hint="it is safe to call again",
             )
-        if status is None and certificate.time > self._expiry:
+        if not self._known and certificate.time > self._expiry:
             raise CallOutcomeUnknownError(
-                f"{self._what} expired too long ago for the IC to tell whether it ran "
+                f"{self._what()} expired too long ago for the IC to tell whether it ran "
                 f"(request id {self._id.hex()})",
                 hint="ask the canister what it did",
             )
-        return result_of(certificate, self._id, self._what)
+        return outcome.reply()
 
 
 def raw_certificate(body: bytes, what: str) -> Any:

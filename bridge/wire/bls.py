@@ -64,10 +64,12 @@ def _parse_public_key(raw: bytes) -> Any:
     return pyblst.BlstP2Element.uncompress(raw)
 
 
+@lru_cache(maxsize=1024)
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """Whether the signature of 48 bytes over the message is the one of this raw key of 96 bytes.
 
-    False for malformed keys and signatures as well.
+    False for malformed keys and signatures as well. Remembered: a subnet signs once a round, and
+    all calls that end in that round come back with the one signature.
     """
     if len(signature) != SIGNATURE_SIZE or len(public_key) != PUBLIC_KEY_SIZE:
         return False

@@ -7,7 +7,7 @@ who makes one. No clock: ``now`` is an argument, in nanoseconds since 1970.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, Self
 
 from bridge.errors import CertificateError
@@ -38,7 +38,7 @@ class SubnetDelegation:
     certificate: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Certificate:
     """A (usually pruned) state tree with the subnet's signature; believable once verified.
 
@@ -159,7 +159,7 @@ class Certificate:
             return self.delegation.subnet_id
         return Principal.self_authenticating(root_key_der)
 
-    @property
+    @cached_property
     def time(self) -> int:
         """The subnet's time, in nanoseconds since 1970.
 
@@ -181,21 +181,30 @@ class Certificate:
         Raises:
             CertificateError: If it proves neither: the answer was pruned of what was asked for.
         """
-        found = hashtree.lookup(self.tree, path)
-        if isinstance(found, Found):
-            return found.value
-        if isinstance(found, hashtree.Absent):
-            return None
-        shown = "/".join(_readable(label) for label in path)
-        raise CertificateError(
-            f"the certificate neither shows nor denies /{shown}",
-            hint="the replica left out what was asked for; ask another node",
-        )
+        return value_at(self.tree, path)
 
     def children(self, path: hashtree.Path) -> Iterator[tuple[bytes, HashTree]]:
         """The visible labels below a path with their subtrees."""
         subtree = hashtree.lookup_subtree(self.tree, path)
         return hashtree.children(subtree if isinstance(subtree, HashTree) else hashtree.EMPTY)
+
+
+def value_at(tree: HashTree, path: hashtree.Path) -> bytes | None:
+    """The value at a path of a verified tree, or ``None`` where there is proved to be none.
+
+    Raises:
+        CertificateError: If neither is proved.
+    """
+    found = hashtree.lookup(tree, path)
+    if isinstance(found, Found):
+        return found.value
+    if isinstance(found, hashtree.Absent):
+        return None
+    shown = "/".join(_readable(label) for label in path)
+    raise CertificateError(
+        f"the certificate neither shows nor denies /{shown}",
+        hint="the replica left out what was asked for; ask another node",
+    )
 
 
 def _readable(label: bytes) -> str:

@@ -6,6 +6,7 @@ client's half, :func:`verify_envelope` the replica's. No clock: ``now`` is an ar
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Self
 
 from bridge.errors import EnvelopeError, SignatureError
@@ -22,7 +23,7 @@ PERMITTED_DRIFT: Final = 60 * 1_000_000_000
 """How much further, to allow for clocks that differ."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Envelope:
     """A request as it goes over the wire.
 
@@ -57,8 +58,11 @@ class Envelope:
         """
         if key is None:
             return cls(content)
-        proof = key.sign(REQUEST + request_id(content))
-        return cls(content, sender_pubkey or key.public_key_der, proof, tuple(delegations))
+        digest = request_id(content)
+        proof = key.sign(REQUEST + digest)
+        made = cls(content, sender_pubkey or key.public_key_der, proof, tuple(delegations))
+        made.__dict__["request_id"] = digest  # what the property below would compute again
+        return made
 
     @classmethod
     def from_cbor(cls, data: bytes) -> Self:
@@ -97,7 +101,7 @@ class Envelope:
             raw["sender_delegation"] = [link.to_raw() for link in self.sender_delegation]
         return _cbor.encode(raw)
 
-    @property
+    @cached_property
     def request_id(self) -> bytes:
         """The request's id, 32 bytes.
 

@@ -307,8 +307,18 @@ def _flatten(tree: HashTree) -> Iterator[HashTree]:
 
 def _find_label(tree: HashTree, label: bytes) -> HashTree | Absent | Unknown:
     hidden = False  # whether something pruned stands between the previous label and here
-    for node in _flatten(tree):
-        if isinstance(node, Labeled):
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Fork):
+            if node.left.last is not None and node.left.last < label:
+                # All labels that the left side shows come before; only what it hides last counts.
+                hidden = _hides_after_last(node.left)
+                stack.append(node.right)
+                continue
+            stack.append(node.right)
+            stack.append(node.left)
+        elif isinstance(node, Labeled):
             if node.label == label:
                 return node.tree
             if node.label > label:
@@ -317,6 +327,22 @@ def _find_label(tree: HashTree, label: bytes) -> HashTree | Absent | Unknown:
         elif isinstance(node, Pruned):
             hidden = True
     return _UNKNOWN if hidden else _ABSENT
+
+
+def _hides_after_last(tree: HashTree) -> bool:
+    """Whether something pruned stands after the last label that a forest shows."""
+    while isinstance(tree, Fork):
+        if tree.right.last is not None:
+            tree = tree.right
+        elif _hides(tree.right):
+            return True
+        else:
+            tree = tree.left
+    return isinstance(tree, Pruned)
+
+
+def _hides(tree: HashTree) -> bool:
+    return any(isinstance(node, Pruned) for node in _flatten(tree))
 
 
 def lookup_subtree(tree: HashTree, path: Path) -> HashTree | Absent | Unknown:
@@ -381,47 +407,52 @@ def from_raw(raw: object, *, size: int) -> HashTree:
         size: Length of the bytes that they were decoded from: it bounds the count of nodes, of
             which CBOR's shared references could otherwise make exponentially many.
     """
-    parser = _Parser(size // 2)
-    tree, _ = parser.node(raw, MAX_DEPTH, None, in_fork=False)
-    return tree
+    return _Parser(size // 2).node(raw, MAX_DEPTH, in_fork=False)
 
 
 class _Parser:
     """One pass over a raw tree: shape, order of labels, depth, count."""
 
-    __slots__ = ("budget",)
+    __slots__ = ("budget", "last")
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
+        self.last: bytes | None = None  # the greatest label seen so far in this forest
 
-    def node(
-        self, raw: object, depth: int, last: bytes | None, *, in_fork: bool
-    ) -> tuple[HashTree, bytes | None]:
-        """Parse one node; ``last`` is the greatest label seen so far in its forest."""
+    def node(self, raw: object, depth: int, *, in_fork: bool) -> HashTree:
+        # Every certificate passes here, node by node: written for speed.
         if not depth:
             raise CertificateError(f"a hash tree is deeper than {MAX_DEPTH} nodes")
         self.budget -= 1
         if self.budget < 0:
             raise CertificateError("a hash tree has more nodes than its bytes can hold")
-        match raw:
-            case [1, left, right]:
-                left_tree, last = self.node(left, depth - 1, last, in_fork=True)
-                right_tree, last = self.node(right, depth - 1, last, in_fork=True)
-                return Fork(left_tree, right_tree), last
-            case [2, bytes(label), below]:
-                if last is not None and label <= last:
-                    raise CertificateError(
-                        f"labels of a hash tree do not increase: {label[:32]!r} after {last[:32]!r}"
-                    )
-                tree, _ = self.node(below, depth - 1, None, in_fork=False)
-                return Labeled(label, tree), label
-            case [3, bytes(value)]:
-                if in_fork:
-                    raise CertificateError("a hash tree has a leaf beside other nodes")
-                return Leaf(value), last
-            case [4, bytes(digest)] if len(digest) == _DIGEST_SIZE:
-                return Pruned(digest), last
-            case [0]:
-                return EMPTY, last
-            case _:
-                raise CertificateError(f"a hash tree has a node that is {_cbor.kind(raw)}")
+        if not isinstance(raw, (list, tuple)) or not raw or type(raw[0]) is not int:
+            raise _no_node(raw)
+        kind, size = raw[0], len(raw)
+        if kind == 1 and size == 3:
+            left = self.node(raw[1], depth - 1, in_fork=True)
+            return Fork(left, self.node(raw[2], depth - 1, in_fork=True))
+        if kind == 2 and size == 3 and type(raw[1]) is bytes:
+            label = raw[1]
+            if self.last is not None and label <= self.last:
+                raise CertificateError(
+                    "labels of a hash tree do not increase: "
+                    f"{label[:32]!r} after {self.last[:32]!r}"
+                )
+            self.last = None
+            tree = self.node(raw[2], depth - 1, in_fork=False)
+            self.last = label
+            return Labeled(label, tree)
+        if kind == 4 and size == 2 and type(raw[1]) is bytes and len(raw[1]) == _DIGEST_SIZE:
+            return Pruned(raw[1])
+        if kind == 3 and size == 2 and type(raw[1]) is bytes:
+            if in_fork:
+                raise CertificateError("a hash tree has a leaf beside other nodes")
+            return Leaf(raw[1])
+        if kind == 0 and size == 1:
+            return EMPTY
+        raise _no_node(raw)
+
+
+def _no_node(raw: object) -> CertificateError:
+    return CertificateError(f"a hash tree has a node that is {_cbor.kind(raw)}")

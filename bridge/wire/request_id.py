@@ -5,7 +5,6 @@ structured data and Request ids; the separators are those of section Signatures.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from hashlib import sha256
 from typing import Final, TypeAlias
 
@@ -26,9 +25,16 @@ STATE_ROOT: Final = b"\x0dic-state-root"
 """Domain separator of the subnet's signature over the state tree's digest."""
 
 
-@lru_cache(maxsize=256)
-def _hash_of_name(name: str) -> bytes:
-    return sha256(name.encode()).digest()
+_NAMES: Final = {
+    name: sha256(name.encode()).digest()
+    for name in (
+        *("request_type", "sender", "nonce", "ingress_expiry", "canister_id", "method_name", "arg"),
+        *("sender_info", "info", "signer", "sig", "paths", "pubkey", "expiration", "targets"),
+        *("permissions", "status", "reply", "reject_code", "reject_message", "error_code"),
+        *("timestamp", "request_id"),
+    )
+}
+"""The hashes of the names that the interface uses; any other name is hashed when met."""
 
 
 def hash_of_value(value: Value) -> bytes:
@@ -38,12 +44,13 @@ def hash_of_value(value: Value) -> bytes:
         TypeError: If the value is none of the kinds that can be hashed.
         ValueError: If a number is negative.
     """
-    if isinstance(value, bytes):
-        return sha256(value).digest()
-    if isinstance(value, str):
-        return sha256(value.encode()).digest()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return sha256(leb128.encode(value)).digest()
+    kind = type(value)  # exact types first: nearly every value has one of them
+    if kind is bytes:
+        return sha256(value).digest()  # type: ignore[arg-type]
+    if kind is str:
+        return sha256(value.encode()).digest()  # type: ignore[union-attr]
+    if kind is int:
+        return sha256(leb128.encode(value)).digest()  # type: ignore[arg-type]
     if isinstance(value, Mapping):
         return hash_of_map(value)
     if isinstance(value, (list, tuple)):
@@ -53,7 +60,10 @@ def hash_of_value(value: Value) -> bytes:
 
 def hash_of_map(content: Mapping[str, Value]) -> bytes:
     """Hash a map; absent optional fields must be absent from it. Raises as ``hash_of_value``."""
-    pairs = [_hash_of_name(name) + hash_of_value(value) for name, value in content.items()]
+    pairs = [
+        (_NAMES.get(name) or sha256(name.encode()).digest()) + hash_of_value(value)
+        for name, value in content.items()
+    ]
     pairs.sort()
     return sha256(b"".join(pairs)).digest()
 

@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import random
 
 import cbor2
@@ -119,6 +120,68 @@ def test_a_witness_keeps_the_digest_and_proves_each_path_it_was_made_for(content
             assert hashtree.lookup_subtree(pruned, path) == hashtree.lookup_subtree(tree, path)
         else:
             assert hashtree.lookup(pruned, path) == Absent()
+
+
+def literal_lookup(tree, path):
+    """The specification's lookup_path, word for word."""
+    if not path:
+        match tree:
+            case Empty():
+                return Absent()
+            case Leaf():
+                return Found(tree.value)
+            case Pruned():
+                return Unknown()
+        return Error()
+    label, *rest = path
+    flat = flatten(tree)
+    for node in flat:
+        if isinstance(node, Labeled) and node.label == label:
+            return literal_lookup(node.tree, rest)
+    if not flat or (len(flat) == 1 and isinstance(flat[0], Leaf)):
+        return Absent()
+    for before, after in itertools.pairwise(flat):
+        if (
+            isinstance(before, Labeled)
+            and isinstance(after, Labeled)
+            and before.label < label < after.label
+        ):
+            return Absent()
+    if isinstance(flat[0], Labeled) and label < flat[0].label:
+        return Absent()
+    if isinstance(flat[-1], Labeled) and flat[-1].label < label:
+        return Absent()
+    return Unknown()
+
+
+def flatten(tree):
+    if isinstance(tree, Fork):
+        return flatten(tree.left) + flatten(tree.right)
+    return [] if isinstance(tree, Empty) else [tree]
+
+
+def randomly_pruned(tree, rng):
+    if rng.random() < 0.25:
+        return Pruned(tree.digest())
+    match tree:
+        case Fork():
+            forked = Fork(randomly_pruned(tree.left, rng), randomly_pruned(tree.right, rng))
+            return Fork(Empty(), forked) if rng.random() < 0.2 else forked
+        case Labeled():
+            return Labeled(tree.label, randomly_pruned(tree.tree, rng))
+    return tree
+
+
+def test_lookup_agrees_with_the_specification_s_words_on_any_pruned_tree():
+    rng = random.Random(11)
+    labels = [bytes([97 + number]) for number in range(12)]
+    for _ in range(2_000):
+        inner = dict.fromkeys(rng.sample(labels, rng.randint(0, 6)), b"v")
+        outer = dict.fromkeys(rng.sample(labels, rng.randint(0, 8)), inner)
+        tree = randomly_pruned(hashtree.build(outer), rng)
+        for label in labels:
+            path = [label, rng.choice(labels)][: rng.randint(1, 2)]
+            assert hashtree.lookup(tree, path) == literal_lookup(tree, path)
 
 
 def test_a_witness_hides_siblings():
