@@ -177,4 +177,5 @@ class Engine:
             look = max(0, self._observed.next_look(self.policy) - now)
             wait = (look if due is None else min(look, due - now)) / 1e9
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()

@@ -121,4 +121,6 @@ class Poller:
                 continue
             wait = min(self._pause * 2**failures, self._longest_pause)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nudged.wait(), wait)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(wait):
+                    await self._nudged.wait()
