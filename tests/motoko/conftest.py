@@ -71,9 +71,42 @@ class Canister:
         assert answer.label == "ok", answer
         return answer.value
 
-    async def configure(self, settings=None, access=None):
-        """Change settings and lists; None, or why not."""
-        answer = await self.call("asyncFlow_configure", install(settings, access)[0])
+    async def act(self, what, value):
+        """What a player's application or operator does; None, or why not."""
+        answer = await self.call("act", candid.Case(what, value))
+        return None if answer.label == "ok" else answer.value
+
+    async def open(self, to, msg_id, payload=b"x", dialect="unified"):
+        """Have a player open a flow of this id; None, or why not."""
+        flow = {"msg_id": msg_id, "to": to, "payload": payload, "dialect": candid.Case(dialect)}
+        return await self.act("send", flow)
+
+    async def direct(self, *, trap_until=0, decision=None, rerun=False):
+        """How a player meets tellings and questions."""
+        how = {"trap_until": trap_until, "decision": decision, "rerun": rerun}
+        await self.call("direct", how)
+
+    async def heard(self):
+        """What a player's application was told, as (what, tries)."""
+        return [(t["what"].label, t["tries"]) for t in (await self.call("heard"))["told"]]
+
+    async def asked(self):
+        """What a player's application was asked."""
+        return (await self.call("heard"))["asked"]
+
+    async def speak(self, agent, kind, **fields):
+        """A message of the dialect `unified`, said by an agent."""
+        fields = {"hash": None} | fields if kind != "NEW" else fields
+        await self.call("asyncFlow", candid.Case(kind, fields), agent=agent)
+
+    async def outbox(self, agent, after=None, limit=100):
+        """What waits for an agent."""
+        return await self.call("asyncFlow_outbox", {"after": after, "limit": limit}, agent=agent)
+
+    async def configure(self, settings=None, access=None, peers=None):
+        """Change settings, lists and peers; None, or why not."""
+        change = install(settings, access)[0] | {"peers": peers}
+        answer = await self.call("asyncFlow_configure", change)
         return None if answer.label == "ok" else answer.value
 
     async def flows(self, role=None, state=None):
@@ -126,6 +159,21 @@ class Canister:
         raise AssertionError(f"{msg_id} is {state}, not one of {states}")
 
 
+async def eventually(check):
+    """Wait until a coroutine function's result is true; the result."""
+    for _ in range(400):
+        result = await check()
+        if result:
+            return result
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come about")
+
+
+@pytest.fixture(name="eventually")
+def eventually_fixture():
+    return eventually
+
+
 def install(settings=None, access=None):
     """The install argument; access names canisters, agents and monitors."""
     known = interface("sender").types["Settings"]
@@ -133,7 +181,7 @@ def install(settings=None, access=None):
     lists = None
     if access is not None:
         lists = {"canisters": None, "agents": [], "monitors": []} | access
-    return [{"settings": all_settings, "access": lists}]
+    return [{"settings": all_settings, "access": lists, "peers": None}]
 
 
 @dataclass

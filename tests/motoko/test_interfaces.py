@@ -1,0 +1,86 @@
+"""The built canisters: their interfaces keep the contracts, their bytes are the listed ones."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from bridge import candid, contracts
+
+MOTOKO = Path(__file__).resolve().parents[2] / "motoko_reference"
+COMMON = ["unified", "outbox", "watch", "batch"]
+SENDING = ["send", "outcome"]
+HANDLING = ["handled"]
+
+CANISTERS = {
+    "sender": (COMMON, SENDING),
+    "receiver": (COMMON, HANDLING),
+    "echo": (COMMON, HANDLING),
+    "both": (COMMON, SENDING + HANDLING),
+    "both_maf": ([*COMMON, "maf"], SENDING + HANDLING),
+    "both_bounty": ([*COMMON, "bounty"], SENDING + HANDLING),
+    "both_positional": ([*COMMON, "positional"], SENDING + HANDLING),
+    "player": (COMMON, HANDLING),
+}
+
+
+def contract(name):
+    return candid.parse_did(
+        contracts.interface(name),
+        loader=lambda file: contracts.interface(file.removesuffix(".did")),
+    )
+
+
+def built(name):
+    return candid.parse_did((MOTOKO / "canisters" / f"{name}.did").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", CANISTERS)
+def test_each_canister_is_a_subtype_of_its_contracts(name):
+    served, driven = CANISTERS[name]
+    service = built(name).service
+    for dialect in served:
+        assert candid.subtype_faults(service, contract(dialect).service) == []
+    reference = contract("reference").service.methods
+    for method in driven:
+        assert candid.subtype_faults(service.methods[method], reference[method]) == []
+
+
+@pytest.mark.parametrize("name", [*CANISTERS, "priced"])
+def test_each_canister_takes_the_install_argument_of_the_contract(name):
+    settings = contract("settings")
+    (taken,), (given,) = built(name).init_args, settings.init_args
+    assert candid.subtype_faults(given, taken) == []
+    assert candid.subtype_faults(built(name).service, settings.service) == []
+
+
+def test_a_priced_canister_declares_no_one_way_new():
+    methods = built("priced").service.methods
+    assert "oneway" not in methods["asyncFlow"].modes
+    assert "oneway" not in methods["asyncFlow_batch"].modes
+
+
+@pytest.mark.parametrize("name", [*CANISTERS, "priced", "tables"])
+def test_the_interface_file_is_the_one_in_the_module(name):
+    wasm = contracts.motoko_canister(name)
+    start = wasm.index(b"icp:public candid:service") + len(b"icp:public candid:service")
+    inside = candid.parse_did(wasm[start:].split(b"\x00", 1)[0].decode(errors="ignore").strip())
+    assert candid.upgrade_faults(inside, built(name)) == []
+    assert candid.upgrade_faults(built(name), inside) == []
+
+
+def test_every_built_module_is_listed_and_every_listed_one_is_there():
+    sums = (MOTOKO / "wasm" / "SHA256SUMS").read_text(encoding="utf-8").split()
+    listed = dict(zip(sums[1::2], sums[::2], strict=True))
+    found = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (MOTOKO / "wasm").glob("*.wasm")
+    }
+    assert listed == found
+
+
+def test_an_application_adds_the_library_in_under_twenty_lines():
+    text = (MOTOKO / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```motoko\n(import AsyncFlow .*?)```", text, re.DOTALL)
+    assert len(example.splitlines()) < 20
