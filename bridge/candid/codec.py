@@ -153,6 +153,10 @@ class Codec:
             except CandidError as error:
                 place = "".join(path) + error.path
                 raise CandidError(error.told, path=place, hint=error.hint) from error.__cause__
+            except Exception as error:
+                # A mapping, sequence or property of the caller's own that fails when it is read.
+                message = f"the value cannot be read: {type(error).__name__}: {error}"
+                raise CandidError(message, path="".join(path)) from error
             return bytes(result)
 
     def decode(self, data: bytes | bytearray | memoryview) -> list[Any]:

@@ -442,15 +442,15 @@ class _Resolver:
             else:
                 self.types[name] = type_
         self.types = {name: self.types[name] for name in self._definitions}
-        for name, (file, node) in self._definitions.items():
-            self._check_methods(file, node, name)
+        for file, node in self._definitions.values():
+            self.check_methods(file, node)
 
     def _check(self, file: _File, reference: Node) -> None:
         if reference.name not in file.visible:
             raise fault(file.source, reference.at, f"the type {reference.name!r} is not defined")
 
-    def _check_methods(self, file: _File, node: Node, name: str) -> None:
-        """Methods that are named types must be functions, which recursion hides until now."""
+    def check_methods(self, file: _File, node: Node) -> None:
+        """Methods that are named types must be functions, which recursion may hide until now."""
         todo = [node]
         while todo:
             one = todo.pop()
@@ -465,7 +465,6 @@ class _Resolver:
                             f"method {label!r} is of type {part.name!r}, which is no function",
                         )
             todo.extend(one.parts)
-        del name
 
     def _graph(self) -> dict[str, list[str]]:
         return {
@@ -601,6 +600,7 @@ def parse_did(
     if file.service is not None:
         for reference in _references(file.service):
             _visible(file, reference)
+        resolver.check_methods(file, file.service)
         built = t.resolve(resolver.build(file, file.service))
         if not isinstance(built, t.Service):
             raise fault(file.source, file.service.at, f"{file.service.name!r} is no service type")

@@ -365,40 +365,35 @@ class EncoderWriter:
         }
         required = tuple(label for label, need in needed.items() if need)
         optional = tuple(label for label, need in needed.items() if not need)
-        got = [
-            f"{value} = {{0}}[{field.label!r}]"
-            if needed[field.label]
-            else f"{value} = {{0}}.get({field.label!r})"
-            for value, field in zip(values, type_.fields, strict=True)
-        ]
         found = out.fresh()
-        slow = f"{found} = _fields({x}, {required!r}, {optional!r})"
-        if type_.into is not None and not self.trace:
-            into = self._name(type_.into)
-            out.line(f"if type({x}) is {into}:")
+
+        def take(source: str, *, checked: bool) -> None:
+            """Each field into its variable; ``checked`` where all are known to be there."""
+            for value, field in zip(values, type_.fields, strict=True):
+                if checked or needed[field.label]:
+                    out.line(f"{value} = {source}[{field.label!r}]")
+                else:
+                    out.line(f"{value} = {source}.get({field.label!r})")
+
+        def look() -> None:
+            out.line(f"{found} = _fields({x}, {required!r}, {optional!r})")
+            take(found, checked=False)
+
+        if self.trace:
+            look()
+            return
+        if type_.into is not None:
+            out.line(f"if type({x}) is {self._name(type_.into)}:")
             with out.block():
                 for value, field in zip(values, type_.fields, strict=True):
                     out.line(f"{value} = {x}.{field.label}")
-            out.line("else:")
+        else:
+            out.line(f"if type({x}) is dict and len({x}) == {len(values)}:")
             with out.block():
-                out.line(slow)
-                for line in got:
-                    out.line(line.format(found))
-            return
-        if self.trace:
-            out.line(slow)
-            for line in got:
-                out.line(line.format(found))
-            return
-        out.line(f"if type({x}) is dict and len({x}) == {len(values)}:")
-        with out.block():
-            for value, field in zip(values, type_.fields, strict=True):
-                out.line(f"{value} = {x}[{field.label!r}]")
+                take(x, checked=True)
         out.line("else:")
         with out.block():
-            out.line(slow)
-            for line in got:
-                out.line(line.format(found))
+            look()
 
     def _name(self, value: object) -> str:
         for name, known in self.names.items():

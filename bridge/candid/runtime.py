@@ -346,11 +346,9 @@ def as_bytes(value: object) -> bytes:
 
 def as_sequence(value: object) -> Sequence[Any]:
     """A vec's elements."""
-    if isinstance(value, str | bytes | bytearray | memoryview | Some | Case | FuncRef | ServiceRef):
-        wrong(value, "a list for vec")
-    if not isinstance(value, Sequence):
-        wrong(value, "a list for vec")
-    return value
+    if isinstance(value, Sequence) and not isinstance(value, _NO_SEQUENCES):
+        return value
+    return wrong(value, "a list for vec")
 
 
 REFERENCES: Final = [b"\x01" + bytes([size]) for size in range(PRINCIPAL_LENGTH + 1)]
@@ -375,6 +373,10 @@ def write_func(value: object) -> bytes:
     if not isinstance(value, FuncRef):
         wrong(value, "a FuncRef for func")
     return b"\x01" + write_principal(value.service) + write_text(value.method)
+
+
+_OWN_TUPLES: Final = (Case, Some, FuncRef, ServiceRef)
+_NO_SEQUENCES: Final = (str, bytes, bytearray, memoryview, *_OWN_TUPLES)
 
 
 def absent(value: object, name: str) -> None:
@@ -413,12 +415,12 @@ def fields_of(
     found: Mapping[Any, Any]
     if isinstance(value, Mapping):
         found = value
-    elif hasattr(value, "_asdict"):
+    elif isinstance(value, _OWN_TUPLES):
+        wrong(value, "a dict for record")
+    elif isinstance(value, tuple) and hasattr(value, "_asdict"):
         found = value._asdict()
     elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         found = {name: getattr(value, name) for name in value.__dataclass_fields__}
-    elif isinstance(value, tuple | list) and not isinstance(value, Case | Some):
-        found = dict(enumerate(value))
     else:
         wrong(value, "a dict for record")
     for label in required:
@@ -437,7 +439,7 @@ def fields_of(
 
 def positions_of(value: object, count: int) -> Sequence[Any]:
     """The fields of a record of the tuple form."""
-    if isinstance(value, tuple | list) and not isinstance(value, Case | Some | FuncRef):
+    if isinstance(value, tuple | list) and not isinstance(value, _OWN_TUPLES):
         if len(value) != count:
             raise CandidError(f"expected {count} fields, not {len(value)}")
         return value

@@ -286,10 +286,22 @@ class _Typer:
             )
         return decode([type_], encode([own], [found]))[0]
 
+    def _check_typed_content(self, value: _Value, content: t.Type) -> None:
+        """Any type is a subtype of any opt; where null would come of it, say so instead."""
+        own = t.resolve(value.type or t.Null)
+        inside = own.content if isinstance(own, t.Opt) else own
+        if self._strict and own not in (t.Null, t.Reserved) and not is_subtype(inside, content):
+            raise fault(
+                self._source,
+                value.at,
+                f"{type_text(inside)} is not a subtype of {type_text(content)}",
+            )
+
     def _opt(self, value: _Value, type_: t.Opt) -> Any:
         content = t.resolve(type_.content)
         inner_null = isinstance(content, t.Opt) or content in (t.Null, t.Reserved)
         if value.kind == "typed":
+            self._check_typed_content(value, content)
             return self._typed(value, type_)
         if value.kind == "null":
             return None

@@ -17,10 +17,10 @@ BILLION = leb(1_000_000_000)
 
 def doubling(levels, bottom):
     """A table where each record holds the one before twice: 2**levels values of no bytes."""
-    table = [bottom]
-    for level in range(levels):
-        table.append(b"\x6c\x02\x00" + leb(level) + b"\x01" + leb(level))
-    return table
+    return [
+        bottom,
+        *(b"\x6c\x02\x00" + leb_ref(level) + b"\x01" + leb_ref(level) for level in range(levels)),
+    ]
 
 
 def head(entries, *args):

@@ -43,7 +43,12 @@ def refused(wire, values, expected):
         ("(blob)", '(blob "abc")', "(opt blob)", '(opt blob "abc")'),
         ("(opt vec text)", '(opt vec { "a" })', "(opt vec nat)", "(null)"),
         ("(opt vec text)", "(opt vec {})", "(opt vec nat)", "(opt vec {})"),
-        ("(opt record { a : text })", '(opt record { a = "x" })', "(opt record {})", "(opt record {})"),
+        (
+            "(opt record { a : text })",
+            '(opt record { a = "x" })',
+            "(opt record {})",
+            "(opt record {})",
+        ),
         ("(opt record {})", "(opt record {})", "(opt record { a : nat })", "(null)"),
         # a plain value is the content of an opt, unless that could be null itself
         ("(nat)", "(5)", "(opt nat)", "(opt 5)"),
@@ -52,7 +57,12 @@ def refused(wire, values, expected):
         ("(bool)", "(true)", "(opt opt bool)", "(null)"),
         ("(nat)", "(5)", "(opt reserved)", "(null)"),
         # records: fields that are not expected are passed over
-        ("(record { a : nat; b : text })", '(record { a = 1; b = "x" })', "(record { a : nat })", "(record { a = 1 })"),
+        (
+            "(record { a : nat; b : text })",
+            '(record { a = 1; b = "x" })',
+            "(record { a : nat })",
+            "(record { a = 1 })",
+        ),
         # fields that are missing are null where they may be
         ("(record {})", "(record {})", "(record { a : opt nat })", "(record { a = null })"),
         ("(record {})", "(record {})", "(record { a : null })", "(record { a = null })"),
@@ -62,18 +72,38 @@ def refused(wire, values, expected):
         ("()", "()", "(opt nat, null, reserved)", "(null, null, null)"),
         ("(nat)", "(1)", "(int, opt text)", "(1, null)"),
         # variants: what counts is the case that is there
-        ("(variant { a : nat; b })", "(variant { a = 1 })", "(variant { a : int })", "(variant { a = 1 })"),
+        (
+            "(variant { a : nat; b })",
+            "(variant { a = 1 })",
+            "(variant { a : int })",
+            "(variant { a = 1 })",
+        ),
         ("(variant { a; b })", "(variant { a })", "(variant { a; b; c })", "(variant { a })"),
         ("(opt variant { a; b })", "(opt variant { b })", "(opt variant { a })", "(null)"),
         ("(variant { a; b })", "(variant { b })", "(opt variant { a })", "(null)"),
-        ("(vec opt variant { a; b })", "(vec { opt variant { b }; opt variant { a } })", "(vec opt variant { a })", "(vec { null; opt variant { a } })"),
+        (
+            "(vec opt variant { a; b })",
+            "(vec { opt variant { b }; opt variant { a } })",
+            "(vec opt variant { a })",
+            "(vec { null; opt variant { a } })",
+        ),
         # a misfit deep within is caught by the nearest opt
-        ("(opt record { x : opt vec text; y : nat })", '(opt record { x = opt vec { "a" }; y = 7 })', "(opt record { x : opt vec nat; y : nat })", "(opt record { x = null; y = 7 })"),
-        ("(opt record { x : vec text; y : nat })", '(opt record { x = vec { "a" }; y = 7 })', "(opt record { x : vec nat; y : nat })", "(null)"),
+        (
+            "(opt record { x : opt vec text; y : nat })",
+            '(opt record { x = opt vec { "a" }; y = 7 })',
+            "(opt record { x : opt vec nat; y : nat })",
+            "(opt record { x = null; y = 7 })",
+        ),
+        (
+            "(opt record { x : vec text; y : nat })",
+            '(opt record { x = vec { "a" }; y = 7 })',
+            "(opt record { x : vec nat; y : nat })",
+            "(null)",
+        ),
         # a service is a principal
         ("(service {})", '(service "aaaaa-aa")', "(principal)", '(principal "aaaaa-aa")'),
     ],
-)  # fmt: skip
+)
 def test_values_are_read_as_the_specification_says(wire, values, expected, result):
     assert coerced(wire, values, expected) == result
 
@@ -178,7 +208,8 @@ def test_message_types_tell_recursive_types():
 def test_another_layout_is_read_after_the_first_and_the_first_again():
     codec = c.Codec([c.Record({"a": c.Nat, "b": c.Opt(c.Text)})])
     plain = codec.encode({"a": 1, "b": "x"})
-    wider = c.encode(c.parse_types("(record { a : nat; b : text; c : bool })"), [{"a": 2, "b": "y", "c": True}])  # fmt: skip
+    wide = c.parse_types("(record { a : nat; b : text; c : bool })")
+    wider = c.encode(wide, [{"a": 2, "b": "y", "c": True}])
     narrow = c.encode(c.parse_types("(record { a : nat })"), [{"a": 3}])
     for _ in range(3):
         assert codec.decode(plain) == [{"a": 1, "b": "x"}]

@@ -9,10 +9,6 @@ from bridge import candid as c
 pytestmark = pytest.mark.timeout(1000)  # the first use builds the peer
 
 
-def listed(types):
-    return "(" + ", ".join(c.type_text(one) for one in types) + ")"
-
-
 def text_of(type_):
     return type_.name if isinstance(type_, c.Recursive) else c.type_text(type_)
 
@@ -24,6 +20,13 @@ def asked(types):
 def same(left, right):
     """Equal, with not-a-number equal to itself and zeros told apart."""
     return repr(left) == repr(right)
+
+
+def read_or_refused(types, data):
+    try:
+        return c.decode(types, data)
+    except c.CandidError:
+        return None
 
 
 def has_nullable_opt(type_):
@@ -76,12 +79,10 @@ def test_reading_at_another_type_gives_what_rust_gives(rust_peer, make_types, pa
         answer = rust_peer.ask(
             op="recode", data=data.hex(), defs=maker.definitions(), types=asked(expected)
         )
-        try:
-            ours = c.decode(expected, data)
-        except c.CandidError as error:
-            assert "error" in answer, (seed, wire, expected, values, error, answer)
+        ours = read_or_refused(expected, data)
+        assert (ours is None) == ("error" in answer), (seed, wire, expected, values, ours, answer)
+        if ours is None:
             continue
-        assert "ok" in answer, (seed, wire, expected, values, ours, answer)
         theirs = c.decode(expected, bytes.fromhex(answer["ok"]["data"]))
         if not same(ours, theirs):
             # A value that is no opt, at an opt whose content may be null: the specification's own
@@ -125,12 +126,10 @@ def test_corrupted_messages_are_refused_or_read_as_in_rust(rust_peer, make_types
         answer = rust_peer.ask(
             op="recode", data=bytes(data).hex(), defs=maker.definitions(), types=asked(types)
         )
-        try:
-            ours = c.decode(types, bytes(data))
-        except c.CandidError as error:
-            assert "error" in answer, (seed, types, bytes(data), error, answer)
+        ours = read_or_refused(types, bytes(data))
+        assert (ours is None) == ("error" in answer), (seed, types, bytes(data), ours, answer)
+        if ours is None:
             continue
-        assert "ok" in answer, (seed, types, bytes(data), ours, answer)
         assert same(ours, c.decode(types, bytes.fromhex(answer["ok"]["data"]))), (seed, types)
         agreed += 1
     assert agreed
