@@ -56,7 +56,7 @@ EMPTY_ARG: Final = b"DIDL\x00\x00"
 """The Candid encoding of no arguments."""
 
 _NONCE_SIZE: Final = 16
-_MAX_ADDRESSES: Final = 4096
+_MAX_REMEMBERED: Final = 4096
 _VERSIONS: Final = {"call": ("v4", "v3", "v2"), "query": ("v3", "v2"), "read_state": ("v3", "v2")}
 _SHARDED: Final = frozenset({("call", "v4"), ("query", "v3"), ("read_state", "v3")})
 
@@ -123,7 +123,8 @@ class Agent:
         self._transport = Transport(url, self.timeouts, limits or Limits())
         self._versions = dict.fromkeys(_VERSIONS, 0)
         self._addresses: dict[tuple[str, str, str, Principal], URL] = {}
-        self._nodes: dict[Principal, SubnetNodes] = {}
+        self._nodes: dict[Principal, SubnetNodes] = {}  # by subnet
+        self._subnets: dict[Principal, Principal] = {}  # of canisters
         self._fetching: dict[Principal, asyncio.Task[SubnetNodes]] = {}
         self._check_queries = not dangerously_believe_unsigned_queries
         if dangerously_believe_unsigned_queries:
@@ -405,7 +406,7 @@ class Agent:
         self, response: Mapping[str, Any], query_id: bytes, via: Principal
     ) -> None:
         signatures = signatures_of(response)
-        nodes = self._nodes.get(via)
+        nodes = self._known_nodes(via)
         # An unknown signer may be a node that has joined since the keys were fetched.
         if nodes is None or nodes.is_stale(self.clock.now()) or not nodes.knows(signatures):
             nodes = await self._fetch_nodes(via)
@@ -430,8 +431,25 @@ class Agent:
     async def _load_nodes(self, via: Principal) -> SubnetNodes:
         certificate = await self.read_state(via, [(b"subnet",)])
         nodes = nodes_from(certificate, self._root_key, via, self.clock.now())
-        self._nodes[via] = nodes
+        self._nodes[nodes.subnet_id] = nodes
+        self._remember_subnet(via, nodes.subnet_id)
         return nodes
+
+    def _known_nodes(self, via: Principal) -> SubnetNodes | None:
+        subnet_id = self._subnets.get(via)
+        if subnet_id is not None:
+            return self._nodes.get(subnet_id)
+        for nodes in self._nodes.values():
+            # Another canister of a subnet that is known already: no need to ask again.
+            if nodes.certificate.covers(self._root_key, via, sharded_ranges_only=True):
+                self._remember_subnet(via, nodes.subnet_id)
+                return nodes
+        return None
+
+    def _remember_subnet(self, via: Principal, subnet_id: Principal) -> None:
+        if len(self._subnets) >= _MAX_REMEMBERED:
+            self._subnets.clear()
+        self._subnets[via] = subnet_id
 
     # --- State reads ---
 
@@ -578,7 +596,7 @@ class Agent:
         key = (version, scope, kind, via)
         address = self._addresses.get(key)
         if address is None:
-            if len(self._addresses) >= _MAX_ADDRESSES:
+            if len(self._addresses) >= _MAX_REMEMBERED:
                 self._addresses.clear()
             address = self._transport.address(f"api/{version}/{scope}/{via}/{kind}")
             self._addresses[key] = address

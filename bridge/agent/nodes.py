@@ -10,7 +10,7 @@ from typing import Any, Final
 from bridge.agent.settings import SECOND
 from bridge.errors import CertificateError, QuerySignatureError
 from bridge.principal import Principal
-from bridge.wire import MAX_AGE, Certificate, NodeSignature, decode_ranges
+from bridge.wire import MAX_AGE, Certificate, NodeSignature
 from bridge.wire.hashtree import Found, lookup
 from bridge.wire.query_signature import MAX_SIGNATURES
 
@@ -26,11 +26,13 @@ class SubnetNodes:
         subnet_id: The subnet.
         keys: Each node's public key in DER form.
         fetched: When they were fetched, in nanoseconds since 1970.
+        certificate: What proves them.
     """
 
     subnet_id: Principal
     keys: Mapping[Principal, bytes]
     fetched: int
+    certificate: Certificate
 
     def is_stale(self, now: int) -> bool:
         """Whether they should be fetched again."""
@@ -90,8 +92,16 @@ def nodes_from(
             the canister's subnet.
     """
     subnet_id = certificate.signer(root_key)
-    if certificate.delegation is None and effective_canister_id != Principal.management():
-        _check_root_range(certificate, subnet_id, effective_canister_id)
+    if (
+        certificate.delegation is None
+        and effective_canister_id != Principal.management()
+        and not certificate.covers(root_key, effective_canister_id)
+    ):
+        # The root subnet certifies without a delegation: its own ranges are in the certificate.
+        raise CertificateError(
+            f"the root subnet answered for canister {effective_canister_id}, which is not on it",
+            hint="check the canister id; no answer was used",
+        )
     keys: dict[Principal, bytes] = {}
     for node, subtree in certificate.children((b"subnet", subnet_id.raw, b"node")):
         found = lookup(subtree, (b"public_key",))
@@ -102,22 +112,7 @@ def nodes_from(
             f"the certificate shows no node keys of subnet {subnet_id}",
             hint="queries cannot be verified with this replica; use update calls instead",
         )
-    return SubnetNodes(subnet_id, keys, now)
-
-
-def _check_root_range(
-    certificate: Certificate, subnet_id: Principal, canister_id: Principal
-) -> None:
-    # The root subnet certifies without a delegation, so its own ranges are in the same certificate.
-    ranges = certificate.value((b"subnet", subnet_id.raw, b"canister_ranges"))
-    if ranges is not None:
-        for low, high in decode_ranges(ranges):
-            if low <= canister_id.raw <= high:
-                return
-    raise CertificateError(
-        f"the root subnet answered for canister {canister_id}, which is not on it",
-        hint="check the canister id; no answer was used",
-    )
+    return SubnetNodes(subnet_id, keys, now, certificate)
 
 
 def signatures_of(response: Mapping[str, Any]) -> list[NodeSignature]:

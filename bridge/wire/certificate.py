@@ -5,7 +5,7 @@ Both ends are here: :meth:`Certificate.verify` for who receives one, :meth:`Cert
 who makes one. No clock: ``now`` is an argument, in nanoseconds since 1970.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final, Self
@@ -125,8 +125,15 @@ class Certificate:
             key = grant.public_key_der
             if max_delegation_age is not None:
                 _check_time(grant.time, now, max_delegation_age, "the subnet's delegation")
-            if effective_canister_id is not None:
-                grant.check_scope(effective_canister_id, sharded_only=sharded_ranges_only)
+            if effective_canister_id is not None and not grant.covers(
+                effective_canister_id, sharded_only=sharded_ranges_only
+            ):
+                raise CertificateError(
+                    f"subnet {self.delegation.subnet_id} may not speak of canister "
+                    f"{effective_canister_id}: it is in none of the ranges that the root subnet "
+                    "grants it",
+                    hint="check the canister id, and that the URL is of the canister's network",
+                )
         if subnet_id is not None and self.signer(root_key_der) != subnet_id:
             raise CertificateError(
                 f"the certificate is of subnet {self.signer(root_key_der)}, not of {subnet_id}",
@@ -152,6 +159,22 @@ class Certificate:
                 ``MAX_LEAD``.
         """
         _check_time(self.time, now, max_age, "the certificate")
+
+    def covers(
+        self, root_key_der: bytes, canister_id: Principal, *, sharded_ranges_only: bool = False
+    ) -> bool:
+        """Whether the canister is in the ranges that the root subnet grants to who signed this.
+
+        Where the root subnet itself signed, its ranges must be shown by this certificate. Arguments
+        and errors as in :meth:`verify`.
+        """
+        if self.delegation is not None:
+            grant = _open_delegation(
+                root_key_der, self.delegation.subnet_id.raw, self.delegation.certificate
+            )
+            return grant.covers(canister_id, sharded_only=sharded_ranges_only)
+        subnet_id = self.signer(root_key_der).raw
+        return _in_ranges(self.tree, subnet_id, canister_id, sharded_only=False)
 
     def signer(self, root_key_der: bytes) -> Principal:
         """The subnet that signs: the delegation's, or the root subnet itself."""
@@ -236,8 +259,6 @@ def _check_time(time: int, now: int, max_age: int, what: str) -> None:
 
 # --- Delegations --------------------------------------------------------------------------------
 
-_InRanges = Callable[[bytes], bool]
-
 
 @dataclass(frozen=True, slots=True)
 class _Grant:
@@ -248,20 +269,20 @@ class _Grant:
     time: int
     tree: HashTree
 
-    def check_scope(self, canister_id: Principal, *, sharded_only: bool) -> None:
-        ranges = _shard_for(self.tree, self.subnet_id, canister_id.raw)
-        if ranges is None and not sharded_only:
-            flat = hashtree.lookup(self.tree, (b"subnet", self.subnet_id, b"canister_ranges"))
-            ranges = flat.value if isinstance(flat, Found) else None
-        if ranges is not None:
-            for low, high in decode_ranges(ranges):
-                if low <= canister_id.raw <= high:
-                    return
-        raise CertificateError(
-            f"subnet {Principal(self.subnet_id)} may not speak of canister {canister_id}: it is in "
-            "none of the ranges that the root subnet grants it",
-            hint="check the canister id and that the URL is of the network the canister is on",
-        )
+    def covers(self, canister_id: Principal, *, sharded_only: bool) -> bool:
+        return _in_ranges(self.tree, self.subnet_id, canister_id, sharded_only=sharded_only)
+
+
+def _in_ranges(
+    tree: HashTree, subnet_id: bytes, canister_id: Principal, *, sharded_only: bool
+) -> bool:
+    ranges = _shard_for(tree, subnet_id, canister_id.raw)
+    if ranges is None and not sharded_only:
+        flat = hashtree.lookup(tree, (b"subnet", subnet_id, b"canister_ranges"))
+        ranges = flat.value if isinstance(flat, Found) else None
+    if ranges is None:
+        return False
+    return any(low <= canister_id.raw <= high for low, high in decode_ranges(ranges))
 
 
 def _shard_for(tree: HashTree, subnet_id: bytes, canister_id: bytes) -> bytes | None:

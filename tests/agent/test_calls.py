@@ -79,6 +79,14 @@ async def test_node_keys_are_fetched_once(agent, replica, canister):
     assert replica.asked.count(("read_state", "v3")) == 1
 
 
+async def test_node_keys_serve_all_canisters_of_their_subnet(agent, replica, canister):
+    await agent.query(canister, "peek")
+    for number in range(2, 6):
+        other = Principal(bytes([0, 0, 0, 0, 0, 0, 0, number, 1, 1]))
+        assert await agent.query(other, "peek") == REPLY
+    assert replica.asked.count(("read_state", "v3")) == 1
+
+
 async def test_each_poll_has_an_expiry_of_its_own(agent, replica, canister):
     replica.missing_versions = {"v3", "v4"}  # v2 calls are polled
     replica.flat_ranges = True

@@ -157,6 +157,7 @@ async def test_cancelled_after_any_number_of_steps(connect, replica, canister, k
     async with connect(Identity.generate(), timeouts=timeouts, limits=Limits(in_flight=2)) as agent:
         for steps in range(0, 120, 3):
             agent._nodes.clear()
+            agent._subnets.clear()
             if kind == "poll":
                 replica.lie("call", accepted)
             work = agent.query(canister, "peek") if kind == "query" else agent.update(canister, "x")
