@@ -15,6 +15,11 @@ from bridge.errors import BridgeError
 
 # Name -> (module, attribute, one line of help). Nothing is imported before it is asked for.
 _COMMANDS = {
+    "candid": (
+        "bridge.cli.candid",
+        "candid",
+        "Encode, decode and compare Candid.",
+    ),
     "demo": (
         "bridge.cli.demo",
         "demo",
