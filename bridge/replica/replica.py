@@ -61,7 +61,9 @@ class Replica:
         if isinstance(seed, str):
             seed = seed.encode()
         subnet = Subnet() if seed is None else Subnet(seed=seed)
-        self._machine = Machine(subnet, Clock(), management.handle, limits or Limits())
+        self._machine = Machine(
+            subnet, Clock(), management.handle, management.query, limits or Limits()
+        )
         self._machine.log.enabled = admin
         self._rounds = Rounds(self._machine, management.ingress_filter)
         self._admin = admin

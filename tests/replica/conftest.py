@@ -15,6 +15,7 @@ from bridge.candid import Case
 from bridge.principal import Principal
 from bridge.replica import Replica
 from bridge.replica.management import handle, ingress_filter
+from bridge.replica.management import query as management_query
 from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.machine import Limits, Machine
@@ -37,7 +38,8 @@ NO_SETTINGS = dict.fromkeys(
     (
         "controllers", "compute_allocation", "memory_allocation", "freezing_threshold",
         "reserved_cycles_limit", "log_visibility", "wasm_memory_limit", "wasm_memory_threshold",
-        "environment_variables",
+        "environment_variables", "minimum_incoming_canister_call_cycles", "log_memory_limit",
+        "snapshot_visibility", "status_visibility",
     )
 )  # fmt: skip
 
@@ -55,6 +57,7 @@ class Driver:
             Subnet(seed=b"test"),
             Clock(),
             handle,
+            management_query,
             Limits(**{"update": 100_000_000, "query": 50_000_000, **limits}),
         )
         self.machine.log.enabled = True
@@ -128,6 +131,16 @@ class Driver:
         signature = SIGNATURES[method]
         arg = b"DIDL\0\0" if signature.argument is None else signature.argument.encode(value)
         return self.call(MANAGEMENT, method, arg, sender=sender)
+
+    def update_settings(self, canister, **settings):
+        return self.manage_raw(
+            "update_settings",
+            {
+                "canister_id": canister,
+                "settings": {**NO_SETTINGS, **settings},
+                "sender_canister_version": None,
+            },
+        )
 
     def create(self, wasm=None, arg=b"\0", *, settings=None, cycles=None, name=None):
         """A new canister, with the module installed if one is given."""

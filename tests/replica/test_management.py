@@ -6,7 +6,7 @@ import pytest
 
 from bridge.candid import Case
 from bridge.principal import Principal
-from bridge.replica.management.canister import fetch_logs
+from bridge.replica.management import query as management_query
 from bridge.replica.management.types import SIGNATURES, UNSUPPORTED
 from bridge.replica.state.messages import FROM_SYSTEM, Reject, Reply, Request
 
@@ -183,28 +183,97 @@ def test_only_a_stopped_canister_is_deleted(driver):
 
 def test_settings_change_one_by_one(driver):
     canister = driver.create()
-    settings = {
-        "controllers": None, "compute_allocation": None, "memory_allocation": None,
-        "freezing_threshold": 17, "reserved_cycles_limit": None,
-        "log_visibility": Case("public"), "wasm_memory_limit": None,
-        "wasm_memory_threshold": None,
-        "environment_variables": [{"name": "A", "value": "b"}],
-    }  # fmt: skip
-    driver.manage(
-        "update_settings",
-        {**named(canister), "settings": settings, "sender_canister_version": None},
-    )
+    variables = [{"name": "A", "value": "b"}]
+    changes = {
+        "freezing_threshold": 17,
+        "log_visibility": Case("public"),
+        "environment_variables": variables,
+    }
+    assert isinstance(driver.update_settings(canister, **changes), Reply)
     told = driver.manage("canister_status", named(canister))["settings"]
-    assert told["freezing_threshold"] == 17
-    assert told["log_visibility"] == Case("public")
-    assert told["environment_variables"] == [{"name": "A", "value": "b"}]
-    settings["compute_allocation"] = 101
-    answer = driver.manage_raw(
-        "update_settings",
-        {**named(canister), "settings": settings, "sender_canister_version": None},
-    )
+    assert {name: told[name] for name in changes} == changes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("compute_allocation", 101),
+        ("wasm_memory_limit", 2**49),
+        ("log_memory_limit", 100),
+        ("minimum_incoming_canister_call_cycles", 2**128),
+        ("controllers", [Principal(bytes([n])) for n in range(11)]),
+        ("environment_variables", [{"name": "A", "value": ""}, {"name": "A", "value": ""}]),
+        ("status_visibility", Case("allowed_viewers", [Principal(bytes([n])) for n in range(11)])),
+    ],
+)
+def test_settings_out_of_range_are_refused(driver, name, value):
+    answer = driver.update_settings(driver.create(), **{name: value})
     assert isinstance(answer, Reject)
-    assert "compute_allocation" in answer.message
+    assert "Invalid settings" in answer.message
+
+
+def test_a_canister_may_ask_for_cycles_with_each_call(driver, universal_wasm, program):
+    one, other = driver.create(universal_wasm(True)), driver.create(universal_wasm(True))
+    driver.update_settings(other, minimum_incoming_canister_call_cycles=100)
+    on_reject = program().msg_reject_code().append_number().reply()
+    on_reply = program().reply(b"taken")
+
+    def calling(cycles):
+        return program().call(
+            other.raw, "update", program().reply(b""), reply=on_reply, reject=on_reject,
+            cycles=cycles,
+        ).drop()  # fmt: skip
+
+    assert number(driver.update(one, calling(99))) == 5
+    assert driver.update(one, calling(100)) == b"taken"
+    assert driver.update(other, program().reply(b"users are free")) == b"users are free"
+
+
+def test_a_wasm_memory_limit_stops_updates_but_not_queries(driver, universal_wasm, program):
+    canister = driver.create(universal_wasm(True))
+    driver.update_settings(canister, wasm_memory_limit=10 * 65_536)
+    growing = program().grow(10).drop().reply(b"grown")
+    answer = driver.reject(canister, growing)
+    assert answer.error_code == "IC0539"
+    assert driver.query(canister, growing) == Reply(b"grown")
+    size = program().memory_size().append_number().reply()
+    assert number(driver.update(canister, size)) == 4
+
+
+def test_a_low_memory_runs_the_hook(driver, universal_wasm, program):
+    canister = driver.create(universal_wasm(True))
+    hook = program().set_counter(1)
+    driver.update(canister, program().hook("canister_on_low_wasm_memory", hook).reply(b""))
+    driver.update_settings(
+        canister, wasm_memory_limit=100 * 65_536, wasm_memory_threshold=50 * 65_536
+    )
+    read = program().counter().append_number().reply()
+    driver.update(canister, program().grow(10).drop().reply(b""))
+    assert number(driver.update(canister, read)) == 0
+    driver.update(canister, program().grow(60).drop().reply(b""))
+    assert number(driver.update(canister, read)) == 1
+
+
+def test_the_status_is_for_whom_the_settings_say(driver):
+    canister = driver.create()
+
+    def ask():
+        return driver.manage_raw("canister_status", named(canister), sender=STRANGER)
+
+    assert isinstance(ask(), Reject)
+    driver.update_settings(canister, status_visibility=Case("allowed_viewers", [STRANGER]))
+    assert isinstance(ask(), Reply)
+    driver.update_settings(canister, status_visibility=Case("controllers"))
+    assert isinstance(ask(), Reject)
+    driver.update_settings(canister, status_visibility=Case("public"))
+    assert isinstance(ask(), Reply)
+
+
+def test_the_log_keeps_the_newest_within_its_limit(driver, universal_wasm, program):
+    canister = driver.create(universal_wasm(True))
+    for letter in (b"a", b"b", b"c"):
+        driver.update(canister, program().debug_print(letter * 2000).reply(b""))
+    assert [record.content[:1] for record in driver.canisters[canister].log] == [b"b", b"c"]
 
 
 def test_a_module_installs_from_chunks(driver, universal_wasm, program):
@@ -273,20 +342,50 @@ def test_cycles_are_deposited_and_topped_up(driver, universal_wasm, program):
     assert driver.canisters[poor].cycles == 42
 
 
+def _query(driver, method, value, sender=OWNER):
+    arg = SIGNATURES[method].argument.encode(value)
+    answer = management_query(
+        driver.machine, Request(FROM_SYSTEM, sender, Principal.management(), method, arg)
+    )
+    return (
+        answer if isinstance(answer, Reject) else SIGNATURES[method].result.decode(answer.data)[0]
+    )
+
+
 def test_logs_are_for_controllers_unless_public(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
-    driver.update(canister, program().debug_print("hello").reply(b""))
-    arg = SIGNATURES["fetch_canister_logs"].argument.encode(named(canister))
+    for text in ("one", "two"):
+        driver.update(canister, program().debug_print(text).reply(b""))
+    everything = {**named(canister), "filter": None}
 
-    def ask(sender):
-        return fetch_logs(
-            driver.machine,
-            Request(FROM_SYSTEM, sender, Principal.management(), "fetch_canister_logs", arg),
-        )
+    def contents(value):
+        records = _query(driver, "fetch_canister_logs", value)["canister_log_records"]
+        return [record["content"] for record in records]
 
-    (logs,) = SIGNATURES["fetch_canister_logs"].result.decode(ask(OWNER))
-    assert [record["content"] for record in logs["canister_log_records"]] == [b"hello"]
-    assert isinstance(ask(STRANGER), Reject)
+    assert contents(everything) == [b"one", b"two"]
+    second = Case("by_idx", {"start": 1, "end": 9})
+    assert contents({**named(canister), "filter": second}) == [b"two"]
+    assert isinstance(_query(driver, "fetch_canister_logs", everything, STRANGER), Reject)
+    driver.update_settings(canister, log_visibility=Case("public"))
+    assert not isinstance(_query(driver, "fetch_canister_logs", everything, STRANGER), Reject)
+
+
+def test_status_info_and_metrics_can_be_queried(driver, universal_wasm, program):
+    canister = driver.create(universal_wasm(True))
+    driver.update(canister, program().cycles_burn128(0, 5, 1024).reply(b""))
+    driver.query(canister, program().reply(b"12345"))
+    status = _query(driver, "canister_status", named(canister))
+    assert status["module_hash"] == driver.canisters[canister].module_hash
+    assert status["query_stats"]["num_calls_total"] == 1
+    assert status["query_stats"]["response_payload_bytes_total"] == 5
+    info = _query(
+        driver, "canister_info", {**named(canister), "num_requested_changes": None}, STRANGER
+    )
+    assert (info["total_num_changes"], info["recent_changes"]) == (2, [])
+    metrics = _query(driver, "canister_metrics", named(canister))
+    assert metrics["cycles_consumed"]["burned_cycles"] == 5
+    assert isinstance(_query(driver, "canister_metrics", named(canister), STRANGER), Reject)
+    assert isinstance(_query(driver, "stop_canister", named(canister)), Reject)
 
 
 @pytest.mark.parametrize("method", sorted(UNSUPPORTED))

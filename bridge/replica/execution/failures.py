@@ -70,6 +70,12 @@ class InstructionLimitError(ExecutionError):
     error_code = "IC0522"
 
 
+class MemoryLimitError(ExecutionError):
+    """The canister's Wasm memory exceeds the limit in its settings."""
+
+    error_code = "IC0539"
+
+
 class FunctionNotFoundError(ExecutionError):
     """A callback's index names no function of the table, or one of another type."""
 

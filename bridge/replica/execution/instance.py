@@ -80,7 +80,7 @@ class Instance:
         self.compiled = compiled
         self.info = compiled.info
         self.stable = stable
-        self._memory_limit = memory_limit
+        self.memory_limit = memory_limit
         self._rollback = CopyResidentPages()
         self._saved_globals = b""
         self._saved_size = 0
@@ -98,7 +98,7 @@ class Instance:
 
     def _instantiate(self) -> None:
         self._store = wasmtime.Store(engine())
-        self._store.set_limits(memory_size=self._memory_limit, table_elements=_MAX_TABLE)
+        self._store.set_limits(memory_size=self.memory_limit, table_elements=_MAX_TABLE)
         self._store.set_fuel(_U64)
         context = self._store._context()  # noqa: SLF001 - the C interface wants it
         self._context_pointer = context

@@ -17,7 +17,7 @@ from bridge.principal import Principal
 from bridge.replica.execution.engine import compile_module, runs_canisters_here
 from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.http.paths import ForbiddenPathError, Scope, allowed_paths
-from bridge.replica.management.canister import effective_canister_id, fetch_logs
+from bridge.replica.management.canister import effective_canister_id
 from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler.queries import NotQuickError, query, quick_query
 from bridge.replica.scheduler.rounds import Rounds
@@ -26,7 +26,6 @@ from bridge.replica.state.messages import (
     FromUser,
     Payload,
     Reject,
-    RejectCode,
     Reply,
     Request,
 )
@@ -34,7 +33,7 @@ from bridge.replica.state.requests import RequestRecord
 from bridge.replica.state.subnet import is_hosted
 from bridge.wire import CallRequest, Certificate, Envelope, QueryRequest, ReadStateRequest
 
-API_VERSION: Final = "0.66.0"
+API_VERSION: Final = "0.67.0"
 MAX_BODY: Final = 4 * 1024 * 1024
 SYNC_CALL_SECONDS: Final = 10.0
 _CBOR: Final = "application/cbor"
@@ -139,9 +138,6 @@ class Api:
             return
         else:
             expected = effective_canister_id(request.method_name, request.arg)
-            if request.method_name == "fetch_canister_logs":
-                value = SIGNATURES["fetch_canister_logs"].decode(request.arg)
-                expected = value["canister_id"]
         if expected is not None and expected != effective:
             raise EnvelopeError(
                 f"the effective canister id in the address is {effective}, but the call is for "
@@ -303,17 +299,7 @@ class Api:
         return wire.encode(response)
 
     def _run_query(self, request: Request) -> Payload:
-        if request.receiver.raw:
-            return query(self._machine, request)
-        if request.method == "fetch_canister_logs":
-            with self._machine.lock:
-                answer = fetch_logs(self._machine, request)
-            return answer if isinstance(answer, Reject) else Reply(answer)
-        return Reject(
-            RejectCode.CANISTER_REJECT,
-            f"Management canister has no query method '{request.method}'",
-            "IC0536",
-        )
+        return query(self._machine, request)
 
     # --- state ----------------------------------------------------------------------------------
 

@@ -16,7 +16,9 @@ Path = tuple[bytes, ...]
 _STATUS_LEAVES: Final = frozenset(
     {b"status", b"reply", b"reject_code", b"reject_message", b"error_code"}
 )
-_CANISTER_LEAVES: Final = frozenset({b"module_hash", b"controllers"})
+_CANISTER_LEAVES: Final = frozenset(
+    {b"module_hash", b"controllers", b"canister_creation_timestamp", b"last_install_timestamp"}
+)
 _SUBNET_LEAVES: Final = (b"public_key", b"type")
 
 
@@ -111,8 +113,11 @@ def _subnet_paths(
     else:
         names = (rest[0],)
     below = tuple(rest[1:])
-    if below[:1] not in ((), (b"public_key",), (b"type",), (b"node",), (b"canister_ranges",)):
+    known = ((), (b"public_key",), (b"type",), (b"node",), (b"canister_ranges",), (b"metrics",))
+    if below[:1] not in known:
         raise _invalid(path)
+    if below == (b"metrics",) and scope.canister_id is not None:
+        raise ForbiddenPathError(f"{_readable(path)} is served at the subnet's address only")
     out: list[Path] = []
     for name in names:
         prefix = (b"subnet", name)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bridge import wire
 from bridge.candid import Case
 from bridge.errors import CandidError
 from bridge.principal import Principal
@@ -25,8 +26,10 @@ from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.canister import DEFAULT_CYCLES, Canister, Change, Settings, Status
 from bridge.replica.state.messages import (
     FromUser,
+    Payload,
     Reject,
     RejectCode,
+    Reply,
     Request,
 )
 from bridge.replica.state.subnet import is_hosted
@@ -124,9 +127,7 @@ def _check(machine: Machine, request: Request) -> tuple[Method, Any, Canister | 
     if canister is None:
         return Reject(RejectCode.DESTINATION_INVALID, f"Canister {name} not found", "IC0301")
     if method.controllers_only and not canister.is_controller(request.sender):
-        own = request.method == "canister_status" and name == request.sender
-        if not own:
-            return _not_controller(canister, request)
+        return _not_controller(canister, request)
     return method, value, canister
 
 
@@ -213,18 +214,10 @@ def _create(
         "creation",
         {
             "controllers": list(settings.controllers),
-            "environment_variables_hash": _variables_hash(variables) if variables else None,
+            "environment_variables_hash": wire.hash_of_map(dict(variables)) if variables else None,
         },
     )
     return _result(request, {"canister_id": name})
-
-
-def _variables_hash(variables: tuple[tuple[str, str], ...]) -> bytes:
-    digest = hashlib.sha256()
-    for name, value in sorted(variables):
-        digest.update(hashlib.sha256(name.encode()).digest())
-        digest.update(hashlib.sha256(value.encode()).digest())
-    return digest.digest()
 
 
 @_method("create_canister", controllers_only=False, from_users=False, canister_field=None)
@@ -363,6 +356,7 @@ def _uninstall(machine: Machine, canister: Canister) -> None:
     sandbox = machine.sandbox(canister)
     with machine.occupied(canister):
         machine.outside(sandbox, sandbox.empty)
+    machine.measure(canister)
     canister.module_hash, canister.module_size, canister.metadata = None, 0, {}
     canister.certified_data, canister.global_timer = b"", 0
     canister.chunks.clear()
@@ -478,15 +472,20 @@ def _update_settings(machine: Machine, request: Request, value: Any) -> Answer:
     return _result(request)
 
 
-@_method("canister_status")
+@_method("canister_status", controllers_only=False)
 def _canister_status(machine: Machine, request: Request, value: Any) -> Answer:
     canister = _canister(machine, value)
+    own = canister.canister_id == request.sender
+    if not own and not canister.may_see(request.sender, canister.settings.status_visibility):
+        return _not_controller(canister, request)
     sandbox = machine.sandbox(canister)
     wasm = sandbox.instance.memory_size if sandbox.instance is not None else 0
     stable = sandbox.stable.size * 65_536
     chunks = sum(map(len, canister.chunks.values()))
     sections = sum(len(data) for _, data in canister.metadata.values())
-    total = wasm + stable + chunks + canister.module_size + sections
+    logs = canister.settings.log_memory_limit
+    total = wasm + stable + chunks + canister.module_size + sections + logs
+    queries = canister.queries
     return _result(
         request,
         {
@@ -505,15 +504,16 @@ def _canister_status(machine: Machine, request: Request, value: Any) -> Answer:
                 "canister_history_size": 0,
                 "wasm_chunk_store_size": chunks,
                 "snapshots_size": 0,
+                "log_memory_store_size": logs,
             },
             "cycles": canister.cycles,
             "reserved_cycles": 0,
             "idle_cycles_burned_per_day": 0,
             "query_stats": {
-                "num_calls_total": 0,
-                "num_instructions_total": 0,
-                "request_payload_bytes_total": 0,
-                "response_payload_bytes_total": 0,
+                "num_calls_total": queries.calls,
+                "num_instructions_total": queries.instructions,
+                "request_payload_bytes_total": queries.request_bytes,
+                "response_payload_bytes_total": queries.response_bytes,
             },
         },
     )
@@ -569,37 +569,57 @@ def _raw_rand(machine: Machine, request: Request, _value: Any) -> Answer:
     return _result(request, machine.subnet.random())
 
 
-def fetch_logs(machine: Machine, request: Request) -> Reject | bytes:
-    """Answer the query ``fetch_canister_logs``."""
-    try:
-        value = SIGNATURES["fetch_canister_logs"].decode(request.arg)
-    except CandidError as error:
-        return Reject(
-            RejectCode.CANISTER_REJECT, f"Error decoding candid: {error.message}", "IC0408"
-        )
-    canister = machine.subnet.canisters.get(value["canister_id"])
-    if canister is None:
-        return Reject(
-            RejectCode.DESTINATION_INVALID, f"Canister {value['canister_id']} not found", "IC0301"
-        )
-    visibility = canister.settings.log_visibility
-    allowed = (
-        visibility == "public"
-        or canister.is_controller(request.sender)
-        or (isinstance(visibility, tuple) and request.sender in visibility)
-    )
-    if not allowed:
+@_method("canister_metrics")
+def _canister_metrics(machine: Machine, request: Request, value: Any) -> Answer:
+    consumed = dict.fromkeys(
+        (
+            "memory", "compute_allocation", "ingress_induction", "instructions",
+            "request_and_response_transmission", "uninstall", "canister_creation",
+            "http_outcalls",
+        ),
+        0,
+    )  # fmt: skip
+    consumed["burned_cycles"] = _canister(machine, value).burned
+    return _result(request, {"cycles_consumed": consumed})
+
+
+@_method("fetch_canister_logs", controllers_only=False, from_users=False)
+def _fetch_canister_logs(machine: Machine, request: Request, value: Any) -> Answer:
+    canister = _canister(machine, value)
+    if not canister.may_see(request.sender, canister.settings.log_visibility):
         return Reject(
             RejectCode.CANISTER_REJECT,
             f"Caller {request.sender} is not allowed to access canister logs",
             "IC0406",
         )
-    return _result(
-        request,
-        {
-            "canister_log_records": [
-                {"idx": r.index, "timestamp_nanos": r.timestamp, "content": r.content}
-                for r in canister.log
-            ]
-        },
-    )
+    records = [
+        {"idx": r.index, "timestamp_nanos": r.timestamp, "content": r.content} for r in canister.log
+    ]
+    chosen: Case | None = value["filter"]
+    if chosen is not None:
+        key = "idx" if chosen.label == "by_idx" else "timestamp_nanos"
+        start, end = chosen.value["start"], chosen.value["end"]
+        records = [record for record in records if start <= record[key] < end]
+    return _result(request, {"canister_log_records": records})
+
+
+_QUERIES: Final = frozenset(
+    {"canister_status", "canister_info", "canister_metrics", "fetch_canister_logs"}
+)
+
+
+def query(machine: Machine, request: Request) -> Payload:
+    """Answer a query to the management canister, under the machine's lock."""
+    if request.method not in _QUERIES:
+        return Reject(
+            RejectCode.CANISTER_ERROR,
+            f"Management canister has no query method '{request.method}'",
+            "IC0536",
+        )
+    checked = _check(machine, request)
+    if isinstance(checked, Reject):
+        return checked
+    method, value, _ = checked
+    answer = method.run(machine, request, value)
+    assert answer is not None
+    return answer if isinstance(answer, Reject) else Reply(answer)

@@ -15,7 +15,7 @@ from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.execution.stable import StableMemory
 from bridge.replica.scheduler.machine import Machine, failure_reject
-from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, attempt, new_instance
+from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, attempt, check_memory, new_instance
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import Reject, RejectCode, Request
 
@@ -118,6 +118,8 @@ def install(
             run = run_for(mode)
             runs.append(run)
             instance.enter(run, export)
+            if mode is Mode.I:
+                check_memory(instance, canister.settings.wasm_memory_limit)
 
     def renew() -> None:
         stable = StableMemory(MAX_STABLE_PAGES)
@@ -169,5 +171,7 @@ def install(
     for run in runs:
         machine.apply_hook(canister, run, None, keep=True)
     canister.version += 1
+    canister.installed = machine.time
+    machine.measure(canister)
     machine.module_changed(canister)
     return None

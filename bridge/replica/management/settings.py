@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from bridge.candid import Case
 from bridge.principal import Principal
-from bridge.replica.state.canister import Settings
+from bridge.replica.state.canister import Settings, Visibility
 from bridge.replica.state.messages import Reject, RejectCode
 
 _MAX_CONTROLLERS: Final = 10
@@ -24,12 +24,16 @@ class SettingsError(Exception):
 
 _RANGES: Final = {
     "compute_allocation": 100,
-    "memory_allocation": 2**48,
+    "memory_allocation": 2**64 - 1,
     "freezing_threshold": 2**64 - 1,
     "reserved_cycles_limit": 2**128 - 1,
+    "minimum_incoming_canister_call_cycles": 2**128 - 1,
+    "log_memory_limit": 2 * 1024 * 1024,
     "wasm_memory_limit": 2**48,
-    "wasm_memory_threshold": 2**64 - 1,
+    "wasm_memory_threshold": 2**48,
 }
+_MIN_LOG_LIMIT: Final = 4096
+_VISIBILITIES: Final = ("log_visibility", "snapshot_visibility", "status_visibility")
 
 
 def apply_settings(before: Settings, wanted: dict[str, Any]) -> Settings:
@@ -54,18 +58,29 @@ def apply_settings(before: Settings, wanted: dict[str, Any]) -> Settings:
         if value > most:
             raise SettingsError(f"Invalid settings: {name} is {value}, the limit is {most}")
         changes[name] = value
-    visibility: Case | None = wanted["log_visibility"]
-    if visibility is not None:
-        viewers = tuple(visibility.value) if visibility.label == "allowed_viewers" else None
-        if viewers is not None and len(viewers) > _MAX_VIEWERS:
-            raise SettingsError(
-                f"Invalid settings: {len(viewers)} log viewers, the limit is {_MAX_VIEWERS}"
-            )
-        changes["log_visibility"] = visibility.label if viewers is None else viewers
+    if 0 < changes.get("log_memory_limit", 0) < _MIN_LOG_LIMIT:
+        raise SettingsError(
+            f"Invalid settings: log_memory_limit is {changes['log_memory_limit']}; it is 0, or "
+            f"from {_MIN_LOG_LIMIT} to {_RANGES['log_memory_limit']}"
+        )
+    for name in _VISIBILITIES:
+        if wanted[name] is not None:
+            changes[name] = _visibility(name, wanted[name])
     variables = wanted["environment_variables"]
     if variables is not None:
         changes["environment_variables"] = _variables(variables)
     return dataclasses.replace(before, **changes)
+
+
+def _visibility(name: str, value: Case) -> Visibility:
+    if value.label != "allowed_viewers":
+        return "public" if value.label == "public" else "controllers"
+    viewers = tuple(value.value)
+    if len(viewers) > _MAX_VIEWERS:
+        raise SettingsError(
+            f"Invalid settings: {name} has {len(viewers)} viewers, the limit is {_MAX_VIEWERS}"
+        )
+    return viewers
 
 
 def _variables(values: list[dict[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -97,16 +112,20 @@ def initial_settings(wanted: dict[str, Any] | None, sender: Principal) -> Settin
 
 def definite(settings: Settings) -> dict[str, Any]:
     """The settings as the Candid value that ``canister_status`` tells."""
-    visibility = settings.log_visibility
+    visibilities = {
+        name: Case(value) if isinstance(value, str) else Case("allowed_viewers", list(value))
+        for name in _VISIBILITIES
+        for value in (getattr(settings, name),)
+    }
     return {
+        **visibilities,
+        "minimum_incoming_canister_call_cycles": settings.minimum_incoming_canister_call_cycles,
+        "log_memory_limit": settings.log_memory_limit,
         "controllers": list(settings.controllers),
         "compute_allocation": settings.compute_allocation,
         "memory_allocation": settings.memory_allocation,
         "freezing_threshold": settings.freezing_threshold,
         "reserved_cycles_limit": settings.reserved_cycles_limit,
-        "log_visibility": Case(visibility)
-        if isinstance(visibility, str)
-        else Case("allowed_viewers", list(visibility)),
         "wasm_memory_limit": settings.wasm_memory_limit,
         "wasm_memory_threshold": settings.wasm_memory_threshold,
         "environment_variables": [

@@ -20,7 +20,7 @@ from bridge.candid import (
     Vec,
 )
 
-_LOG_VISIBILITY: Final = Variant(
+_VISIBILITY: Final = Variant(
     {"controllers": Null, "public": Null, "allowed_viewers": Vec(PrincipalType)}
 )
 _VARIABLES: Final = Vec(Record({"name": Text, "value": Text}))
@@ -31,7 +31,11 @@ _SETTINGS: Final = Record(
         "memory_allocation": Opt(Nat),
         "freezing_threshold": Opt(Nat),
         "reserved_cycles_limit": Opt(Nat),
-        "log_visibility": Opt(_LOG_VISIBILITY),
+        "minimum_incoming_canister_call_cycles": Opt(Nat),
+        "log_visibility": Opt(_VISIBILITY),
+        "log_memory_limit": Opt(Nat),
+        "snapshot_visibility": Opt(_VISIBILITY),
+        "status_visibility": Opt(_VISIBILITY),
         "wasm_memory_limit": Opt(Nat),
         "wasm_memory_threshold": Opt(Nat),
         "environment_variables": Opt(_VARIABLES),
@@ -44,7 +48,11 @@ _DEFINITE_SETTINGS: Final = Record(
         "memory_allocation": Nat,
         "freezing_threshold": Nat,
         "reserved_cycles_limit": Nat,
-        "log_visibility": _LOG_VISIBILITY,
+        "minimum_incoming_canister_call_cycles": Nat,
+        "log_visibility": _VISIBILITY,
+        "log_memory_limit": Nat,
+        "snapshot_visibility": _VISIBILITY,
+        "status_visibility": _VISIBILITY,
         "wasm_memory_limit": Nat,
         "wasm_memory_threshold": Nat,
         "environment_variables": _VARIABLES,
@@ -107,6 +115,7 @@ _CHANGE: Final = Record(
     }
 )
 _ID: Final = Record({"canister_id": PrincipalType})
+_LOG_RANGE: Final = Record({"start": Nat64, "end": Nat64})
 _CHUNK_HASH: Final = Record({"hash": Blob})
 _SENDER_VERSION: Final = {"sender_canister_version": Opt(Nat64)}
 _QUERY_STATS: Final = Record(
@@ -127,6 +136,7 @@ _MEMORY_METRICS: Final = Record(
         "canister_history_size": Nat,
         "wasm_chunk_store_size": Nat,
         "snapshots_size": Nat,
+        "log_memory_store_size": Nat,
     }
 )
 
@@ -225,6 +235,29 @@ SIGNATURES: Final[dict[str, Signature]] = {
             }
         ),
     ),
+    "canister_metrics": _method(
+        _ID,
+        Record(
+            {
+                "cycles_consumed": Record(
+                    dict.fromkeys(
+                        (
+                            "memory",
+                            "compute_allocation",
+                            "ingress_induction",
+                            "instructions",
+                            "request_and_response_transmission",
+                            "uninstall",
+                            "canister_creation",
+                            "http_outcalls",
+                            "burned_cycles",
+                        ),
+                        Nat,
+                    )
+                )
+            }
+        ),
+    ),
     "canister_metadata": _method(
         Record({"canister_id": PrincipalType, "name": Text}), Record({"value": Blob})
     ),
@@ -232,7 +265,12 @@ SIGNATURES: Final[dict[str, Signature]] = {
     "deposit_cycles": _method(_ID),
     "raw_rand": _method(None, Blob),
     "fetch_canister_logs": _method(
-        _ID,
+        Record(
+            {
+                "canister_id": PrincipalType,
+                "filter": Opt(Variant({"by_idx": _LOG_RANGE, "by_timestamp_nanos": _LOG_RANGE})),
+            }
+        ),
         Record(
             {
                 "canister_log_records": Vec(
@@ -262,7 +300,8 @@ UNSUPPORTED: Final = frozenset(
         "schnorr_public_key", "sign_with_schnorr", "vetkd_public_key", "vetkd_derive_key",
         "bitcoin_get_balance", "bitcoin_get_utxos", "bitcoin_send_transaction",
         "bitcoin_get_current_fee_percentiles", "bitcoin_get_block_headers",
-        "node_metrics_history", "subnet_info", "take_canister_snapshot", "load_canister_snapshot",
+        "node_metrics_history", "subnet_metrics", "subnet_info", "list_canisters",
+        "take_canister_snapshot", "load_canister_snapshot",
         "list_canister_snapshots", "delete_canister_snapshot",
         "read_canister_snapshot_metadata", "read_canister_snapshot_data",
         "upload_canister_snapshot_metadata", "upload_canister_snapshot_data", "rename_canister",

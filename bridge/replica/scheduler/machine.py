@@ -65,6 +65,7 @@ class Limits:
 
 _T = TypeVar("_T")
 ManagementHandler = Callable[["Machine", Request], None]
+ManagementQuery = Callable[["Machine", Request], Payload]
 
 
 class Machine:
@@ -74,11 +75,17 @@ class Machine:
         subnet: The state.
         clock: The time.
         management: Answers the calls to the management canister.
+        management_query: Answers the queries to it.
         limits: Of executions.
     """
 
     def __init__(
-        self, subnet: Subnet, clock: Clock, management: ManagementHandler, limits: Limits
+        self,
+        subnet: Subnet,
+        clock: Clock,
+        management: ManagementHandler,
+        management_query: ManagementQuery,
+        limits: Limits,
     ) -> None:
         self.subnet = subnet
         self.clock = clock
@@ -92,6 +99,7 @@ class Machine:
         self.on_leaving: Callable[[], None] = _nothing
         self.on_returned: Callable[[], None] = _nothing
         self._management = management
+        self.management_query = management_query
         self._line: deque[Canister] = deque()
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._tie = itertools.count()
@@ -331,6 +339,7 @@ class Machine:
 
     def execute_next(self) -> None:
         """Take one message of the first canister in the line, and run it."""
+        self.subnet.transactions += 1
         canister = self._line.popleft()
         canister.scheduled = False
         if not canister.queue or canister.busy:
@@ -423,7 +432,7 @@ class Machine:
             self.reject(request, RejectCode.SYS_TRANSIENT, text, "IC0202")
             return
         self._mark_processing(request.origin)
-        refusal = self.refusal(canister)
+        refusal = self.refusal(canister) or _too_few_cycles(canister, request)
         instance = self.sandbox(canister).instance
         if refusal is None and instance is not None:
             kind = instance.info.methods.get(request.method)
@@ -459,9 +468,10 @@ class Machine:
         run.arg = request.arg
         run.method = request.method
         export = f"canister_{kind} {request.method}"
+        limit = canister.settings.wasm_memory_limit
         failure = self.run_wasm(
             self.sandbox(canister),
-            lambda instance: enter(instance, run, export),
+            lambda instance: enter(instance, run, export, memory_limit=limit),
             keep=keeps_memory(mode),
         )
         # Logged before what it sent is, so that the log tells causes before effects.
@@ -596,6 +606,9 @@ class Machine:
         """What an execution did to its own canister, besides its memories."""
         canister.cycles += run.balance - run.environment.balance
         canister.version += 1
+        canister.burned += run.burned
+        self.subnet.burned += run.burned
+        self.measure(canister)
         if run.certified_data is not None:
             canister.certified_data = run.certified_data
             self.subnet.touch(canister.canister_id)
@@ -603,12 +616,19 @@ class Machine:
             self.set_global_timer(canister, run.global_timer)
         self._check_low_memory(canister)
 
+    def measure(self, canister: Canister) -> None:
+        """Note how large the canister's memories are now."""
+        size = self.sandbox(canister).memory_size
+        self.subnet.state_bytes += size - canister.memory_bytes
+        canister.memory_bytes = size
+
     def _check_low_memory(self, canister: Canister) -> None:
         settings = canister.settings
         instance = self.sandbox(canister).instance
         if not settings.wasm_memory_threshold or instance is None:
             return
-        left = settings.wasm_memory_limit - instance.memory_size
+        limit = settings.wasm_memory_limit or instance.memory_limit
+        left = limit - instance.memory_size
         low = left < settings.wasm_memory_threshold
         if low and not canister.low_memory_reported:
             self._start_task(canister.canister_id, Task.ON_LOW_WASM_MEMORY)
@@ -749,6 +769,23 @@ def failure_reject(canister: Canister, failure: ExecutionError) -> Reject:
         RejectCode(failure.reject_code),
         failure.text_for(canister.canister_id),
         failure.error_code,
+    )
+
+
+def _too_few_cycles(canister: Canister, request: Request) -> Reject | None:
+    """Why a call by another canister brings too few cycles to be taken."""
+    least = canister.settings.minimum_incoming_canister_call_cycles
+    if (
+        request.cycles >= least
+        or not isinstance(request.origin, FromCanister)
+        or request.sender == canister.canister_id
+    ):
+        return None
+    return Reject(
+        RejectCode.CANISTER_ERROR,
+        f"Canister {canister.canister_id} requires at least {least} transferred cycles for "
+        f"incoming canister calls, but only {request.cycles} were attached",
+        "IC0520",
     )
 
 

@@ -83,6 +83,8 @@ def _prepare(
 
 def query(machine: Machine, request: Request) -> Payload:
     """Answer a query; nothing that it does stays, except lines in the canister's log."""
+    if not request.receiver.raw:
+        return _management(machine, request)
     evaluation = _Evaluation(machine, machine.limits.query)
     with machine.lock:
         prepared = _prepare(machine, request)
@@ -129,18 +131,34 @@ def quick_query(machine: Machine, request: Request) -> Payload:
         sandbox.lock.release()
     if isinstance(failure, InstructionLimitError):
         raise NotQuickError
-    _keep_log(machine, canister, run)
-    return _answer_of(canister, run, failure)
+    answer = _answer_of(canister, run, failure)
+    _keep_traces(machine, canister, run, answer)
+    return answer
 
 
-def _keep_log(machine: Machine, canister: Canister, run: Run) -> None:
-    if run.log:
-        with machine.lock:
-            for content in run.log:
-                canister.append_log(machine.time, content)
+def _keep_traces(machine: Machine, canister: Canister, run: Run, answer: Payload) -> None:
+    """What stays of a query: lines in the log, and the statistics."""
+    with machine.lock:
+        for content in run.log:
+            canister.append_log(machine.time, content)
+        queries = canister.queries
+        queries.calls += 1
+        queries.instructions += run.instructions
+        queries.request_bytes += len(run.arg)
+        queries.response_bytes += len(
+            answer.data if isinstance(answer, Reply) else answer.message.encode()
+        )
+
+
+def _management(machine: Machine, request: Request) -> Payload:
+    with machine.lock:
+        machine.time = machine.clock.now()
+        return machine.management_query(machine, request)
 
 
 def _nested_query(evaluation: _Evaluation, request: Request) -> Payload:
+    if not request.receiver.raw:
+        return _management(evaluation.machine, request)
     with evaluation.machine.lock:
         prepared = _prepare(evaluation.machine, request)
     if isinstance(prepared, Reject):
@@ -179,7 +197,7 @@ def _run(
         return failure_reject(canister, error)
     finally:
         evaluation.entered.pop()
-    _keep_log(machine, canister, run)
+    _keep_traces(machine, canister, run, answer)
     return answer
 
 

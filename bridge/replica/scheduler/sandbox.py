@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bridge.replica.execution.engine import CompiledModule
-from bridge.replica.execution.failures import ExecutionError
+from bridge.replica.execution.failures import ExecutionError, MemoryLimitError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.execution.stable import StableMemory
@@ -70,6 +70,12 @@ class Sandbox:
         finally:
             self.lock.release()
 
+    @property
+    def memory_size(self) -> int:
+        """Bytes of both memories."""
+        wasm = self.instance.memory_size if self.instance is not None else 0
+        return wasm + self.stable.size * 65_536
+
     def empty(self) -> None:
         """Drop the module and both memories."""
         self.instance, self.stable = None, StableMemory(MAX_STABLE_PAGES)
@@ -104,9 +110,30 @@ def run_and_settle(
     return failure
 
 
-def enter(instance: Instance, run: Run, export: str) -> Callable[[], None]:
-    """The action that enters an exported function."""
-    return lambda: instance.enter(run, export)
+def enter(
+    instance: Instance, run: Run, export: str, *, memory_limit: int = 0
+) -> Callable[[], None]:
+    """The action that enters an exported function, and fails if the memory then is too large."""
+
+    def action() -> None:
+        instance.enter(run, export)
+        check_memory(instance, memory_limit)
+
+    return action
+
+
+def check_memory(instance: Instance, limit: int) -> None:
+    """Refuse a Wasm memory beyond the limit of the settings, where there is one.
+
+    Raises:
+        MemoryLimitError: If it is larger.
+    """
+    if limit and instance.memory_size > limit:
+        raise MemoryLimitError(
+            f"Canister exceeded its current Wasm memory limit of {limit} bytes: it uses "
+            f"{instance.memory_size} bytes. Raise wasm_memory_limit in its settings, or move data "
+            "to its stable memory"
+        )
 
 
 def enter_callback(instance: Instance, run: Run, function: tuple[int, int]) -> Callable[[], None]:

@@ -12,8 +12,7 @@ from bridge.replica.state.messages import Message, Origin
 DEFAULT_CYCLES: Final = 100_000_000_000_000
 DEFAULT_FREEZING_THRESHOLD: Final = 2_592_000
 DEFAULT_RESERVED_CYCLES_LIMIT: Final = 5_000_000_000_000
-DEFAULT_WASM_MEMORY_LIMIT: Final = 3 * 1024**3
-MAX_LOG_BYTES: Final = 2 * 1024 * 1024
+DEFAULT_LOG_LIMIT: Final = 4096
 MAX_HISTORY: Final = 20
 
 
@@ -25,12 +24,16 @@ class Status(enum.IntEnum):
     STOPPED = 3
 
 
+Visibility = Literal["controllers", "public"] | tuple[Principal, ...]
+"""Who may read something besides the controllers: nobody, everybody, or these principals."""
+
+
 @dataclass(slots=True)
 class Settings:
     """A canister's settings (interface specification, ``canister_settings``).
 
     Attributes:
-        log_visibility: ``controllers``, ``public`` or the principals that may read the log.
+        wasm_memory_limit: Bytes; 0 for no limit of its own.
     """
 
     controllers: tuple[Principal, ...]
@@ -38,8 +41,12 @@ class Settings:
     memory_allocation: int = 0
     freezing_threshold: int = DEFAULT_FREEZING_THRESHOLD
     reserved_cycles_limit: int = DEFAULT_RESERVED_CYCLES_LIMIT
-    log_visibility: Literal["controllers", "public"] | tuple[Principal, ...] = "controllers"
-    wasm_memory_limit: int = DEFAULT_WASM_MEMORY_LIMIT
+    minimum_incoming_canister_call_cycles: int = 0
+    log_visibility: Visibility = "controllers"
+    log_memory_limit: int = DEFAULT_LOG_LIMIT
+    snapshot_visibility: Visibility = "controllers"
+    status_visibility: Visibility = "controllers"
+    wasm_memory_limit: int = 0
     wasm_memory_threshold: int = 0
     environment_variables: tuple[tuple[str, str], ...] = ()
 
@@ -112,11 +119,25 @@ class LogRecord:
     content: bytes
 
 
+@dataclass(slots=True)
+class QueryStatistics:
+    """What queries have cost a canister in all."""
+
+    calls: int = 0
+    instructions: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Canister:
     """Everything about one canister but its memories.
 
     Attributes:
+        created: When, in nanoseconds since 1970.
+        installed: When code was last installed; 0 if never.
+        memory_bytes: Of both memories, as last measured.
+        burned: Cycles that it has burned.
         module_hash: SHA-256 of the installed module, or ``None``.
         metadata: The module's custom sections: name to (public, content).
         global_timer: Nanoseconds since 1970; 0 when inactive.
@@ -134,6 +155,10 @@ class Canister:
     cycles: int = 0
     status: Status = Status.RUNNING
     version: int = 0
+    installed: int = 0
+    memory_bytes: int = 0
+    burned: int = 0
+    queries: QueryStatistics = field(default_factory=QueryStatistics)
     module_hash: bytes | None = None
     module_size: int = 0
     metadata: dict[str, tuple[bool, bytes]] = field(default_factory=dict)
@@ -159,12 +184,20 @@ class Canister:
         """Whether the principal controls this canister."""
         return principal in self.settings.controllers
 
+    def may_see(self, principal: Principal, visibility: Visibility) -> bool:
+        """Whether the principal may read something of this visibility."""
+        return (
+            visibility == "public"
+            or self.is_controller(principal)
+            or (isinstance(visibility, tuple) and principal in visibility)
+        )
+
     def append_log(self, timestamp: int, content: bytes) -> None:
         """Add to the log, dropping the oldest records beyond its size."""
         self.log.append(LogRecord(self.log_next, timestamp, content))
         self.log_next += 1
         self.log_bytes += len(content)
-        while self.log_bytes > MAX_LOG_BYTES:
+        while self.log and self.log_bytes > self.settings.log_memory_limit:
             self.log_bytes -= len(self.log.popleft().content)
 
     def record_change(self, change: Change) -> None:

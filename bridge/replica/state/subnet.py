@@ -84,6 +84,9 @@ class Subnet:
         canisters: By id.
         history: The requests.
         certificate: The newest certificate of the whole tree; ``None`` before the first.
+        transactions: Messages executed so far.
+        state_bytes: Of all canisters' memories.
+        burned: Cycles burned so far.
     """
 
     seed: bytes = field(default_factory=lambda: secrets.token_bytes(32))
@@ -96,32 +99,35 @@ class Subnet:
     next_context: int = 1
     next_callback: int = 1
     random_blocks: int = 0
+    transactions: int = 0
+    state_bytes: int = 0
+    burned: int = 0
     _canister_tree: HashTree = hashtree.EMPTY
     _request_tree: HashTree = hashtree.EMPTY
     _changed: set[Principal] = field(default_factory=set)
     _changed_requests: dict[bytes, RequestRecord | None] = field(default_factory=dict)
-    _static: dict[bytes, HashTree] = field(default_factory=dict)
+    _ranges: HashTree = hashtree.EMPTY
+    _root_leaves: HashTree = hashtree.EMPTY
+    _own_leaves: dict[bytes, HashTree] = field(default_factory=dict)
     _delegation: tuple[int, SubnetDelegation] | None = None
 
     def __post_init__(self) -> None:
         self.keys = Keys.derive(self.seed)
         keys = self.keys
         ranges = wire.encode_ranges([FIRST_RANGE])
-        nobody = wire.encode_ranges([])
-        subnet_leaves: dict[bytes, hashtree.Buildable] = {
-            keys.root_subnet_id.raw: {
+        self._ranges = hashtree.build({keys.subnet_id.raw: {FIRST_RANGE[0]: ranges}})
+        self._root_leaves = hashtree.build(
+            {
+                b"canister_ranges": wire.encode_ranges([]),
                 b"public_key": keys.root.public_key_der,
-                b"canister_ranges": nobody,
-            },
-            keys.subnet_id.raw: {
-                b"public_key": keys.subnet.public_key_der,
-                b"canister_ranges": ranges,
-                b"node": {keys.node_id.raw: {b"public_key": keys.node.public_key_der}},
-            },
-        }
-        self._static = {
-            b"canister_ranges": hashtree.build({keys.subnet_id.raw: {FIRST_RANGE[0]: ranges}}),
-            b"subnet": hashtree.build(subnet_leaves),
+                b"type": b"system",
+            }
+        )
+        self._own_leaves = {
+            b"canister_ranges": hashtree.Leaf(ranges),
+            b"node": hashtree.build({keys.node_id.raw: {b"public_key": keys.node.public_key_der}}),
+            b"public_key": hashtree.Leaf(keys.subnet.public_key_der),
+            b"type": hashtree.Leaf(b"application"),
         }
 
     # --- names and chance -----------------------------------------------------------------------
@@ -158,9 +164,31 @@ class Subnet:
         """Note that the tree must tell anew of a request."""
         self._changed_requests[record.request_id] = None if gone else record
 
+    def _topology(self) -> dict[bytes, HashTree]:
+        """What the tree tells of the subnets."""
+        burned = {"low": self.burned % 2**64}
+        if self.burned >> 64:
+            burned["high"] = self.burned >> 64
+        metrics = cbor2.dumps(
+            cbor2.CBORTag(
+                55799,
+                {
+                    "num_canisters": len(self.canisters),
+                    "canister_state_bytes": self.state_bytes,
+                    "consumed_cycles_total": burned,
+                    "update_transactions_total": self.transactions,
+                },
+            )
+        )
+        subnets: dict[bytes, hashtree.Buildable] = {
+            self.keys.root_subnet_id.raw: self._root_leaves,
+            self.keys.subnet_id.raw: {**self._own_leaves, b"metrics": metrics},
+        }
+        return {b"canister_ranges": self._ranges, b"subnet": hashtree.build(subnets)}
+
     def _delegated(self, time: int) -> SubnetDelegation:
         if self._delegation is None or abs(time - self._delegation[0]) > _DELEGATION_LIFE:
-            whole = hashtree.build({**self._static, b"time": _encoded_time(time)})
+            whole = hashtree.build({**self._topology(), b"time": _encoded_time(time)})
             subnet = self.keys.subnet_id.raw
             certificate = Certificate.sign(whole, self.keys.root).pruned(
                 [
@@ -199,7 +227,7 @@ class Subnet:
         time = max(time, self.certified_time)
         whole = hashtree.build(
             {
-                **self._static,
+                **self._topology(),
                 b"canister": self._canister_tree,
                 b"request_status": self._request_tree,
                 b"time": _encoded_time(time),
@@ -212,8 +240,12 @@ class Subnet:
 
 def _canister_subtree(canister: Canister) -> HashTree:
     controllers = cbor2.dumps(cbor2.CBORTag(55799, [p.raw for p in canister.settings.controllers]))
-    content: dict[bytes, hashtree.Buildable] = {b"controllers": controllers}
+    content: dict[bytes, hashtree.Buildable] = {
+        b"canister_creation_timestamp": _encoded_time(canister.created),
+        b"controllers": controllers,
+    }
     if canister.module_hash is not None:
+        content[b"last_install_timestamp"] = _encoded_time(canister.installed)
         content[b"module_hash"] = canister.module_hash
         content[b"certified_data"] = canister.certified_data
         if canister.metadata:
