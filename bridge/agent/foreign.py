@@ -2,14 +2,16 @@
 
 The shapes are those of ic-py: a principal has ``bytes``; an identity has ``sender()`` and
 ``sign(message)``, which returns the public key in DER form and the signature, both ``None`` where
-it is anonymous. Text is taken for a principal too.
+it is anonymous; a delegated one has ``delegations`` and ``der_pubkey`` besides. Text is taken for a
+principal too.
 """
 
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from bridge.agent.identity import Identity
-from bridge.errors import IdentityError, PrincipalError
+from bridge.errors import EnvelopeError, IdentityError, PrincipalError
 from bridge.principal import Principal
+from bridge.wire import SignedDelegation
 
 
 @runtime_checkable
@@ -69,13 +71,27 @@ def as_identity(value: IdentityLike | None) -> Identity:
     sender = as_principal(value.sender())
     if sender.is_anonymous:
         return Identity.anonymous()
-    identity = Identity(_ForeignKey(value))
+    identity = _with_delegations(_ForeignKey(value), value)
     if identity.principal != sender:
         raise IdentityError(
             f"the identity says that it is {sender}, but its key is that of {identity.principal}",
             hint="for a delegated identity build Identity(key, delegations, sender_public_key)",
         )
     return identity
+
+
+def _with_delegations(key: "_ForeignKey", identity: object) -> Identity:
+    chain = getattr(identity, "delegations", None)
+    if not chain:
+        return Identity(key)
+    sender_public_key = getattr(identity, "der_pubkey", None)
+    if not isinstance(chain, list | tuple) or not isinstance(sender_public_key, bytes | bytearray):
+        raise IdentityError("the delegated identity has no list of delegations and no der_pubkey")
+    try:
+        links = [SignedDelegation.from_raw(link) for link in chain]
+    except EnvelopeError as cause:
+        raise IdentityError(f"the identity's delegations: {cause.message}") from None
+    return Identity(key, links, bytes(sender_public_key))
 
 
 class _ForeignKey:
@@ -88,10 +104,9 @@ class _ForeignKey:
         self._public_key_der = self._ask(b"")[0]
 
     def _ask(self, message: bytes) -> tuple[bytes, bytes]:
-        answer = self._identity.sign(message)
-        match answer:
-            case (bytes(public_key), bytes(signature)):
-                return public_key, signature
+        match self._identity.sign(message):
+            case [bytes() | bytearray() as public_key, bytes() | bytearray() as signature]:
+                return bytes(public_key), bytes(signature)
         raise IdentityError("the identity's sign() does not return a public key and a signature")
 
     @property

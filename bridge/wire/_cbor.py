@@ -15,6 +15,10 @@ from bridge.errors import BridgeError
 SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
 """The encoding of tag 55799, which the IC puts before every message."""
 
+MAX_ITEMS: Final = 250_000
+"""How many items a message may have: one byte of CBOR can become some hundred bytes of objects."""
+
+_SMALL: Final = 65_536  # at most so many items stand in as many bytes: not worth counting
 _QUOTED_BYTES: Final = 24
 
 # Decoders of tagged values let a variety pass; all of them mean that a peer sent no such item.
@@ -57,8 +61,10 @@ def decode(data: bytes, what: str, error: type[BridgeError]) -> Any:
     """
     if data.startswith(SELF_DESCRIBED):
         data = data[3:]
-    if any(tag in data for tag in _REFERENCES) and _has_reference(data):
-        raise error(f"{what} uses CBOR's shared references, which the IC's interface does not")
+    if len(data) > _SMALL or any(tag in data for tag in _REFERENCES):
+        fault = _inspect(data)
+        if fault is not None:
+            raise error(f"{what} {fault}")
     try:
         return cbor2.loads(data)
     except _DECODING_FAILURES as cause:
@@ -68,20 +74,25 @@ def decode(data: bytes, what: str, error: type[BridgeError]) -> Any:
         ) from None
 
 
-def _has_reference(data: bytes) -> bool:
-    """Whether a reference tag stands anywhere; their bytes may just be part of a string."""
+def _inspect(data: bytes) -> str | None:
+    """Walk over the heads of all items, without decoding; what is wrong with them, if anything.
+
+    What stands inside strings is jumped over, so large values cost nothing here.
+    """
     at, end = 0, len(data)
-    while at < end:
+    for _ in range(MAX_ITEMS):
+        if at >= end:
+            return None
         major, info = data[at] >> 5, data[at] & 0x1F
         at += 1
         width = 1 << (info - 24) if 24 <= info <= 27 else 0
         argument = int.from_bytes(data[at : at + width], "big") if width else info
         at += width
         if major == 6 and argument in _REFERENCE_TAGS:
-            return True
+            return "uses CBOR's shared references, which the IC's interface does not"
         if major in (2, 3) and info != 0x1F:
             at += argument
-    return False
+    return f"has more than {MAX_ITEMS} CBOR items"
 
 
 def decode_map(data: bytes, what: str, error: type[BridgeError]) -> Mapping[Any, Any]:

@@ -212,6 +212,28 @@ async def test_ic_py_s_identities_and_principals_are_accepted(connect, replica, 
             assert await agent.module_hash(name)
 
 
+class TheirDelegatedIdentity(TheirIdentity):
+    def __init__(self, key, chain, owner_key) -> None:
+        super().__init__(key, TheirPrincipal(Principal.self_authenticating(owner_key).raw))
+        self.delegations = [link.to_raw() for link in chain]
+        self.der_pubkey = owner_key
+
+
+async def test_ic_py_s_delegated_identities_are_accepted(connect, replica, canister):
+    owner, key = Identity.generate(), wire.keys.Ed25519Key.generate()
+    chain = owner.delegate_to(key.public_key_der, expiration=replica.now + 10**11)
+    theirs = TheirDelegatedIdentity(key, chain, owner.public_key_der)
+    async with connect(theirs) as agent:
+        assert agent.principal == owner.principal
+        assert await agent.update(canister, "greet")
+    theirs.delegations = [{"delegation": {}}]
+    with pytest.raises(IdentityError, match="delegations"):
+        as_identity(theirs)
+    theirs.delegations = "text"
+    with pytest.raises(IdentityError, match="no list of delegations"):
+        as_identity(theirs)
+
+
 def test_odd_identities_and_principals_are_refused():
     key = wire.keys.Ed25519Key.generate()
     assert as_identity(None).is_anonymous
