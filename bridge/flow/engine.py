@@ -7,7 +7,7 @@ yet carried out, and in the in-flight table. It draws no chance and reads no clo
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from bridge.flow.admission import Access, Verdict, answer_fits, check_message, check_new, check_send
@@ -89,6 +89,11 @@ class Engine:
         if key.role is Role.SENDER:
             return self.senders.get(key.msg_id)
         return self.receivers.get((key.peer, key.msg_id))
+
+    def load(self, flows: Iterable[Flow]) -> None:
+        """Take over flows that were kept elsewhere; ``restart`` comes next."""
+        for record in flows:
+            self._store(None, record)
 
     def flows(self) -> Iterator[Flow]:
         """All flows."""

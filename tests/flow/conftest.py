@@ -1,12 +1,15 @@
 """What the tests of the tables share: principals, a readable policy, and the test vectors."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from bridge.flow import Policy
 from bridge.principal import Principal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for flow_lab
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 

@@ -1,0 +1,524 @@
+"""A virtual network of engines under faults, from a seed.
+
+Parties open flows to each other while messages are lost, repeated, delayed and reordered, networks
+part, queues are full, processes crash between any two effects and are upgraded, clocks jump,
+handlers and applications fail, and a hostile party speaks out of turn. Then all faults end, and
+everything has to come to its end within a bounded virtual time. What is right is judged by
+``flow_lab.judge``, which knows the page and not the code.
+"""
+
+import hashlib
+import heapq
+import random
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from bridge.errors import LocalProtocolError
+from bridge.flow import (
+    Ack,
+    Ask,
+    Cancel,
+    Decided,
+    Decision,
+    Deferred,
+    DropDeadLetter,
+    FailedForNow,
+    Fin,
+    HandlerFailed,
+    HandOver,
+    New,
+    NotSent,
+    Policy,
+    Refused,
+    Rejected,
+    Rerun,
+    RetryDeadLetter,
+    Returned,
+    Role,
+    Tell,
+    Telling,
+    Transmit,
+)
+from bridge.flow.admission import Access
+from bridge.flow.codec import from_json, to_json
+from bridge.flow.engine import Engine
+from bridge.flow.trace import FlowKey
+from bridge.principal import Principal
+from flow_lab.judge import Judge
+
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+START = 1_700_000_000 * SECOND
+
+FAULTS = (
+    "loss",
+    "duplicates",
+    "delay",
+    "partition",
+    "queue_full",
+    "crash",
+    "upgrade",
+    "clock",
+    "handlers",
+    "damage",
+    "hostile",
+    "nowhere",
+)
+# A message is never longer on its way than this; the horizon's slack is an hour.
+LONGEST_WAY = 50 * MINUTE
+FAULT_PHASE = 6 * HOUR
+# Lifetimes of both sides one after the other, then retention and horizon, and the clocks' jumps.
+LONGEST_HEALING = 20 * 24 * HOUR
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run; the same plan gives the same run.
+
+    Args:
+        seed: Where all chance comes from.
+        flows: How many flows are opened.
+        faults: Which kinds of fault may happen.
+    """
+
+    seed: int
+    flows: int = 200
+    faults: tuple[str, ...] = FAULTS
+
+
+class Broken(AssertionError):
+    """A run broke a promise.
+
+    Attributes:
+        plan: The run.
+        timeline: The last steps of the flow in question.
+    """
+
+    def __init__(self, plan: Plan, what: str, timeline: list[str]) -> None:
+        super().__init__(what)
+        self.plan = plan
+        self.timeline = timeline
+
+
+@dataclass
+class Party:
+    """A canister with an application.
+
+    Attributes:
+        todo: Effects committed but not carried out; lost by a crash.
+        epoch: Counts restarts; what belongs to an earlier one is lost.
+        offset: How far its clock is from true time.
+    """
+
+    principal: Principal
+    engine: Engine
+    todo: deque = field(default_factory=deque)
+    epoch: int = 0
+    offset: int = 0
+    up: bool = True
+    wakes_at: int | None = None
+
+
+def principal(n: int) -> Principal:
+    """A canister's principal."""
+    return Principal(bytes([0] * 6 + [n >> 8, n & 255, 1, 1]))
+
+
+NOWHERE = principal(999)
+EVE = principal(666)
+
+
+class Simulation:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan, *, step=None, trace: bool = False) -> None:
+        self.plan = plan
+        self.random = random.Random(plan.seed)
+        self.now = START
+        self.healed = False
+        self._queue: list = []
+        self._counter = 0
+        self.digest = hashlib.sha256()
+        chance = self.random.random
+        self.policy = Policy().validate()
+        on = plan.faults.__contains__
+        self.loss = chance() * 0.4 if on("loss") else 0
+        self.duplicates = chance() * 0.3 if on("duplicates") else 0
+        self.long_ways = chance() * 0.2 if on("delay") else 0
+        self.damage = chance() * 0.05 if on("damage") else 0
+        self.failing = chance() * 0.3 if on("handlers") else 0
+        self.crashing = chance() * 0.002 if on("crash") else 0
+        self.not_sending = chance() * 0.1 if on("queue_full") else 0
+        self.judge = Judge(self.policy, keep_timelines=trace)
+        self.parties = {}
+        for n in range(1, self.random.randint(2, 4) + 1):
+            self._add(principal(n), step)
+        self.apart: set[frozenset[Principal]] = set()
+
+    # --- Setting the scene --------------------------------------------------------------------
+
+    def _add(self, who: Principal, step) -> None:
+        engine = self._engine(who, step)
+        self.parties[who] = Party(who, engine)
+
+    def _engine(self, who: Principal, step=None) -> Engine:
+        kind = Engine if step is None else step
+        return kind(
+            self.policy,
+            now=self.now,
+            access=Access(),
+            on_step=lambda *args: self._stepped(who, *args),
+        )
+
+    def _stepped(self, who, before, event, now, transition) -> None:
+        self.digest.update(f"{now}{who.raw}{transition.rows}".encode())
+        self.judge.stepped(who, before, event, now, transition)
+
+    def at(self, time: int, action, *args) -> None:
+        """Schedule something."""
+        self._counter += 1
+        heapq.heappush(self._queue, (time, self._counter, action, args))
+
+    def soon(self, most: int, action, *args) -> None:
+        """Schedule something within a while."""
+        self.at(self.now + self.random.randrange(most + 1), action, *args)
+
+    def _scene(self) -> None:
+        names = list(self.parties)
+        on = self.plan.faults.__contains__
+        for n in range(self.plan.flows):
+            who, peer = self.random.sample(names, 2)
+            if on("nowhere") and self.random.random() < 0.01:
+                peer = NOWHERE
+            self.at(START + self.random.randrange(FAULT_PHASE), self._open, who, peer, n)
+        for _ in range(self.random.randrange(4) if on("crash") else 0):
+            self.at(START + self.random.randrange(FAULT_PHASE), self._crash_someone, False)
+        for _ in range(self.random.randrange(3) if on("upgrade") else 0):
+            self.at(START + self.random.randrange(FAULT_PHASE), self._crash_someone, True)
+        for _ in range(self.random.randrange(3) if on("partition") else 0):
+            self.at(START + self.random.randrange(FAULT_PHASE), self._part)
+        for _ in range(self.random.randrange(3) if on("clock") else 0):
+            self.at(START + self.random.randrange(FAULT_PHASE), self._jump)
+        for _ in range(self.plan.flows // 10 if on("hostile") else 0):
+            self.at(START + self.random.randrange(FAULT_PHASE), self._be_hostile)
+        self.at(START + FAULT_PHASE, self._heal)
+
+    def run(self) -> str:
+        """Run to the end.
+
+        Returns:
+            A digest of every step; equal for equal plans.
+
+        Raises:
+            Broken: If a promise is broken.
+        """
+        try:
+            self._scene()
+            while self._queue:
+                time, _, action, args = heapq.heappop(self._queue)
+                self.now = max(self.now, time)
+                if self.now > START + FAULT_PHASE + LONGEST_HEALING:
+                    raise AssertionError("2: the run does not come to an end after healing")
+                action(*args)
+            self.judge.end({who: list(party.engine.flows()) for who, party in self.parties.items()})
+        except (AssertionError, LocalProtocolError) as error:
+            raise Broken(self.plan, str(error) or repr(error), self.judge.last_steps()) from error
+        return self.digest.hexdigest()
+
+    # --- Running a party ----------------------------------------------------------------------
+
+    def _u(self) -> int:
+        return self.random.randrange(1000 * self.policy.jitter_permille + 1)
+
+    def _share(self) -> int:
+        return self.random.randrange(1_000_001)
+
+    def _clock(self, party: Party) -> int:
+        return self.now + party.offset
+
+    def _did(self, party: Party, effects) -> None:
+        """Something was committed: its effects are carried out a moment later, in order."""
+        fresh = not party.todo
+        party.todo.extend(effects)
+        if fresh and party.todo:
+            self.soon(20_000_000, self._carry_out, party, party.epoch)
+        self._set_alarm(party)
+
+    def _set_alarm(self, party: Party) -> None:
+        due = party.engine.next_due()
+        if due is None or not party.up:
+            return
+        due = max(due - party.offset, self.now)
+        if party.wakes_at is None or due < party.wakes_at or party.wakes_at <= self.now:
+            party.wakes_at = due
+            self.at(due, self._alarm, party, due)
+
+    def _alarm(self, party: Party, set_for: int) -> None:
+        if party.wakes_at != set_for or not party.up:
+            return
+        party.wakes_at = None
+        clock = self._clock(party)
+        due = party.engine.next_due()
+        if due is not None and due <= clock:
+            self._did(party, party.engine.tick(clock, self._u))
+        self._set_alarm(party)
+
+    def _carry_out(self, party: Party, epoch: int) -> None:
+        while party.todo and party.epoch == epoch:
+            if not self.healed and self.random.random() < self.crashing:
+                self._crash(party, upgrade=False)
+                return
+            effect = party.todo.popleft()
+            match effect:
+                case Transmit():
+                    self._transmit(party, effect)
+                case HandOver():
+                    self._handle(party, effect)
+                case Tell():
+                    self._tell(party, effect)
+                case Ask():
+                    self.soon(MINUTE, self._decide, party, party.epoch, effect)
+
+    # --- The network --------------------------------------------------------------------------
+
+    def _transmit(self, party: Party, effect: Transmit) -> None:
+        role = Role.RECEIVER if isinstance(effect.message, Ack) else Role.SENDER
+        key = FlowKey(role, effect.peer, effect.message.msg_id)
+        if not party.engine.is_current(key, effect, self._clock(party)):
+            return
+        chance = self.random.random
+        if effect.peer == NOWHERE:
+            self.soon(SECOND, self._failed, party, party.epoch, effect, Refused)
+            return
+        if not self.healed and chance() < self.not_sending:
+            self.judge.not_sent(party.principal, effect)
+            self._failed(party, party.epoch, effect, NotSent)
+            return
+        if not self.healed and chance() < self.loss:
+            if chance() < 0.3:
+                self.soon(SECOND, self._failed, party, party.epoch, effect, Rejected)
+            return
+        for _ in range(2 if not self.healed and chance() < self.duplicates else 1):
+            way = 5 * SECOND
+            if not self.healed and chance() < self.long_ways:
+                way = LONGEST_WAY
+            message = effect.message
+            if not self.healed and chance() < self.damage:
+                message = self._damaged(message)
+                self.judge.damaged(party.principal, effect)
+            self.soon(way, self._arrive, party.principal, effect.peer, message)
+
+    def _damaged(self, message):
+        wrong = self.random.randrange(1, 2**32)
+        match message:
+            case New():
+                return replace(message, payload=message.payload + b"!")
+            case Ack():
+                return replace(message, payload=b"damaged", hash=wrong)
+            case Fin():
+                return replace(message, hash=wrong)
+
+    def _failed(self, party: Party, epoch: int, effect: Transmit, kind) -> None:
+        if party.up and party.epoch == epoch:
+            clock = self._clock(party)
+            self._did(party, party.engine.failed(effect, kind, now=clock, u=self._u()))
+
+    def _arrive(self, caller: Principal, to: Principal, message) -> None:
+        party = self.parties.get(to)
+        if party is None or not party.up or frozenset({caller, to}) in self.apart:
+            return
+        clock = self._clock(party)
+        sync = isinstance(message, New) and _kind(message.payload) == "synchronous"
+        fresh = sync and (caller, message.msg_id) not in party.engine.receivers
+        if fresh and self._fails():
+            return  # the handler traps, and the message with it: nothing of it is kept
+        effects, _ = party.engine.receive(message, caller, now=clock, u=self._u())
+        if fresh and any(isinstance(effect, HandOver) for effect in effects):
+            key = FlowKey(Role.RECEIVER, caller, message.msg_id)
+            self.judge.handled(to, key, redelivered=False, synchronous=True)
+            effects = party.engine.answer(key, _response(message.payload), now=clock, u=self._u())
+        self._did(party, effects)
+
+    def _part(self) -> None:
+        pair = frozenset(self.random.sample(list(self.parties), 2))
+        self.apart.add(pair)
+        self.soon(2 * HOUR, self.apart.discard, pair)
+
+    # --- Applications -------------------------------------------------------------------------
+
+    def _fails(self) -> bool:
+        return not self.healed and self.random.random() < self.failing
+
+    def _open(self, who: Principal, peer: Principal, n: int) -> None:
+        party = self.parties[who]
+        if not party.up:
+            self.soon(10 * MINUTE, self._open, who, peer, n)
+            return
+        payload = f"{n} {self.random.choice(KINDS)}".encode()
+        self.judge.opened(who, peer, n, _response(payload))
+        self._did(party, party.engine.send(peer, n, payload, now=self._clock(party)))
+        if self.random.random() < 0.02:
+            self.soon(30 * MINUTE, self._cancel, party, peer, n)
+
+    def _cancel(self, party: Party, peer: Principal, n: int) -> None:
+        if party.up:
+            self._apply(party, FlowKey(Role.SENDER, peer, n), Cancel(), may_be_late=True)
+
+    def _apply(self, party: Party, key: FlowKey, event, *, may_be_late: bool = False) -> None:
+        try:
+            self._did(party, party.engine.apply(key, event, self._clock(party)))
+        except LocalProtocolError:
+            if not may_be_late:
+                raise
+
+    def _handle(self, party: Party, effect: HandOver) -> None:
+        key = FlowKey(Role.RECEIVER, effect.peer, effect.msg_id)
+        if not party.engine.is_current(key, effect, self._clock(party)):
+            return
+        self.judge.handled(party.principal, key, redelivered=effect.redelivered, synchronous=False)
+        if _kind(effect.payload) == "deferred":
+            self._apply(party, key, Deferred(lag=party.engine.time.lag))
+            self.soon(2 * HOUR, self._answer_deferred, party, key, effect.payload)
+        else:
+            self.soon(10 * MINUTE, self._finish_handler, party, party.epoch, key, effect)
+
+    def _finish_handler(self, party: Party, epoch: int, key: FlowKey, effect: HandOver) -> None:
+        if not party.up or party.epoch != epoch:
+            return
+        if self._fails():
+            event = HandlerFailed(of=effect, lag=party.engine.time.lag)
+            if self.random.random() < 0.5:
+                event = FailedForNow(lag=party.engine.time.lag)
+                self.judge.excused(party.principal, key)
+            self._apply(party, key, event, may_be_late=True)
+            return
+        self._answer(party, key, effect.payload)
+
+    def _answer_deferred(self, party: Party, key: FlowKey, payload: bytes) -> None:
+        if not party.up:
+            self.soon(10 * MINUTE, self._answer_deferred, party, key, payload)
+            return
+        self._answer(party, key, payload)
+
+    def _answer(self, party: Party, key: FlowKey, payload: bytes) -> None:
+        clock = self._clock(party)
+        try:
+            effects = party.engine.answer(key, _response(payload), now=clock, u=self._u())
+        except LocalProtocolError:
+            return  # answered by another try, or gone
+        self._did(party, effects)
+
+    def _tell(self, party: Party, effect: Tell) -> None:
+        key = FlowKey(effect.role, effect.peer, effect.msg_id)
+        if not party.engine.is_current(key, effect, self._clock(party)):
+            return
+        self.judge.told(party.principal, effect)
+        self.soon(MINUTE, self._told, party, party.epoch, key, effect)
+
+    def _told(self, party: Party, epoch: int, key: FlowKey, effect: Tell) -> None:
+        if not party.up or party.epoch != epoch or effect.what is Telling.FORGOTTEN:
+            return
+        lag = party.engine.time.lag
+        if self._fails():
+            self._apply(party, key, HandlerFailed(of=effect, u=self._u(), lag=lag))
+            return
+        before = party.engine.get(key)
+        self._apply(party, key, Returned(of=effect, lag=lag))
+        if party.engine.get(key) is not before:
+            self.judge.taken(party.principal, effect)
+        if effect.what is Telling.STALLED:
+            self._apply(party, key, Rerun(lag=lag), may_be_late=True)
+        if effect.what is Telling.DEAD_LETTER:
+            self.soon(HOUR, self._operate, party, key)
+
+    def _operate(self, party: Party, key: FlowKey) -> None:
+        if not party.up:
+            self.soon(HOUR, self._operate, party, key)
+            return
+        again = self.random.random() < 0.7
+        if not again:
+            self.judge.dropped(party.principal, key)
+        event = RetryDeadLetter() if again else DropDeadLetter()
+        self._apply(party, key, event, may_be_late=True)
+
+    def _decide(self, party: Party, epoch: int, effect: Ask) -> None:
+        if not party.up or party.epoch != epoch or not effect.decide:
+            return
+        key = FlowKey(effect.role, effect.peer, effect.msg_id)
+        if not party.engine.is_current(key, effect, self._clock(party)):
+            return
+        lag = party.engine.time.lag
+        room = self.random.random() < 0.9
+        decision = self.random.choice(list(Decision))
+        if effect.kind == "ACK" and decision is Decision.ACCEPT:
+            decision = Decision.RESEND
+        if decision is Decision.ABANDON:
+            self.judge.abandoned(party.principal, key)
+        event = Decided(decision=decision, u=self._u(), lag=lag, room=room)
+        self._apply(party, key, event)
+
+    # --- Faults -------------------------------------------------------------------------------
+
+    def _crash_someone(self, upgrade: bool) -> None:
+        party = self.parties[self.random.choice(list(self.parties))]
+        if party.up:
+            self._crash(party, upgrade=upgrade)
+
+    def _crash(self, party: Party, *, upgrade: bool) -> None:
+        party.todo.clear()
+        party.epoch += 1
+        party.up = False
+        party.wakes_at = None
+        self.soon(30 * MINUTE, self._come_back, party, upgrade)
+
+    def _come_back(self, party: Party, upgrade: bool) -> None:
+        if party.up:
+            return
+        party.up = True
+        if upgrade:  # the next version reads what this one wrote
+            old = party.engine
+            kept = [from_json(to_json(record)) for record in old.flows()]
+            party.engine = self._engine(party.principal, None if type(old) is Engine else type(old))
+            party.engine.time = old.time
+            party.engine.load(kept)
+        clock = self._clock(party)
+        self._did(party, party.engine.restart(clock, self._u, self._share))
+
+    def _jump(self) -> None:
+        party = self.parties[self.random.choice(list(self.parties))]
+        party.offset += self.random.choice((-5 * MINUTE, HOUR, 8 * HOUR, 72 * HOUR))
+        self._set_alarm(party)
+
+    def _be_hostile(self) -> None:
+        to = self.random.choice(list(self.parties))
+        n = self.random.randrange(self.plan.flows)
+        message = self.random.choice(
+            (Ack(n, b"evil", None), Ack(n, None, 5), Fin(n, None), Fin(n, 5), New(n, b"0 running"))
+        )
+        for _ in range(self.random.randint(1, 3)):
+            self._arrive(EVE, to, message)
+
+    def _heal(self) -> None:
+        self.healed = True
+        self.apart.clear()
+        for party in self.parties.values():
+            self._come_back(party, upgrade=False)
+            self._set_alarm(party)
+
+
+KINDS = ("synchronous", "running", "deferred")
+
+
+def _kind(payload: bytes) -> str:
+    return payload.decode().rstrip("!").partition(" ")[2]
+
+
+def _response(payload: bytes) -> bytes | None:
+    n = int(payload.partition(b" ")[0])
+    return None if n % 17 == 0 else b"answer to " + payload
+
+
+def run(plan: Plan) -> str:
+    """Run a plan; its digest."""
+    return Simulation(plan).run()
