@@ -7,7 +7,9 @@ import time
 import pytest
 
 from bridge import wire
+from bridge.candid import Case
 from bridge.principal import Principal
+from bridge.replica.management.types import SIGNATURES
 from bridge.wire import NodeSignature
 from bridge.wire.hashtree import Absent
 from bridge.wire.keys import Ed25519Key
@@ -317,6 +319,44 @@ async def test_one_canister_in_an_endless_loop_does_not_hold_up_another(
     assert ended(b"error_code") == b"IC0522"
     status = await client.certified(canister, "update", program().reply(b"afterwards"))
     assert status(b"reply") == b"afterwards"
+
+
+async def test_a_long_query_ends_at_its_limit_and_holds_nobody_up(
+    client, canister, universal_wasm, program
+):
+    other = await client.create(universal_wasm(True))
+    looping = asyncio.create_task(client.query(canister, "query", program().spin()))
+    await asyncio.sleep(0.02)
+    _, body, _ = await client.query(other, "query", program().reply(b"meanwhile"))
+    assert body["reply"]["arg"] == b"meanwhile"
+    assert not looping.done()
+    _, body, _ = await looping
+    assert body["error_code"] == "IC0522"
+
+
+async def test_status_can_be_queried_at_the_management_canister(client, canister):
+    signature = SIGNATURES["canister_status"]
+    content = client.content(
+        "query",
+        canister_id=b"",
+        method_name="canister_status",
+        arg=signature.argument.encode({"canister_id": canister}),
+    )
+    status, body = await client.post(f"/api/v3/canister/{canister}/query", client.signed(content))
+    assert (status, body["status"]) == (200, "replied"), body
+    (told,) = signature.result.decode(body["reply"]["arg"])
+    assert told["status"] == Case("running")
+
+
+async def test_the_subnets_metrics_are_at_its_own_address(client, replica, canister):
+    _, certificate = await client.read_state(canister, [(b"time",)])
+    subnet = certificate.signer(replica.root_key)
+    path = (b"subnet", subnet.raw, b"metrics")
+    _, certificate = await client.read_state(subnet, [path], kind="subnet")
+    metrics = wire.decode(certificate.value(path), "the metrics", ValueError)
+    assert metrics["num_canisters"] == 1
+    assert metrics["canister_state_bytes"] >= 4 * 65_536
+    assert metrics["update_transactions_total"] >= 0
 
 
 async def test_composite_queries_call_other_canisters(client, canister, universal_wasm, program):

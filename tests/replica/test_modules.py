@@ -167,6 +167,17 @@ def test_changes_of_tables_do_not_outlive_a_message(driver):
     assert driver.call(canister, "read") == Reply(b"\1\2")
 
 
+def test_a_loop_of_bulk_instructions_ends_soon(make_driver):
+    driver = make_driver(update=100_000_000)
+    canister = driver.create(
+        wat("""(module (memory 1000) (func (export "canister_update fill")
+        (loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 60000000)) (br $l))))""")
+    )
+    answer = driver.call(canister, "fill")
+    assert isinstance(answer, Reject)
+    assert answer.error_code == "IC0522"
+
+
 def test_packed_modules_are_unpacked_and_hashed_as_given(driver, universal_wasm, program):
     packed = gzip.compress(universal_wasm(True))
     canister = driver.create(packed)
