@@ -6,6 +6,7 @@ goes wrong is one of two: :class:`~bridge.errors.NotSentError` (no byte of the r
 """
 
 import asyncio
+import io
 import ipaddress
 import ssl
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from bridge.errors import NotSentError, TransportError, UsageError
 _CBOR: Final = "application/cbor"
 _CHUNK: Final = 65_536
 _POST_HEADERS: Final = {"Content-Type": _CBOR}
+_LARGE: Final = 1 << 20  # from here on aiohttp wants a body that it can send piece by piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +141,14 @@ class Transport:
         """
         session = self._open()
         headers = None if body is None else _POST_HEADERS
+        data = io.BytesIO(body) if body is not None and len(body) > _LARGE else body
         seconds = self._timeouts.request / SECOND
         try:
             async with (
                 self._turn,
                 asyncio.timeout(seconds),
                 session.request(
-                    method, url, data=body, headers=headers, allow_redirects=False
+                    method, url, data=data, headers=headers, allow_redirects=False
                 ) as response,
             ):
                 return Answer(response.status, await self._read(response), _retry_after(response))

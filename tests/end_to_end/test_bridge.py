@@ -338,7 +338,7 @@ asyncio.run(main(*sys.argv[1:]))
 async def test_kill_9_loses_no_flow_and_runs_none_twice(stage, tmp_path: Path) -> None:
     pem = tmp_path / "identity.pem"
     pem.touch(mode=0o600)
-    pem.write_text(stage.agent.identity.to_pem())
+    pem.write_bytes(stage.agent.identity.to_pem())
     payload = random_payload(random.Random(9))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
