@@ -102,7 +102,7 @@ async def wrong_canister(ask):
 
 
 async def deep(_):
-    return answered(b"\xa1dtree" + b"\x83\x02\x41a" * 100_000 + b"\x81\x00")
+    return answered(b"\xa1dtree" + b"\x83\x02\x41a" * 50_000 + b"\x81\x00")
 
 
 async def wide(_):

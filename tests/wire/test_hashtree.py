@@ -220,7 +220,7 @@ def test_malformed_trees_are_refused(raw, message):
         hashtree.from_cbor(cbor2.dumps(raw))
 
 
-@pytest.mark.parametrize("depth", [260, 5_000, 200_000])
+@pytest.mark.parametrize("depth", [260, 5_000, 80_000])
 def test_deep_trees_are_refused(depth):
     data = b"\x83\x02\x41a" * depth + b"\x81\x00"
     with pytest.raises(CertificateError, match=r"deep|depth"):
