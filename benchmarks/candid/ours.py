@@ -75,9 +75,7 @@ def foreign(data, type_):
     wide = c.Variant(
         {
             "AAA": c.Vec(c.Record({"x": c.Opt(c.Text)})),
-            "NEW": c.Record(
-                {"payload": c.Blob, "msg_id": c.Nat, "note": c.Nat32, "zzz": c.Nat64}
-            ),
+            "NEW": c.Record({"payload": c.Blob, "msg_id": c.Nat, "note": c.Nat32, "zzz": c.Nat64}),
         }
     )
     (value,) = c.decode([type_], data)

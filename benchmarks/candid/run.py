@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "bench"
+PEERS = BUILD / "candid"
 ROUNDS = 3
 
 # Work, direction, peer, how many times faster (or, as "within", at most so many times slower).
@@ -45,12 +46,12 @@ def command(name):
         return [sys.executable, str(HERE / "ours.py")], None
     if name == "javascript":
         node = shutil.which("node")
-        place = BUILD / "javascript"
+        place = PEERS / "javascript"
         if node is None or not (place / "node_modules").exists():
             return None, "node or its packages are missing"
         shutil.copy(HERE / "javascript_peer.mjs", place / "javascript_peer.mjs")
         return [node, str(place / "javascript_peer.mjs")], None
-    python = BUILD / name / "bin" / "python"
+    python = PEERS / name / "bin" / "python"
     module = {"icp-py-core": "icp_candid.candid", "ic-py": "ic.candid"}[name]
     if not python.exists():
         return None, "its environment is missing"

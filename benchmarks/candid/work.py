@@ -54,12 +54,18 @@ LEDGER = [
             ["time", NAT64],
             [
                 "kind",
-                ["variant", [["mint", NULL], ["burn", NULL], ["transfer", ["record", [["note", TEXT]]]]]],
+                [
+                    "variant",
+                    [["mint", NULL], ["burn", NULL], ["transfer", ["record", [["note", TEXT]]]]],
+                ],
             ],
         ],
     ],
 ]
-TREE = ["rec", ["variant", [["leaf", ["int"]], ["node", ["record", [["l", ["self"]], ["r", ["self"]]]]]]]]
+TREE = [
+    "rec",
+    ["variant", [["leaf", ["int"]], ["node", ["record", [["l", ["self"]], ["r", ["self"]]]]]]],
+]
 
 
 def transfers(chance, count):
@@ -111,7 +117,9 @@ def works():
         "tree 100 deep": {"type": TREE, "value": chain(100)},
         "100,000 nats": {
             "type": ["vec", NAT],
-            "value": [whole(chance.getrandbits(chance.choice((7, 14, 40)))) for _ in range(100_000)],
+            "value": [
+                whole(chance.getrandbits(chance.choice((7, 14, 40)))) for _ in range(100_000)
+            ],
         },
     }
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,6 +164,39 @@ def needed(tool):
     if path is None:
         pytest.fail(f"{tool} is needed for the comparison with another Candid; install it")
     return path
+
+
+class Build:
+    """What the tests build for themselves and keep."""
+
+    source = HERE
+    root = HERE.parent.parent
+
+    def environment(self, name, requirements):
+        """An interpreter with these requirements."""
+        wanted = (HERE / requirements).read_bytes()
+        target = BUILD / name
+        python = target / "bin" / "python"
+        with locked(name):
+            installed = target / "installed.txt"
+            if not installed.exists() or installed.read_bytes() != wanted:
+                subprocess.run([sys.executable, "-m", "venv", "--clear", str(target)], check=True)
+                subprocess.run(
+                    [
+                        *(str(python), "-m", "pip", "install", "--quiet"),
+                        *("--disable-pip-version-check", "-r", str(HERE / requirements)),
+                    ],
+                    check=True,
+                    timeout=300,
+                )
+                installed.write_bytes(wanted)
+        return python
+
+
+@pytest.fixture(scope="session")
+def candid_build():
+    """Where the tests' own programs are built."""
+    return Build()
 
 
 @pytest.fixture(scope="session")
