@@ -9,7 +9,8 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -21,7 +22,7 @@ from bridge.agent.foreign import IdentityLike, PrincipalLike, as_identity, as_pr
 from bridge.agent.identity import Identity
 from bridge.agent.nodes import SubnetNodes, nodes_from, signatures_of
 from bridge.agent.outcome import describe, rejected_by_node
-from bridge.agent.settings import Limits, Retries, Timeouts
+from bridge.agent.settings import SECOND, Limits, Retries, Timeouts
 from bridge.agent.signed_call import SignedCall
 from bridge.agent.transport import Answer, Transport, is_loopback
 from bridge.agent.update import UpdateCall, raw_certificate
@@ -148,7 +149,8 @@ class Agent:
                 f"{url} is not on this machine: a root key is fetched from loopback only",
                 hint="pass root_key, which you have from a source that you trust",
             )
-        async with cls(url) as asking:
+        known = {name: settings[name] for name in ("timeouts", "limits") if name in settings}
+        async with cls(url, **known) as asking:
             status = await asking.status()
         if status.root_key is None:
             raise TransportError(f"{url} tells no root key", hint="is this a local replica?")
@@ -349,6 +351,7 @@ class Agent:
         arg: bytes = EMPTY_ARG,
         *,
         effective_canister_id: PrincipalLike | None = None,
+        within: int | None = None,
     ) -> bytes:
         """Ask a query method; the answer is one node's, signed with its certified key.
 
@@ -357,6 +360,7 @@ class Agent:
             method: The method.
             arg: The argument, Candid-encoded.
             effective_canister_id: As in :meth:`update`.
+            within: For the whole query, in nanoseconds; by default ``timeouts.exchange``.
 
         Returns:
             The reply, Candid-encoded.
@@ -390,10 +394,11 @@ class Agent:
             )
             return self._identity.sign_request(request.content())
 
-        envelope, answer = await self._exchange("query", via, sign, what)
-        response = decode_map(answer.body, "the answer to a query", TransportError)
-        if self._check_queries:
-            await self._check_response(response, envelope.request_id, via)
+        async with self._limited(within, what):
+            envelope, answer = await self._exchange("query", via, sign, what)
+            response = decode_map(answer.body, "the answer to a query", TransportError)
+            if self._check_queries:
+                await self._check_response(response, envelope.request_id, via)
         if response.get("status") == "replied":
             reply = response.get("reply")
             data = reply.get("arg") if isinstance(reply, Mapping) else None
@@ -454,13 +459,18 @@ class Agent:
     # --- State reads ---
 
     async def read_state(
-        self, canister_id: PrincipalLike, paths: Iterable[Sequence[bytes]]
+        self,
+        canister_id: PrincipalLike,
+        paths: Iterable[Sequence[bytes]],
+        *,
+        within: int | None = None,
     ) -> Certificate:
         """Fetch a verified certificate that shows, or proves absent, what stands at the paths.
 
         Args:
             canister_id: The canister that the paths are about: its subnet answers.
             paths: Paths in the system state tree, as sequences of labels.
+            within: For the whole read, in nanoseconds; by default ``timeouts.exchange``.
 
         Raises:
             CertificateError: The certificate is forged, stale, or of another subnet.
@@ -470,28 +480,35 @@ class Agent:
         """
         via = as_principal(canister_id)
         wanted = [tuple(path) for path in paths]
-        _, answer = await self._exchange(
-            "read_state",
-            via,
-            lambda: self._sign_read(wanted),
-            lambda: f"the state read for {via}",
-        )
+
+        def what() -> str:
+            return f"the state read for {via}"
+
+        async with self._limited(within, what):
+            _, answer = await self._exchange(
+                "read_state", via, lambda: self._sign_read(wanted), what
+            )
         data = raw_certificate(answer.body, "the answer to a state read")
         return self._verify(data, via, "read_state", self.clock.now())
 
     async def read_subnet_state(
-        self, subnet_id: PrincipalLike, paths: Iterable[Sequence[bytes]]
+        self,
+        subnet_id: PrincipalLike,
+        paths: Iterable[Sequence[bytes]],
+        *,
+        within: int | None = None,
     ) -> Certificate:
         """Fetch a verified certificate of a subnet; raises as :meth:`read_state`."""
         subnet = as_principal(subnet_id)
         wanted = [tuple(path) for path in paths]
-        _, answer = await self._exchange(
-            "read_state",
-            subnet,
-            lambda: self._sign_read(wanted),
-            lambda: f"the state read of subnet {subnet}",
-            scope="subnet",
-        )
+
+        def what() -> str:
+            return f"the state read of subnet {subnet}"
+
+        async with self._limited(within, what):
+            _, answer = await self._exchange(
+                "read_state", subnet, lambda: self._sign_read(wanted), what, scope="subnet"
+            )
         data = raw_certificate(answer.body, "the answer to a state read")
         certificate = Certificate.from_cbor(data)
         certificate.verify(self._root_key, now=self.clock.now(), subnet_id=subnet)
@@ -549,6 +566,22 @@ class Agent:
         )
 
     # --- What they share ---
+
+    @asynccontextmanager
+    async def _limited(self, within: int | None, what: Callable[[], str]) -> AsyncIterator[None]:
+        """End what takes too long as a transport error."""
+        seconds = (within or self.timeouts.exchange) / SECOND
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TransportError(
+                f"{what()} had no answer within {seconds:g} s",
+                hint="the replica is slow, stuck or overloaded; try again",
+            ) from None
 
     def _sign_read(self, paths: Sequence[Sequence[bytes]]) -> Envelope:
         request = ReadStateRequest(

@@ -18,6 +18,7 @@ class Timeouts:
     Args:
         connect: To establish one connection.
         request: For one HTTP request from start to the last byte of its answer.
+        exchange: For a query or a state read as a whole, repetitions included.
         call: For an update call as a whole, polls included. Longer than ``ingress_expiry``, so that
             a call which never ran can be proved not to have run.
         ingress_expiry: How far ahead requests expire. The IC takes at most 300 s; less leaves room
@@ -29,6 +30,7 @@ class Timeouts:
 
     connect: int = 10 * SECOND
     request: int = 30 * SECOND
+    exchange: int = 90 * SECOND
     call: int = 360 * SECOND
     ingress_expiry: int = 240 * SECOND
     first_poll: int = 200 * MILLISECOND

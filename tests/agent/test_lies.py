@@ -1,6 +1,7 @@
 """Every lie that a node could tell: none is believed, none hangs, each gives its own error."""
 
 import asyncio
+import random
 
 import cbor2
 import pytest
@@ -607,3 +608,65 @@ async def test_a_replica_without_a_root_key_is_no_local_replica(replica, body):
     replica.status_body = body
     with pytest.raises(TransportError):
         await Agent.local(replica.url)
+
+
+async def test_an_endless_storm_ends_at_the_deadline(connect, replica, canister):
+    from bridge.agent import Retries
+
+    stubborn = Retries(attempts=10**6, first_delay=SECOND // 1000, longest_delay=SECOND // 1000)
+    async with connect(Identity.generate(), retries=stubborn) as agent:
+        for kind in ("query", "read_state"):
+            replica.lie(kind, busy(503), forever=True)
+        for ask in (
+            agent.query(canister, "peek", within=SECOND // 10),
+            agent.read_state(canister, [(b"time",)], within=SECOND // 10),
+            agent.read_subnet_state(replica.subnet_id, [(b"time",)], within=SECOND // 10),
+        ):
+            with pytest.raises(TransportError, match="had no answer within"):
+                await ask
+
+
+# --- Chance -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["query", "call", "read_state"])
+async def test_no_damaged_answer_is_taken_for_another_one(agent, replica, canister, kind):
+    """Bytes of honest answers are changed, cut out or doubled: the truth or an error comes out."""
+    rng = random.Random(f"damage {kind}")
+
+    async def damaged(ask):
+        if kind == "query":
+            response = {"status": "replied", "reply": {"arg": REPLY}}
+            signatures = [ask.replica.sign_query(response, ask.id)]
+            data = bytearray(wire.encode({**response, "signatures": signatures}))
+        else:
+            data = bytearray(answered(ask.replica.certify(status_path(ask))))
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(len(data))
+            match rng.randrange(3):
+                case 0:
+                    data[at] ^= 1 << rng.randrange(8)
+                case 1:
+                    del data[at : at + rng.randint(1, 8)]
+                case 2:
+                    data[at:at] = data[at : at + rng.randint(1, 8)]
+        return bytes(data)
+
+    await agent.query(canister, "peek")
+    asks = {
+        "query": (lambda: agent.query(canister, "peek"), REPLY),
+        "call": (lambda: agent.update(canister, "greet"), REPLY),
+        "read_state": (lambda: agent.module_hash(canister), b"h" * 32),
+    }
+    ask, truth = asks[kind]
+    outcomes = []
+    for _ in range(60):
+        replica.lie(kind, damaged, *([damaged] * 9 if kind != "call" else []))
+        if kind == "call":
+            replica.lie("read_state", *[damaged] * 9)
+        try:
+            outcomes.append(await ask())
+        except (TrustError, TransportError):
+            outcomes.append(None)
+    assert set(outcomes) <= {truth, None}
+    assert outcomes.count(None) > 30 or kind == "call"
