@@ -1,7 +1,7 @@
 """Measures Candid beside its peers, prints the table of targets and keeps it as JSON.
 
-Each implementation runs as a program of its own, in turns, so that a busy moment of the machine does
-not fall on one of them alone. Figures are ratios of times within this run.
+Each implementation runs as a program of its own, in turns, so that a busy moment of the machine
+does not fall on one of them alone. Figures are ratios of times within this run.
 """
 
 import json

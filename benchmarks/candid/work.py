@@ -1,8 +1,9 @@
 """What is measured: types and values in a neutral spelling, the same for every implementation.
 
 A type is a list such as ``["record", [["a", ["nat"]]]]``; values are plain JSON, where bytes are
-``{"hex": ...}``, principals ``{"principal": hex}``, large integers ``{"int": "..."}``, options a list
-of none or one, and variants ``{"case": label, "value": ...}``. Run as a program, it prints the lot.
+``{"hex": ...}``, principals ``{"principal": hex}``, large integers ``{"int": "..."}``, options a
+list of none or one, and variants ``{"case": label, "value": ...}``. Run as a program, it prints
+the lot.
 """
 
 import json

@@ -370,11 +370,19 @@ class DecoderWriter:
         given = self.wire.entries[wire].refs[0]
         wanted = self.expected.entries[expected].refs[0]
         shape = self.shapes[given]
+        empty = "b''" if wanted == t.Nat8.code else "[]"
         count = out.fresh("n")
         self._number(count)
         if shape.least == NEVER:
             out.line(f"if {count}: raise _Malformed('the elements have a type without values', p)")
-            out.line(f"{target} = []")
+            out.line(f"{target} = {empty}")
+            return
+        if wanted == t.Nat8.code != given:
+            # Only an empty vec of something else is a blob.
+            out.line(f"if {count}:")
+            with out.block():
+                self._mismatch(given, wanted, target)
+            out.line(f"{target} = b''")
             return
         if given == wanted == t.Nat8.code:
             out.line(f"q = p + {count}")

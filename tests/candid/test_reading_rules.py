@@ -50,6 +50,10 @@ def refused(wire, values, expected):
             "(opt record {})",
         ),
         ("(opt record {})", "(opt record {})", "(opt record { a : nat })", "(null)"),
+        # an empty vec of anything is an empty vec of anything else
+        ("(vec text)", "(vec {})", "(vec nat8)", '(blob "")'),
+        ("(vec empty)", "(vec {})", "(opt blob)", '(opt blob "")'),
+        ("(blob)", '(blob "")', "(vec text)", "(vec {})"),
         # a plain value is the content of an opt, unless that could be null itself
         ("(nat)", "(5)", "(opt nat)", "(opt 5)"),
         ("(nat)", "(5)", "(opt int)", "(opt 5)"),
@@ -122,6 +126,7 @@ def test_values_are_read_as_the_specification_says(wire, values, expected, resul
         ("(opt nat)", "(opt 5)", "(nat)"),
         ("(reserved)", "(null)", "(null)"),
         ("(vec nat8)", '(blob "a")', "(vec nat)"),
+        ("(vec nat)", "(vec { 1 })", "(blob)"),
         ("(record { a : nat })", "(record { a = 1 })", "(record { a : text })"),
         ("(record { a : nat })", "(record { a = 1 })", "(record { b : nat })"),
         ("(record {})", "(record {})", "(variant {})"),
