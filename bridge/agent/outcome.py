@@ -29,6 +29,14 @@ REJECT_CODES: Final = {
 
 _STATUSES: Final = (None, "received", "processing", "replied", "rejected", "done")
 
+# What a replica says more exactly than by the reject code.
+_HINTS_BY_ERROR: Final = {
+    "IC0536": "check the method name, and whether it is an update or a query",
+    "IC0537": "the canister is empty; install a module first",
+    "IC0508": "the canister is stopped or stopping; start it, or call another",
+    "IC0538": "install with mode upgrade to keep its state, or reinstall to drop it",
+}
+
 _HINTS: Final = {
     1: "the IC cannot run this call; retrying will not help",
     2: "a passing condition; call again later",
@@ -60,7 +68,7 @@ def rejected(
         reject_message=message,
         error_code=error_code,
         certified=certified,
-        hint=_HINTS.get(code),
+        hint=_HINTS_BY_ERROR.get(error_code or "") or _HINTS.get(code),
     )
 
 

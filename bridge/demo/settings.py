@@ -24,6 +24,7 @@ SHORT_WAITS: Final[dict[str, Any]] = {
     "retention": 600 * _SECOND,
     "answer_within": 300 * _SECOND,
     "skew": 60 * _SECOND,
+    "spread": 500 * _MS,
 }
 """By name, in nanoseconds, as ``candid/settings.did`` and `Policy` name them."""
 

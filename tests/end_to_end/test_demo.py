@@ -1,0 +1,60 @@
+"""The guided run: it passes on a good house, and says so where a flow is not as it must be."""
+
+import json
+import subprocess
+import sys
+
+from bridge.cli import root
+from bridge.demo.run import _fault
+from bridge.monitor import MessageRecord, read_trace
+
+
+def test_the_demo_ends_every_flow_with_the_right_response(tmp_path) -> None:
+    trace = tmp_path / "run.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge.cli", "demo", "--json", "--trace", str(trace)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"]
+    ends = {(f["sender_state"], f["receiver_state"], f["right"]) for f in report["flows"]}
+    assert ends == {("acknowledged", "finished", True)}
+    assert len(report["flows"]) == 5
+    lost = [r for r in read_trace(trace.open()) if r.outcome == "lost"]
+    assert [record.message for record in lost] == ["NEW", "ACK"]
+    for record in lost:
+        assert "lost by the replica" in done.stderr
+        assert f"first {record.message} lost" in record.flow
+
+
+def record(message: str, outcome: str = "delivered") -> MessageRecord:
+    return MessageRecord(0, "flow", "a", "b", message, 0, 1, outcome)
+
+
+ALL = [record("NEW"), record("ACK"), record("FIN")]
+
+
+def test_a_flow_is_judged_by_its_response_and_by_what_arrived() -> None:
+    assert _fault(ALL, right=True, must_lose=None) is None
+    assert _fault(ALL, right=False, must_lose=None) == "the response is not the expected one"
+    assert _fault(ALL[:2], right=True, must_lose=None) == "no FIN was seen to arrive"
+
+
+def test_a_loss_that_did_not_happen_or_was_not_meant_is_a_fault() -> None:
+    assert _fault(ALL, right=True, must_lose="NEW") == "lost were [], expected NEW"
+    extra = [*ALL, record("ACK", "lost")]
+    assert _fault(extra, right=True, must_lose=None) == "lost were ['ACK'], expected nothing"
+    assert _fault(extra, right=True, must_lose="ACK") is None
+
+
+def test_the_command_line_lists_what_it_can_do() -> None:
+    from click.testing import CliRunner
+
+    done = CliRunner().invoke(root, ["--help"])
+    assert done.exit_code == 0
+    for name in ("demo", "replica", "timeline"):
+        assert name in done.output
