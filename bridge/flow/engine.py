@@ -32,7 +32,7 @@ from bridge.flow.states import Role
 from bridge.flow.step import is_current, step
 from bridge.flow.trace import FlowKey
 from bridge.flow.transition import Transition
-from bridge.flow.usage import Usage, Usages
+from bridge.flow.usage import Usage, Usages, usage_change
 from bridge.flow.world import FinRate, ObservedTime, PaidMarks
 from bridge.principal import Principal
 
@@ -317,8 +317,8 @@ class Engine:
             del self.senders[record.msg_id]
         else:
             del self.receivers[record.peer, record.msg_id]
-        change = Usage.of(after) - Usage.of(before)
-        if change != Usage():
+        change = usage_change(before, after)
+        if change is not None:
             for who in (record.peer, None):
                 place = record.role, who
                 used = self._usage.get(place, Usage()) + change

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Self
 
-from bridge.flow.records import Flow, is_open, stored_bytes
+from bridge.flow.records import Flow, ReceiverFlow, SenderFlow, is_open, stored_bytes
+from bridge.flow.states import SenderState
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,25 @@ class Usage:
             self.bytes - other.bytes,
             self.unanswered - other.unanswered,
         )
+
+
+def usage_change(before: Flow | None, after: Flow | None) -> Usage | None:
+    """What a change of a record adds to the sums; None if nothing, as for most steps."""
+    if before is not None and after is not None:
+        same = (
+            before.state is after.state
+            and before.payload is after.payload
+            and before.response is after.response
+        )
+        if same and (isinstance(after, ReceiverFlow) or not _says_more(after)):
+            return None
+    change = Usage.of(after) - Usage.of(before)
+    return None if change == Usage() else change
+
+
+def _says_more(record: SenderFlow) -> bool:
+    """Whether a sender's flow takes what its state and payloads do not tell."""
+    return record.state is SenderState.FAILED or record.state is SenderState.CORRUPT
 
 
 @dataclass(frozen=True, slots=True)

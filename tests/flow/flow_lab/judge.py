@@ -85,12 +85,13 @@ class Judge:
                 assert not any(isinstance(e, Transmit) for e in transition.effects), (
                     "4: it answered"
                 )
-            claims = isinstance(event.message, Fin) and event.message.hash is not None
-            if claims and transition.flow is not None and transition.flow is not before:
-                if transition.flow.state is ReceiverState.FINISHED:
-                    seen = self.flows.get((event.caller, event.message.msg_id))
-                    if seen is not None:
-                        seen.finished = True
+            flow = transition.flow
+            ended_now = flow is not before and flow is not None
+            if ended_now and flow.state is ReceiverState.FINISHED:
+                claims = isinstance(event.message, Fin) and event.message.hash is not None
+                seen = self.flows.get((event.caller, event.message.msg_id))
+                if claims and seen is not None:
+                    seen.finished = True
         for effect in transition.effects:
             if isinstance(effect, Transmit):
                 self._transmits(who, before, transition.flow, now, effect)

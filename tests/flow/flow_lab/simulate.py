@@ -87,7 +87,7 @@ class Plan:
     faults: tuple[str, ...] = FAULTS
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A run broke a promise.
 
     Attributes:
@@ -132,39 +132,61 @@ EVE = principal(666)
 class Simulation:
     """One run of a plan."""
 
-    def __init__(self, plan: Plan, *, step=None, trace: bool = False) -> None:
+    def __init__(self, plan: Plan, *, trace: bool = False) -> None:
         self.plan = plan
-        self.random = random.Random(plan.seed)
+        self._streams: dict[str, random.Random] = {}
+        self.random = self._chance("what happens anyway")
         self.now = START
         self.healed = False
         self._queue: list = []
         self._counter = 0
         self.digest = hashlib.sha256()
-        chance = self.random.random
         self.policy = Policy().validate()
-        on = plan.faults.__contains__
-        self.loss = chance() * 0.4 if on("loss") else 0
-        self.duplicates = chance() * 0.3 if on("duplicates") else 0
-        self.long_ways = chance() * 0.2 if on("delay") else 0
-        self.damage = chance() * 0.05 if on("damage") else 0
-        self.failing = chance() * 0.3 if on("handlers") else 0
-        self.crashing = chance() * 0.002 if on("crash") else 0
-        self.not_sending = chance() * 0.1 if on("queue_full") else 0
+        most = {
+            "loss": 0.4,
+            "duplicates": 0.3,
+            "delay": 0.2,
+            "damage": 0.05,
+            "handlers": 0.3,
+            "crash": 0.002,
+            "queue_full": 0.1,
+        }
+        self._rates = {
+            fault: self._chance(fault).random() * rate
+            for fault, rate in most.items()
+            if fault in plan.faults
+        }
         self.judge = Judge(self.policy, keep_timelines=trace)
         self.parties = {}
         for n in range(1, self.random.randint(2, 4) + 1):
-            self._add(principal(n), step)
+            self._add(principal(n))
         self.apart: set[frozenset[Principal]] = set()
+
+    def _chance(self, purpose: str) -> random.Random:
+        """Where chance for one purpose comes from.
+
+        A stream for each, so that a fault which is left out does not change the others.
+        """
+        stream = self._streams.get(purpose)
+        if stream is None:
+            stream = self._streams[purpose] = random.Random(f"{self.plan.seed} {purpose}")
+        return stream
+
+    def _may(self, fault: str) -> bool:
+        return fault in self.plan.faults
+
+    def _strikes(self, fault: str) -> bool:
+        """Whether a fault strikes now."""
+        rate = self._rates.get(fault, 0)
+        return not self.healed and rate > 0 and self._chance(fault).random() < rate
 
     # --- Setting the scene --------------------------------------------------------------------
 
-    def _add(self, who: Principal, step) -> None:
-        engine = self._engine(who, step)
-        self.parties[who] = Party(who, engine)
+    def _add(self, who: Principal) -> None:
+        self.parties[who] = Party(who, self._engine(who))
 
-    def _engine(self, who: Principal, step=None) -> Engine:
-        kind = Engine if step is None else step
-        return kind(
+    def _engine(self, who: Principal) -> Engine:
+        return Engine(
             self.policy,
             now=self.now,
             access=Access(),
@@ -186,22 +208,25 @@ class Simulation:
 
     def _scene(self) -> None:
         names = list(self.parties)
-        on = self.plan.faults.__contains__
         for n in range(self.plan.flows):
             who, peer = self.random.sample(names, 2)
-            if on("nowhere") and self.random.random() < 0.01:
+            if self._may("nowhere") and self._chance("nowhere").random() < 0.01:
                 peer = NOWHERE
             self.at(START + self.random.randrange(FAULT_PHASE), self._open, who, peer, n)
-        for _ in range(self.random.randrange(4) if on("crash") else 0):
-            self.at(START + self.random.randrange(FAULT_PHASE), self._crash_someone, False)
-        for _ in range(self.random.randrange(3) if on("upgrade") else 0):
-            self.at(START + self.random.randrange(FAULT_PHASE), self._crash_someone, True)
-        for _ in range(self.random.randrange(3) if on("partition") else 0):
-            self.at(START + self.random.randrange(FAULT_PHASE), self._part)
-        for _ in range(self.random.randrange(3) if on("clock") else 0):
-            self.at(START + self.random.randrange(FAULT_PHASE), self._jump)
-        for _ in range(self.plan.flows // 10 if on("hostile") else 0):
-            self.at(START + self.random.randrange(FAULT_PHASE), self._be_hostile)
+        for fault, most, action in (
+            ("crash", 3, lambda: self._crash_someone(upgrade=False)),
+            ("upgrade", 2, lambda: self._crash_someone(upgrade=True)),
+            ("partition", 2, self._part),
+            ("clock", 2, self._jump),
+        ):
+            if self._may(fault):
+                chance = self._chance(fault)
+                for _ in range(chance.randint(0, most)):
+                    self.at(START + chance.randrange(FAULT_PHASE), action)
+        if self._may("hostile"):
+            for _ in range(self.plan.flows // 10):
+                moment = START + self._chance("hostile").randrange(FAULT_PHASE)
+                self.at(moment, self._be_hostile)
         self.at(START + FAULT_PHASE, self._heal)
 
     def run(self) -> str:
@@ -211,19 +236,21 @@ class Simulation:
             A digest of every step; equal for equal plans.
 
         Raises:
-            Broken: If a promise is broken.
+            BrokenError: If a promise is broken.
         """
         try:
             self._scene()
             while self._queue:
                 time, _, action, args = heapq.heappop(self._queue)
                 self.now = max(self.now, time)
-                if self.now > START + FAULT_PHASE + LONGEST_HEALING:
-                    raise AssertionError("2: the run does not come to an end after healing")
+                in_time = self.now <= START + FAULT_PHASE + LONGEST_HEALING
+                assert in_time, "2: the run does not come to an end after healing"
                 action(*args)
             self.judge.end({who: list(party.engine.flows()) for who, party in self.parties.items()})
         except (AssertionError, LocalProtocolError) as error:
-            raise Broken(self.plan, str(error) or repr(error), self.judge.last_steps()) from error
+            raise BrokenError(
+                self.plan, str(error) or repr(error), self.judge.last_steps()
+            ) from error
         return self.digest.hexdigest()
 
     # --- Running a party ----------------------------------------------------------------------
@@ -266,7 +293,7 @@ class Simulation:
 
     def _carry_out(self, party: Party, epoch: int) -> None:
         while party.todo and party.epoch == epoch:
-            if not self.healed and self.random.random() < self.crashing:
+            if self._strikes("crash"):
                 self._crash(party, upgrade=False)
                 return
             effect = party.todo.popleft()
@@ -287,30 +314,29 @@ class Simulation:
         key = FlowKey(role, effect.peer, effect.message.msg_id)
         if not party.engine.is_current(key, effect, self._clock(party)):
             return
-        chance = self.random.random
         if effect.peer == NOWHERE:
             self.soon(SECOND, self._failed, party, party.epoch, effect, Refused)
             return
-        if not self.healed and chance() < self.not_sending:
+        if self._strikes("queue_full"):
             self.judge.not_sent(party.principal, effect)
             self._failed(party, party.epoch, effect, NotSent)
             return
-        if not self.healed and chance() < self.loss:
-            if chance() < 0.3:
+        if self._strikes("loss"):
+            if self._chance("loss").random() < 0.3:
                 self.soon(SECOND, self._failed, party, party.epoch, effect, Rejected)
             return
-        for _ in range(2 if not self.healed and chance() < self.duplicates else 1):
+        for _ in range(2 if self._strikes("duplicates") else 1):
             way = 5 * SECOND
-            if not self.healed and chance() < self.long_ways:
+            if self._strikes("delay"):
                 way = LONGEST_WAY
             message = effect.message
-            if not self.healed and chance() < self.damage:
+            if self._strikes("damage"):
                 message = self._damaged(message)
                 self.judge.damaged(party.principal, effect)
             self.soon(way, self._arrive, party.principal, effect.peer, message)
 
     def _damaged(self, message):
-        wrong = self.random.randrange(1, 2**32)
+        wrong = self._chance("damage").randrange(1, 2**32)
         match message:
             case New():
                 return replace(message, payload=message.payload + b"!")
@@ -341,14 +367,14 @@ class Simulation:
         self._did(party, effects)
 
     def _part(self) -> None:
-        pair = frozenset(self.random.sample(list(self.parties), 2))
+        pair = frozenset(self._chance("partition").sample(list(self.parties), 2))
         self.apart.add(pair)
         self.soon(2 * HOUR, self.apart.discard, pair)
 
     # --- Applications -------------------------------------------------------------------------
 
     def _fails(self) -> bool:
-        return not self.healed and self.random.random() < self.failing
+        return self._strikes("handlers")
 
     def _open(self, who: Principal, peer: Principal, n: int) -> None:
         party = self.parties[who]
@@ -460,8 +486,8 @@ class Simulation:
 
     # --- Faults -------------------------------------------------------------------------------
 
-    def _crash_someone(self, upgrade: bool) -> None:
-        party = self.parties[self.random.choice(list(self.parties))]
+    def _crash_someone(self, *, upgrade: bool) -> None:
+        party = self.parties[self._chance("crash").choice(list(self.parties))]
         if party.up:
             self._crash(party, upgrade=upgrade)
 
@@ -479,24 +505,24 @@ class Simulation:
         if upgrade:  # the next version reads what this one wrote
             old = party.engine
             kept = [from_json(to_json(record)) for record in old.flows()]
-            party.engine = self._engine(party.principal, None if type(old) is Engine else type(old))
+            party.engine = self._engine(party.principal)
             party.engine.time = old.time
             party.engine.load(kept)
         clock = self._clock(party)
         self._did(party, party.engine.restart(clock, self._u, self._share))
 
     def _jump(self) -> None:
-        party = self.parties[self.random.choice(list(self.parties))]
-        party.offset += self.random.choice((-5 * MINUTE, HOUR, 8 * HOUR, 72 * HOUR))
+        party = self.parties[self._chance("clock").choice(list(self.parties))]
+        party.offset += self._chance("clock").choice((-5 * MINUTE, HOUR, 8 * HOUR, 72 * HOUR))
         self._set_alarm(party)
 
     def _be_hostile(self) -> None:
-        to = self.random.choice(list(self.parties))
-        n = self.random.randrange(self.plan.flows)
-        message = self.random.choice(
+        to = self._chance("hostile").choice(list(self.parties))
+        n = self._chance("hostile").randrange(self.plan.flows)
+        message = self._chance("hostile").choice(
             (Ack(n, b"evil", None), Ack(n, None, 5), Fin(n, None), Fin(n, 5), New(n, b"0 running"))
         )
-        for _ in range(self.random.randint(1, 3)):
+        for _ in range(self._chance("hostile").randint(1, 3)):
             self._arrive(EVE, to, message)
 
     def _heal(self) -> None:
