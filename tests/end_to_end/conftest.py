@@ -1,5 +1,6 @@
 """One embedded replica a worker, with a Motoko sender, receiver and echo on it."""
 
+import inspect
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -54,5 +55,7 @@ async def stage() -> AsyncIterator[Stage]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test here shares the session's replica, so it runs on the session's loop."""
     for item in items:
-        if item.path.parent.name == "end_to_end" and isinstance(item, pytest.Function):
+        if item.path.parent.name == "end_to_end" and inspect.iscoroutinefunction(
+            getattr(item, "function", None)
+        ):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)

@@ -1,16 +1,15 @@
 """What goes wrong at the edge, over real HTTP: each is one typed error that says what to do."""
 
+import subprocess
+import sys
 import time
 
 import aiohttp
 import pytest
-from click.testing import CliRunner
 
 from bridge import wire
 from bridge.agent import Agent, Identity
-from bridge.cli import root
 from bridge.errors import (
-    BridgeError,
     CallRejectedError,
     CertificateError,
     NotSentError,
@@ -95,7 +94,8 @@ async def test_a_canister_that_traps(stage) -> None:
 
 async def test_no_replica_at_all(stage) -> None:
     identity = stage.agent.identity
-    async with Agent("http://127.0.0.1:9", identity=identity, root_key=b"") as agent:
+    root_key = stage.network.root_key
+    async with Agent("http://127.0.0.1:9", identity=identity, root_key=root_key) as agent:
         with pytest.raises(NotSentError, match="nothing was sent"):
             await agent.update(NOBODY, "anything", EMPTY)
 
@@ -151,6 +151,11 @@ async def test_garbage_is_refused_with_a_text_and_the_replica_goes_on(stage, bod
 def test_the_command_line_prints_one_line_and_a_hint_not_a_traceback(tmp_path) -> None:
     trace = tmp_path / "broken.jsonl"
     trace.write_text("{}\n")
-    done = CliRunner().invoke(root, ["timeline", str(trace)])
-    assert isinstance(done.exception, BridgeError)
-    assert done.exception.exit_code == 2
+    command = [sys.executable, "-m", "bridge.cli", "timeline", str(trace)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "ic-bridge: line 1 of the trace is not a message record",
+        "  a record has the fields time, flow, sender, receiver, message, size, attempt, outcome, by",
+    ]
