@@ -1,6 +1,6 @@
 # The agent: its benchmark, and its tests with the other major line of the CBOR library.
 AGENT_PEERS := build/bench/agent
-.PHONY: bench-agent test-cbor2-5
+.PHONY: bench-agent test-old-cbor
 
 $(AGENT_PEERS)/%/.ready: benchmarks/agent/peers/%.txt
 	@$(PYTHON) -m venv --clear $(AGENT_PEERS)/$*
@@ -20,6 +20,6 @@ build/cbor2-5/.ready: $(VENV)/.dev
 	@$(PIP) install --no-deps --target build/cbor2-5 'cbor2>=5.6,<6'
 	@touch $@
 
-test-cbor2-5: build/cbor2-5/.ready ## the wire and agent tests with cbor2 5
+test-old-cbor: build/cbor2-5/.ready ## the wire and agent tests with cbor2 5
 	@PYTHONPATH=build/cbor2-5 $(BIN)/python -c 'import cbor2; assert not hasattr(cbor2, "frozendict"), cbor2'
 	@PYTHONPATH=build/cbor2-5 $(BIN)/python -m pytest -n auto tests/wire tests/agent $(PYTEST_ARGS)

@@ -4,6 +4,7 @@ Asynchronous, on aiohttp. See :class:`Agent` and :class:`Identity`.
 """
 
 from bridge.agent.agent import EMPTY_ARG, MAINNET_ROOT_KEY, Agent, Status
+from bridge.agent.facts import CanisterFacts, SubnetFacts
 from bridge.agent.foreign import IdentityLike, PrincipalLike, as_identity, as_principal
 from bridge.agent.identity import Identity
 from bridge.agent.keystore import dfx_identity, icp_identity
@@ -16,6 +17,7 @@ __all__ = [
     "MAINNET_ROOT_KEY",
     "REJECT_CODES",
     "Agent",
+    "CanisterFacts",
     "Identity",
     "IdentityLike",
     "Limits",
@@ -23,6 +25,7 @@ __all__ = [
     "Retries",
     "SignedCall",
     "Status",
+    "SubnetFacts",
     "Timeouts",
     "as_identity",
     "as_principal",

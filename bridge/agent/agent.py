@@ -18,6 +18,13 @@ from yarl import URL
 
 from bridge.agent.clock import Clock
 from bridge.agent.effective import effective_canister_id as route
+from bridge.agent.facts import (
+    CanisterFacts,
+    SubnetFacts,
+    canister_facts,
+    canister_paths,
+    subnet_facts,
+)
 from bridge.agent.foreign import IdentityLike, PrincipalLike, as_identity, as_principal
 from bridge.agent.identity import Identity
 from bridge.agent.nodes import SubnetNodes, nodes_from, signatures_of
@@ -44,7 +51,6 @@ from bridge.wire import (
     bls,
     decode_map,
 )
-from bridge.wire import _cbor as cbor
 
 MAINNET_ROOT_KEY: Final = bytes.fromhex(
     "308182301d060d2b0601040182dc7c0503010201060c2b0601040182dc7c05030201036100814c0e6ec71fab583b08bd"
@@ -514,23 +520,23 @@ class Agent:
         certificate.verify(self._root_key, now=self.clock.now(), subnet_id=subnet)
         return certificate
 
+    async def canister_facts(self, canister_id: PrincipalLike) -> CanisterFacts:
+        """Module hash and controllers of a canister, certified; raises as :meth:`read_state`."""
+        canister = as_principal(canister_id)
+        return canister_facts(await self.read_state(canister, canister_paths(canister)), canister)
+
     async def module_hash(self, canister_id: PrincipalLike) -> bytes | None:
         """The SHA-256 of a canister's Wasm module, certified; ``None`` if it has none."""
-        path = (b"canister", as_principal(canister_id).raw, b"module_hash")
-        return (await self.read_state(canister_id, [path])).value(path)
+        return (await self.canister_facts(canister_id)).module_hash
 
     async def controllers(self, canister_id: PrincipalLike) -> tuple[Principal, ...]:
         """The controllers of a canister, certified; none if it does not exist."""
-        path = (b"canister", as_principal(canister_id).raw, b"controllers")
-        value = (await self.read_state(canister_id, [path])).value(path)
-        if value is None:
-            return ()
-        raw = cbor.decode(value, "the certified list of controllers", CertificateError)
-        if not cbor.is_sequence(raw) or not all(
-            isinstance(item, bytes) and len(item) <= 29 for item in raw
-        ):
-            raise CertificateError("the certified controllers are not a list of principals")
-        return tuple(Principal(item) for item in raw)
+        return (await self.canister_facts(canister_id)).controllers
+
+    async def subnet_facts(self, canister_id: PrincipalLike) -> SubnetFacts:
+        """The subnet that a canister is on, certified; raises as :meth:`read_state`."""
+        certificate = await self.read_state(canister_id, [(b"subnet",)])
+        return subnet_facts(certificate, self._root_key)
 
     async def metadata(self, canister_id: PrincipalLike, name: str) -> bytes | None:
         """A custom section of a canister's module, certified; ``None`` if there is none.

@@ -76,11 +76,10 @@ class Limits:
     """Sizes and counts.
 
     Args:
-        connections: HTTP connections open at once.
-        in_flight: Requests under way at once; more wait their turn.
+        in_flight: Requests under way at once, each on a connection of its own; more wait their
+            turn.
         response: Bytes accepted as one answer. The IC's largest are a few MiB.
     """
 
-    connections: int = 64
-    in_flight: int = 256
+    in_flight: int = 128
     response: int = 16 * 1024 * 1024

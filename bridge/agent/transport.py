@@ -110,7 +110,7 @@ class Transport:
         if self._session is None:
             # Made here and not in the constructor: a session belongs to the running event loop.
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._limits.connections),
+                connector=aiohttp.TCPConnector(limit=self._limits.in_flight),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # A compressed answer could unpack to any size before the limit is seen.
                 auto_decompress=False,

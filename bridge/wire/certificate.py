@@ -176,6 +176,15 @@ class Certificate:
         subnet_id = self.signer(root_key_der).raw
         return _in_ranges(self.tree, subnet_id, canister_id, sharded_only=False)
 
+    def granted_ranges(self, root_key_der: bytes) -> list[tuple[bytes, bytes]]:
+        """The canister ranges that are shown of who signed this, as :meth:`covers` uses them."""
+        if self.delegation is not None:
+            grant = _open_delegation(
+                root_key_der, self.delegation.subnet_id.raw, self.delegation.certificate
+            )
+            return _all_ranges(grant.tree, grant.subnet_id)
+        return _all_ranges(self.tree, self.signer(root_key_der).raw)
+
     def signer(self, root_key_der: bytes) -> Principal:
         """The subnet that signs: the delegation's, or the root subnet itself."""
         if self.delegation is not None:
@@ -283,6 +292,21 @@ def _in_ranges(
     if ranges is None:
         return False
     return any(low <= canister_id.raw <= high for low, high in decode_ranges(ranges))
+
+
+def _all_ranges(tree: HashTree, subnet_id: bytes) -> list[tuple[bytes, bytes]]:
+    shards = hashtree.lookup_subtree(tree, (b"canister_ranges", subnet_id))
+    values = [
+        shard.value
+        for _, shard in hashtree.children(
+            shards if isinstance(shards, HashTree) else hashtree.EMPTY
+        )
+        if isinstance(shard, hashtree.Leaf)
+    ]
+    if not values:
+        flat = hashtree.lookup(tree, (b"subnet", subnet_id, b"canister_ranges"))
+        values = [flat.value] if isinstance(flat, Found) else []
+    return [pair for value in values for pair in decode_ranges(value)]
 
 
 def _shard_for(tree: HashTree, subnet_id: bytes, canister_id: bytes) -> bytes | None:

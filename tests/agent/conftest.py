@@ -99,6 +99,7 @@ class Replica:
                 b"subnet": {
                     self.subnet_id.raw: {
                         b"public_key": self.subnet.public_key_der,
+                        b"type": b"application",
                         b"node": {self.node_id.raw: node},
                     }
                 },

@@ -73,6 +73,43 @@ async def test_state_reads_show_values_and_prove_absence(agent, replica, caniste
     assert certificate.signer(replica.root.public_key_der) == replica.subnet_id
 
 
+async def test_facts_of_canisters_and_subnets_are_certified(agent, replica, canister):
+    facts = await agent.canister_facts(canister)
+    assert (facts.module_hash, facts.controllers[1]) == (b"h" * 32, canister)
+    assert abs(facts.time - replica.now) < 60 * SECOND
+    for replica.flat_ranges in (False, True):
+        subnet = await agent.subnet_facts(canister)
+        assert subnet.subnet_id == replica.subnet_id
+        assert subnet.public_key == replica.subnet.public_key_der
+        assert subnet.nodes == (replica.node_id,)
+        assert subnet.type == "application"
+        ((low, high),) = subnet.canister_ranges
+        assert low < canister < high
+        replica.missing_versions = {"v3", "v4"}
+
+
+async def test_controllers_that_are_no_list_of_principals_are_an_error(agent, replica, canister):
+    from bridge import wire
+    from bridge.errors import CertificateError
+    from bridge.wire import hashtree, leb128
+
+    for value in (wire.encode(["text"]), wire.encode(7), b"", wire.encode([bytes(30)])):
+
+        async def odd(ask, value=value):
+            tree = hashtree.build(
+                {
+                    b"time": leb128.encode(ask.replica.now),
+                    b"canister": {canister.raw: {b"controllers": value, b"module_hash": b""}},
+                }
+            )
+            data = ask.replica.certify(ask.envelope.content["paths"], tree=tree)
+            return wire.encode({"certificate": data})
+
+        replica.lie("read_state", odd)
+        with pytest.raises(CertificateError, match="controllers"):
+            await agent.controllers(canister)
+
+
 async def test_node_keys_are_fetched_once(agent, replica, canister):
     for _ in range(3):
         await agent.query(canister, "peek")

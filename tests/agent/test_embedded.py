@@ -86,6 +86,9 @@ async def test_calls_queries_and_reads_are_verified_end_to_end(agent, replica, i
     assert len(await agent.module_hash(installed)) == 32
     assert await agent.controllers(installed) == (agent.principal,)
     assert await agent.metadata(installed, "candid:service") is None
+    subnet = await agent.subnet_facts(installed)
+    assert len(subnet.nodes) >= 1
+    assert any(low.raw <= installed.raw <= high.raw for low, high in subnet.canister_ranges)
 
 
 @pytest.mark.parametrize("kind", ["secp256k1", "p256", "session", "anonymous"])
