@@ -139,8 +139,7 @@ def _without_row(record: Flow | None, event: Event, effects: list[Effect]) -> No
         )
     else:
         raise LocalProtocolError(
-            f"flow {record.msg_id} with {record.peer} is {record.state} on the {record.role}'s"
-            f" side and cannot be {request}"
+            f"flow {record.msg_id} with {record.peer} is {record.state} and cannot be {request}"
         )
 
 

@@ -1,0 +1,104 @@
+"""The command behind ``make vectors``: writes ``tests/vectors/generated.json`` from the tables.
+
+Walks are drawn from a fixed seed, and of all their steps those are kept that differ in state, event
+and rows, some of each, so that each row of the tables is there several times.
+"""
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from bridge.flow import PeerPolicy, Policy
+from bridge.flow.codec import to_json
+from flow_lab.walk import walk
+
+VECTORS = Path(__file__).resolve().parents[2] / "vectors"
+SEED = 20_260
+WALKS = 6_000
+STEPS = 25
+OF_A_KIND = 7
+
+
+def changed_fields(before, after):
+    """The vector form of what a step makes of a record."""
+    if after is None:
+        return None
+    new = to_json(dataclasses.replace(after, version=0))
+    if before is None:
+        return new
+    old = to_json(dataclasses.replace(before, version=0))
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(after)}
+    differing = {n: value for n, value in new.items() if n not in old or old[n] != value}
+    return differing | {name: defaults[name] for name in old if name not in new}
+
+
+def _settings_to_json(settings):
+    plain = dict(settings)
+    if "peers" in plain:
+        plain["peers"] = {
+            str(who): {
+                entry.name: getattr(peer, entry.name)
+                for entry in dataclasses.fields(PeerPolicy)
+                if getattr(peer, entry.name) != entry.default
+            }
+            for who, peer in plain["peers"].items()
+        }
+    return plain
+
+
+def vector_of(number, visit):
+    """One visit of a walk as a vector."""
+    state = "none" if visit.before is None else visit.before.state.value
+    kind = type(visit.event).__name__
+    rows = "error" if visit.transition is None else "+".join(visit.transition.rows) or "no row"
+    vector = {"name": f"{number}: {state}, {kind}: {rows}", "policy": "seconds"}
+    if visit.settings:
+        vector["settings"] = _settings_to_json(visit.settings)
+    before = visit.before and to_json(dataclasses.replace(visit.before, version=0))
+    vector |= {"before": before, "event": to_json(visit.event), "now": visit.now}
+    if visit.transition is None:
+        return vector | {"error": True}
+    return vector | {
+        "after": changed_fields(visit.before, visit.transition.flow),
+        "effects": [to_json(effect) for effect in visit.transition.effects],
+    }
+
+
+def generate(policy: Policy) -> list[dict]:
+    """The generated vectors."""
+    chance = Random(SEED)
+    seen: Counter = Counter()
+    vectors = []
+    for _ in range(WALKS):
+        for visit in walk(chance, policy, STEPS):
+            state = visit.before and visit.before.state
+            rows = visit.transition and visit.transition.rows
+            message = getattr(visit.event, "message", None)
+            signature = state, type(visit.event), type(message), rows
+            if seen[signature] < OF_A_KIND:
+                seen[signature] += 1
+                vectors.append(vector_of(len(vectors), visit))
+    return vectors
+
+
+def text() -> str:
+    """The whole file."""
+    settings = json.loads((VECTORS / "handwritten.json").read_text())["policies"]
+    vectors = generate(Policy(**settings["seconds"]))
+    lines = ",\n".join(json.dumps(vector, separators=(",", ":")) for vector in vectors)
+    return f'{{"format": 1,\n"policies": {json.dumps(settings)},\n"vectors": [\n{lines}\n]}}\n'
+
+
+def main() -> int:
+    """Write the file."""
+    content = text()
+    (VECTORS / "generated.json").write_text(content)
+    print(f"{content.count(chr(10)) - 4:,} vectors, {len(content):,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
