@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo picture test lint format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,11 @@ $(VENV)/.dev: $(VENV)/.base requirements/dev.txt
 
 demo: $(VENV)/.base ## flows between Python and Motoko canisters, on the embedded replica
 	@$(BIN)/ic-bridge demo
+
+picture: $(VENV)/.base ## docs/images/demo.svg, drawn from the trace of a run
+	@mkdir -p build
+	@$(BIN)/ic-bridge demo --seed 1 --trace build/demo.jsonl
+	@$(BIN)/ic-bridge timeline build/demo.jsonl --output docs/images/demo.svg
 
 test: $(VENV)/.dev ## the whole suite, in parallel
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)

@@ -5,8 +5,8 @@ import zlib
 from typing import Final
 
 from bridge import candid
-from bridge.demo.contract import contract_method
 from bridge.errors import CandidError
+from bridge.reference import contract_method
 from bridge.service import FinalFailure, Request, ResultCodec
 
 _METHOD: Final = contract_method("compute", "compute")

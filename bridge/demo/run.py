@@ -10,14 +10,13 @@ from typing import Any, Final
 
 from bridge import contracts
 from bridge.agent import Agent, Identity
-from bridge.demo.canisters import ReferenceCanister, install_argument
 from bridge.demo.compute import compute, means_the_same, random_payload, right_response
 from bridge.demo.recorder import Recorder
-from bridge.demo.settings import SHORT_POLICY, SHORT_WAITS
 from bridge.errors import BridgeError
 from bridge.monitor import MessageRecord
 from bridge.network import AdminClient, Network
 from bridge.principal import Principal
+from bridge.reference import SHORT_POLICY, SHORT_WAITS, ReferenceCanister, install_argument
 from bridge.service import Bridge
 from bridge.store import MemoryStore
 

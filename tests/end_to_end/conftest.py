@@ -9,10 +9,9 @@ import pytest_asyncio
 
 from bridge import contracts
 from bridge.agent import Agent, Identity
-from bridge.demo.canisters import ReferenceCanister, install_argument
-from bridge.demo.settings import SHORT_WAITS
 from bridge.network import Network
 from bridge.principal import Principal
+from bridge.reference import SHORT_WAITS, ReferenceCanister, install_argument
 
 
 @dataclass(frozen=True)

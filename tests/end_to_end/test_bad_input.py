@@ -155,7 +155,6 @@ def test_the_command_line_prints_one_line_and_a_hint_not_a_traceback(tmp_path) -
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.splitlines() == [
-        "ic-bridge: line 1 of the trace is not a message record",
-        "  a record has the fields time, flow, sender, receiver, message, size, attempt, outcome, by",
-    ]
+    said, hint = done.stderr.splitlines()
+    assert said == "ic-bridge: line 1 of the trace is not a message record"
+    assert hint.startswith("  a record has the fields time, flow, sender,")

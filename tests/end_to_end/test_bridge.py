@@ -12,10 +12,10 @@ import pytest
 from bridge import candid, dialects
 from bridge.agent import Identity
 from bridge.demo.compute import compute, means_the_same, random_payload, right_response
-from bridge.demo.settings import SHORT_POLICY
 from bridge.errors import CallRejectedError, FlowFailedError, LocalProtocolError
 from bridge.flow import New, Role, Telling
 from bridge.principal import Principal
+from bridge.reference import SHORT_POLICY
 from bridge.service import DEFERRED, Bridge, FinalFailure, RetryLater
 from bridge.store import MemoryStore, SQLiteStore
 
@@ -317,7 +317,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from bridge import Agent, Bridge, Identity, Principal, SQLiteStore
-from bridge.demo.settings import SHORT_POLICY
+from bridge.reference import SHORT_POLICY
 
 async def main(url, root_key, pem, database, peer, payload):
     identity = Identity.from_pem(Path(pem))

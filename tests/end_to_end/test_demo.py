@@ -24,7 +24,8 @@ def test_the_demo_ends_every_flow_with_the_right_response(tmp_path) -> None:
     ends = {(f["sender_state"], f["receiver_state"], f["right"]) for f in report["flows"]}
     assert ends == {("acknowledged", "finished", True)}
     assert len(report["flows"]) == 5
-    lost = [r for r in read_trace(trace.open()) if r.outcome == "lost"]
+    with trace.open(encoding="utf-8") as file:
+        lost = [record for record in read_trace(file) if record.outcome == "lost"]
     assert [record.message for record in lost] == ["NEW", "ACK"]
     for record in lost:
         assert "lost by the replica" in done.stderr

@@ -11,9 +11,9 @@ from typing import Any
 
 from bridge import candid
 from bridge.agent import Agent
-from bridge.demo.contract import contract_method, install_types
 from bridge.errors import BridgeError
 from bridge.principal import Principal
+from bridge.reference.contract import contract_method, install_types
 
 
 @cache
