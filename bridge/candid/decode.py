@@ -19,6 +19,7 @@ from bridge.candid.subtype import Subtyping, code_of, nullable, type_name
 from bridge.candid.table import Entry, Table
 from bridge.candid.values import Case, Some
 from bridge.errors import CandidError
+from bridge.principal import Principal
 
 # Beyond these, a part becomes a function of its own.
 _INLINE_DEPTH: Final = 5
@@ -45,6 +46,9 @@ _NAMES: Final[dict[str, Any]] = {
     "_new": tuple.__new__,
     "_unpack": struct.unpack_from,
     "_memory": memoryview,
+    "_iter": iter,
+    "_object": object.__new__,
+    "_Principal": Principal,
 } | {f"_read{-code}": form.unpack_from for code, form in rt.STRUCTS.items()}
 
 Decoder = Callable[[bytes, rt.State], list[Any]]
@@ -137,8 +141,7 @@ class DecoderWriter:
             if self.deep:
                 out.line("if 0: yield")
             else:
-                out.line("if k > _LIMIT: raise _TooDeep")
-                self.names["_LIMIT"] = PLAIN_DEPTH
+                out.line(f"if k > {PLAIN_DEPTH}: raise _TooDeep")
             target = out.fresh()
             self._body(wire, expected, target, 0)
             out.line(f"return {target}, p")
@@ -284,9 +287,26 @@ class DecoderWriter:
     def _primitive(self, wire: int, got: int, want: int, target: str) -> None:
         out = self.source
         if want == t.PRINCIPAL and got in (t.PRINCIPAL, t.SERVICE):
-            out.line(f"{target}, p = _principal(D, p)")
+            # The plain case in place, past the checks of Principal's constructor; the rest by call.
+            out.line("n = D[p + 1]")
+            out.line("if D[p] == 1 and n < 30:")
+            with out.block():
+                out.line("q = p + 2 + n")
+                out.line("if q > E: _cut(p)")
+                out.line(f"{target} = _object(_Principal)")
+                out.line(f"{target}._raw = D[p + 2:q]")
+                out.line("p = q")
+            out.line(f"else: {target}, p = _principal(D, p)")
         elif (want == t.Int.code and got == t.Nat.code) or want == got == t.Nat.code:
-            self._number(target)
+            out.line(f"{target} = D[p]")
+            out.line(f"if {target} < 128: p += 1")
+            out.line("else:")
+            with out.block():
+                out.line("n = D[p + 1]")
+                out.line("if n < 128:")
+                out.line(f" {target} += (n << 7) - 128")
+                out.line(" p += 2")
+                out.line(f"else: {target}, p = _unsigned(D, p)")
         elif want != got:
             self._mismatch(wire, want, target)
         elif want == t.Int.code:
@@ -405,29 +425,48 @@ class DecoderWriter:
         elif given == wanted == t.Bool.code:
             out.line(f"{target} = _bools(D, p, p + {count})")
             out.line(f"p += {count}")
-        elif given == t.Nat.code and wanted in (t.Nat.code, t.Int.code):
+        elif given == t.Nat.code and wanted in (t.Nat.code, t.Int.code) and not self.trace:
             self._nats(target, count)
         else:
             self._elements(given, wanted, target, count, depth)
 
     def _nats(self, target: str, count: str) -> None:
-        """Many numbers: one or two bytes each, mostly."""
+        """Many numbers: an iterator over the bytes is the fastest way to take one after another.
+
+        Where it ends too soon, the tracing form says so.
+        """
         out = self.source
         add = out.fresh("a")
         out.line(f"{target} = []")
         out.line(f"{add} = {target}.append")
+        out.line("it = _iter(D)")
+        out.line("it.__setstate__(p)")
+        out.line("following = it.__next__")
         out.line(f"for _ in range({count}):")
         with out.block():
-            out.line("x = D[p]")
-            out.line("if x < 128: p += 1")
-            out.line("else:")
+            out.line("x = following()")
+            out.line("if x > 127:")
             with out.block():
-                out.line("y = D[p + 1]")
-                out.line("if y < 128:")
-                out.line(" x += (y << 7) - 128")
-                out.line(" p += 2")
-                out.line("else: x, p = _unsigned(D, p)")
+                out.line("y = following()")
+                out.line("if y < 128: x += (y << 7) - 128")
+                out.line("else:")
+                with out.block():
+                    out.line("x += (y << 7) - 16512")
+                    out.line("s = 14")
+                    out.line("for y in it:")
+                    out.line(" if y < 128:")
+                    out.line("  x += y << s")
+                    out.line("  break")
+                    out.line(" x += y - 128 << s")
+                    out.line(" s += 7")
+                    # A very long number would take quadratic time here.
+                    out.line(" if s > 140:")
+                    out.line("  x, p = _unsigned(D, E - it.__length_hint__() - s // 7)")
+                    out.line("  it.__setstate__(p)")
+                    out.line("  break")
+                    out.line("else: _cut(E)")
             out.line(f"{add}(x)")
+        out.line("p = E - it.__length_hint__()")
 
     def _elements(self, given: int, wanted: int, target: str, count: str, depth: int) -> None:
         out = self.source

@@ -52,7 +52,6 @@ _NAMES: Final[dict[str, Any]] = {
     "_nats": rt.write_nats,
     "_wrong": rt.wrong,
     "_join": b"".join,
-    "_LIMIT": PLAIN_DEPTH,
 } | {f"_pack{-code}": form.pack for code, form in rt.STRUCTS.items()}
 
 Encoder = Callable[..., bytes]
@@ -118,13 +117,12 @@ class EncoderWriter:
     def _function(self, ref: int) -> None:
         out = self.source
         trace = ", T" if self.trace else ""
-        out.line(f"def {self.functions[ref]}(x, o, k{trace}):")
+        out.line(f"def {self.functions[ref]}(x, o, w, k{trace}):")
         with out.block():
             if self.deep:
                 out.line("if 0: yield")
             else:
-                out.line("if k > _LIMIT: raise _TooDeep")
-            out.line("w = o.append")
+                out.line(f"if k > {PLAIN_DEPTH}: raise _TooDeep")
             self._body(ref, "x", 0)
             self._flush()
 
@@ -203,7 +201,7 @@ class EncoderWriter:
                 self.pending.append(ref)
             k = "k + 1" if self.in_function else "0"
             trace = ", T" if self.trace else ""
-            call = f"{self.functions[ref]}({value}, o, {k}{trace})"
+            call = f"{self.functions[ref]}({value}, o, w, {k}{trace})"
             self.source.line(f"{'yield ' if self.deep else ''}{call}")
 
     def _body(self, ref: int, value: str, depth: int) -> None:
@@ -270,7 +268,7 @@ class EncoderWriter:
             else:
                 raw = out.fresh()
                 out.line(f"if type({x}) is not _Principal: _principal({x})")
-                out.line(f"{raw} = {x}.raw")
+                out.line(f"{raw} = {x}._raw")
                 self._emit(f"_REFERENCES[len({raw})]")
                 self._emit(raw)
         elif self.trace:

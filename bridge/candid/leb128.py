@@ -14,8 +14,8 @@ SMALL: Final = 1 << 14
 UNSIGNED: Final = [bytes([n]) for n in range(128)] + [
     bytes([n & 0x7F | 0x80, n >> 7]) for n in range(128, SMALL)
 ]
-# Two digits with more to come.
-_CONTINUED: Final = [bytes([n & 0x7F | 0x80, n >> 7 | 0x80]) for n in range(SMALL)]
+# Two digits with more to come, by their 14 bits.
+CONTINUED: Final = [bytes([n & 0x7F | 0x80, n >> 7 | 0x80]) for n in range(SMALL)]
 
 _number_match: Final[Callable[..., re.Match[bytes] | None]] = re.compile(
     rb"[\x80-\xff]*+[\x00-\x7f]"
@@ -96,17 +96,19 @@ def encode_unsigned(value: int) -> bytes:
     if value < SMALL:
         return UNSIGNED[value]
     if value < 1 << 28:
-        return _CONTINUED[value & 16383] + UNSIGNED[value >> 14]
+        return CONTINUED[value & 16383] + UNSIGNED[value >> 14]
+    if value < 1 << 42:
+        return CONTINUED[value & 16383] + CONTINUED[value >> 14 & 16383] + UNSIGNED[value >> 28]
     if value < 1 << 140:
         parts = []
         while value >= SMALL:
             low = value & 0xFFFFFFF
             if value < 1 << 28:
-                parts.append(_CONTINUED[low & 16383])
+                parts.append(CONTINUED[low & 16383])
                 value >>= 14
                 break
-            parts.append(_CONTINUED[low & 16383])
-            parts.append(_CONTINUED[low >> 14])
+            parts.append(CONTINUED[low & 16383])
+            parts.append(CONTINUED[low >> 14])
             value >>= 28
         else:
             if not value:
@@ -148,7 +150,21 @@ def decode_unsigned(data: bytes, position: int) -> tuple[int, int]:
 
     Raises:
         Unterminated: If the data ends before the number does.
+        IndexError: The same.
     """
+    # Up to four digits one by one, which is faster for these; then all at once.
+    value = data[position]
+    if value < 128:
+        return value, position + 1
+    second = data[position + 1]
+    if second < 128:
+        return value + (second << 7) - 0x80, position + 2
+    third = data[position + 2]
+    if third < 128:
+        return value + (second << 7) + (third << 14) - 0x4080, position + 3
+    fourth = data[position + 3]
+    if fourth < 128:
+        return value + (second << 7) + (third << 14) + (fourth << 21) - 0x204080, position + 4
     found = _number_match(data, position)
     if found is None:
         raise Unterminated

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 from bridge.candid import types as t
 from bridge.candid.leb128 import (
+    CONTINUED,
     SMALL,
     UNSIGNED,
     Unterminated,
@@ -259,6 +260,8 @@ def integer(value: object, name: str) -> int:
 
 def write_nat(value: object) -> bytes:
     """A nat."""
+    if type(value) is int and value >= SMALL:
+        return encode_unsigned(value)
     number = integer(value, "nat")
     if number < 0:
         raise CandidError("a nat is not negative")
@@ -464,5 +467,17 @@ def write_nats(values: Sequence[Any]) -> bytes:
     kinds = set(map(type, values))
     if kinds and (kinds != _INT_ONLY or min(values) < 0):
         raise TypeError
-    small = UNSIGNED
-    return b"".join([small[value] if value < SMALL else encode_unsigned(value) for value in values])
+    # The cases of encode_unsigned for numbers below 2**42, in place, since a call costs as much.
+    last, more = UNSIGNED, CONTINUED
+    return b"".join(
+        [
+            last[n]
+            if n < 16384
+            else more[n & 16383] + last[n >> 14]
+            if n < 268435456
+            else more[n & 16383] + more[n >> 14 & 16383] + last[n >> 28]
+            if n < 4398046511104
+            else encode_unsigned(n)
+            for n in values
+        ]
+    )

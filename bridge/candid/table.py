@@ -169,7 +169,7 @@ class _Reader:
     def number(self, what: str, read: Callable[[bytes, int], tuple[int, int]]) -> int:
         try:
             value, self.at = read(self.data, self.at)
-        except Unterminated:
+        except (Unterminated, IndexError):
             raise self.fail(f"the message ends inside {what}") from None
         return value
 

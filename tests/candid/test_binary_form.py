@@ -265,6 +265,8 @@ def test_numbers_of_any_size_in_vectors():
 
 def test_long_numbers_take_linear_time():
     value = (1 << 4_000_000) - 12345
+    mixed = [5, value, 300, 1 << 140, 1 << 147, value]
+    assert c.decode([c.Vec(c.Nat)], c.encode([c.Vec(c.Nat)], [mixed])) == [mixed]
     for type_, number in ((c.Nat, value), (c.Int, value), (c.Int, -value)):
         assert c.decode([type_], c.encode([type_], [number])) == [number]
 
