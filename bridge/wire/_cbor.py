@@ -20,6 +20,7 @@ MAX_ITEMS: Final = 250_000
 
 _SMALL: Final = 65_536  # at most so many items stand in as many bytes: not worth counting
 _QUOTED_BYTES: Final = 24
+_QUOTED_CHARACTERS: Final = 64
 
 # Decoders of tagged values let a variety pass; all of them mean that a peer sent no such item.
 _DECODING_FAILURES: Final = (
@@ -124,3 +125,15 @@ def kind(value: object) -> str:
     if isinstance(value, str):
         return "a text"
     return "null" if value is None else f"a {type(value).__name__}"
+
+
+def shown(value: object) -> str:
+    """A decoded value for a message: short texts and numbers themselves, of all else the kind.
+
+    What a peer sends may be megabytes long, and numbers of thousands of digits do not even print.
+    """
+    if isinstance(value, str) and len(value) <= _QUOTED_CHARACTERS:
+        return repr(value)
+    if is_nat(value):
+        return str(value)
+    return kind(value)

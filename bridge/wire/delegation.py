@@ -81,7 +81,7 @@ class SignedDelegation:
             raise EnvelopeError("a delegation's expiration is a natural number of nanoseconds")
         if permissions is not None and permissions not in PERMISSIONS:
             raise EnvelopeError(
-                f"a delegation's permissions are 'all' or 'queries', not {permissions!r}"
+                f"a delegation's permissions are 'all' or 'queries', not {_cbor.shown(permissions)}"
             )
         return cls(
             Delegation(public_key, expiration, _targets_from_raw(targets), permissions), signature

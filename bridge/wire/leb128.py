@@ -7,10 +7,13 @@ def encode(value: int) -> bytes:
     """Encode a natural number in the shortest form.
 
     Raises:
-        ValueError: If the number is negative.
+        ValueError: If the number is negative or has more than 128 bits; the interface has none
+            such, and encoding takes the square of the length.
     """
     if value < 0:
-        raise ValueError(f"{value} is not a natural number")
+        raise ValueError("a negative number is not a natural number")
+    if value >> 128:
+        raise ValueError(f"a number of {value.bit_length()} bits is too large; 128 are taken")
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

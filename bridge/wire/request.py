@@ -122,7 +122,7 @@ def parse_request(content: Mapping[str, Any]) -> Request:
         return ReadStateRequest(sender, expiry, _paths(content.get("paths")), nonce)
     if request_type not in ("call", "query"):
         raise EnvelopeError(
-            f"request_type is {request_type!r}; expected 'call', 'query' or 'read_state'"
+            f"request_type is {_cbor.shown(request_type)}; expected 'call', 'query' or 'read_state'"
         )
     method, arg = content.get("method_name"), content.get("arg")
     if not isinstance(method, str):

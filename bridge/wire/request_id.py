@@ -58,10 +58,16 @@ def hash_of_value(value: Value) -> bytes:
     raise TypeError(f"a value of type {type(value).__name__} has no hash on the IC")
 
 
+def _hash_of_name(name: object) -> bytes:
+    if not isinstance(name, str):
+        raise TypeError(f"a field is named by a {type(name).__name__} and not by a text")
+    return sha256(name.encode()).digest()
+
+
 def hash_of_map(content: Mapping[str, Value]) -> bytes:
     """Hash a map; absent optional fields must be absent from it. Raises as ``hash_of_value``."""
     pairs = [
-        (_NAMES.get(name) or sha256(name.encode()).digest()) + hash_of_value(value)
+        (_NAMES.get(name) or _hash_of_name(name)) + hash_of_value(value)
         for name, value in content.items()
     ]
     pairs.sort()

@@ -22,6 +22,7 @@ from bridge.wire.certificate import Certificate
 from bridge.wire.keys import verify_signature
 
 _COSE_OID: Final = bytes.fromhex("300c060a2b0601040183b8430101")
+_MAX_RSA: Final = 1024  # bytes of a modulus: larger ones would make checking them slow
 _CANISTER_OID: Final = bytes.fromhex("300c060a2b0601040183b8430102")
 
 
@@ -176,11 +177,12 @@ def _verify_cose(key: Mapping[Any, Any], signed: bytes, signature: bytes) -> Non
             numbers.public_key().verify(signature, signed, ec.ECDSA(hashes.SHA256()))
         case (1, -8) if key[-1] == 6:
             ed25519.Ed25519PublicKey.from_public_bytes(key[-2]).verify(signature, signed)
-        case (3, -257):
+        case (3, -257) if len(key[-1]) <= _MAX_RSA and len(key[-2]) <= 8:
             rsa.RSAPublicNumbers(
                 int.from_bytes(key[-2], "big"), int.from_bytes(key[-1], "big")
             ).public_key().verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
-        case other:
+        case (kind, algorithm):
             raise SignatureError(
-                f"a web authenticator's key of type and algorithm {other} is not taken"
+                f"a web authenticator's key of type {_cbor.shown(kind)} and algorithm "
+                f"{_cbor.shown(algorithm)} is not taken"
             )

@@ -1,4 +1,5 @@
 import itertools
+import random
 from dataclasses import replace
 
 import cbor2
@@ -273,6 +274,20 @@ def test_malformed_requests_are_refused_by_name_of_the_field(content, message):
 
 
 @pytest.mark.parametrize(
+    "value",
+    [2**200_000, "x" * 1_000_000, -(2**90_000), [1] * 9_000],
+    ids=["number", "text", "negative", "array"],
+)
+@pytest.mark.parametrize("name", ["request_type", "sender", "ingress_expiry", "nonce", "paths"])
+def test_large_values_are_not_quoted_back(name, value):
+    content = {**GOOD, "request_type": "read_state", "paths": [], name: value}
+    envelope = wire.Envelope.from_cbor(cbor2.dumps({"content": content}))
+    with pytest.raises(EnvelopeError) as caught:
+        wire.verify_envelope(envelope, now=NOW)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
     ("raw", "message"),
     [
         (b"", "not CBOR"),
@@ -305,3 +320,70 @@ def test_malformed_delegations_are_refused(change, message):
     raw = {"content": GOOD, "sender_delegation": [{"delegation": inner, "signature": b""}]}
     with pytest.raises(EnvelopeError, match=message):
         wire.Envelope.from_cbor(cbor2.dumps(raw))
+
+
+# --- Chance -------------------------------------------------------------------------------------
+
+
+def many_kinds_of_envelopes(world):
+    holders = [make() for make in KEYS.values()]
+    public_key = signature.canister_public_key(CANISTER, b"seed")
+    sender = Principal.self_authenticating(public_key)
+    delegation = wire.Delegation(holders[0].public_key_der, NOW + MINUTE, (CANISTER,), "all")
+    proof = canister_signed(world, b"seed", delegation.payload())
+    info = canister_signed(world, b"seed", wire.SENDER_INFO + b"info")
+    fields = {"info": b"info", "signer": CANISTER.raw, "sig": info}
+    return [
+        wire.Envelope.sign(call(owner(holders[0])).content(), holders[0]),
+        delegated(call(owner(holders[0])), holders, chain(*holders, targets=(CANISTER,))),
+        wire.Envelope.sign(
+            call(sender, sender_info=fields).content(),
+            holders[0],
+            delegations=[wire.SignedDelegation(delegation, proof)],
+            sender_pubkey=public_key,
+        ),
+        wire.Envelope.sign(
+            wire.ReadStateRequest(owner(holders[1]), NOW, ((b"time",), (b"a", b"b"))).content(),
+            holders[1],
+        ),
+    ]
+
+
+def test_no_damaged_envelope_passes_or_raises_anything_else(world):
+    rng = random.Random(3)
+    root_key = world.root.public_key_der
+    envelopes = many_kinds_of_envelopes(world)
+    for envelope in envelopes:
+        wire.verify_envelope(sent(envelope), now=NOW, root_key=root_key)
+    refused = 0
+    for number in range(2_000):
+        envelope = envelopes[number % len(envelopes)]
+        data = bytearray(envelope.to_cbor())
+        for _ in range(rng.randint(1, 2)):
+            at = rng.randrange(3, len(data))
+            match rng.randrange(3):
+                case 0:
+                    data[at] = rng.randrange(256)
+                case 1:
+                    del data[at : at + rng.randint(1, 4)]
+                case 2:
+                    data[at:at] = rng.randbytes(rng.randint(1, 4))
+        try:
+            changed = wire.Envelope.from_cbor(bytes(data))
+            verified = wire.verify_envelope(changed, now=NOW, root_key=root_key)
+        except EnvelopeError:
+            refused += 1
+        else:
+            assert verified.request_id == envelope.request_id
+    assert refused > 1_500
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2**128, 2**200_000, -1, 1.5, {"a": {1: 2}}, [[[None]]]],
+    ids=["129 bits", "200,001 bits", "negative", "float", "unnamed field", "null"],
+)
+def test_contents_that_have_no_hash_are_refused(value):
+    envelope = wire.Envelope.from_cbor(cbor2.dumps({"content": {**GOOD, "extra": value}}))
+    with pytest.raises(EnvelopeError, match="no id"):
+        wire.verify_envelope(envelope, now=NOW)
