@@ -12,7 +12,7 @@ class Transition:
 
     Args:
         flow: The record to be stored; None if there is none, or it is to be forgotten. The same
-            object that went in if nothing of it changed.
+            object that went in if nothing was set in it.
         effects: What to do after the commit.
         rows: Names of the table rows that decided, in order (``bridge.flow.tables``).
     """
