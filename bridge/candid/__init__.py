@@ -10,7 +10,8 @@ from bridge.candid.did import Interface, parse_did, parse_type, parse_types, upg
 from bridge.candid.printer import did_text, type_text
 from bridge.candid.sample import random_values
 from bridge.candid.subtype import Fault, is_subtype, subtype_faults
-from bridge.candid.textual import infer_values, parse_values, values_text
+from bridge.candid.text_printer import values_text
+from bridge.candid.text_reader import infer_values, parse_values
 from bridge.candid.types import (
     Blob,
     Bool,

@@ -6,16 +6,14 @@ that refer to themselves become :class:`Recursive`; all others become the very t
 
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
 from bridge.candid import types as t
-from bridge.candid.lexer import Cursor, Token, fault, integer
+from bridge.candid.lexer import fault
 from bridge.candid.subtype import Fault, subtype_faults
+from bridge.candid.syntax import MAX_DEPTH, File, Node, Parser
 from bridge.errors import CandidError
-
-# Nesting of one type expression; names may nest without bound.
-_MAX_DEPTH: Final = 128
 
 Loader = Callable[[str], str]
 
@@ -56,276 +54,6 @@ class Interface:
         return found
 
 
-# --- Syntax -------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Node:
-    """A type expression as written.
-
-    Attributes:
-        kind: A keyword, or ``name``.
-        at: Character offset.
-        name: The name referred to, or the primitive type.
-        labels: Labels of fields, names of methods or of arguments and results.
-        parts: The parts' expressions.
-        arg_count: How many parts of a function are arguments.
-        modes: A function's annotations.
-    """
-
-    kind: str
-    at: int
-    name: str = ""
-    labels: list[Any] = field(default_factory=list)
-    parts: list["Node"] = field(default_factory=list)
-    arg_count: int = 0
-    modes: list[str] = field(default_factory=list)
-
-
-@dataclass
-class _File:
-    """One parsed file."""
-
-    path: str
-    source: str
-    imports: list[tuple[str, bool, int]] = field(default_factory=list)
-    definitions: dict[str, Node] = field(default_factory=dict)
-    init: Node | None = None
-    service: Node | None = None
-    service_name: str | None = None
-    visible: dict[str, "_File"] = field(default_factory=dict)
-
-
-class Parser:
-    """Recursive descent over one text."""
-
-    def __init__(self, source: str) -> None:
-        self.cursor = Cursor(source)
-        self.depth = 0
-
-    def file(self, path: str) -> _File:
-        """A whole file."""
-        cursor = self.cursor
-        file = _File(path, cursor.source)
-        while cursor.now.kind != "end" and not cursor.at_word("service"):
-            if cursor.at_word("type"):
-                self._definition(file)
-            elif cursor.at_word("import"):
-                start = cursor.next().at
-                merge = cursor.at_word("service")
-                if merge:
-                    cursor.next()
-                if cursor.now.kind != "text":
-                    cursor.fail("expected the imported file's name in quotes")
-                file.imports.append((cursor.text(cursor.next()), merge, start))
-            else:
-                cursor.fail("expected 'type', 'import' or 'service'")
-            if not cursor.take(";") and cursor.now.kind != "end" and not cursor.at_word("service"):
-                cursor.fail("expected ';' after a definition")
-        if cursor.at_word("service"):
-            self._main_service(file)
-        if cursor.now.kind != "end":
-            cursor.fail("expected nothing after the service")
-        return file
-
-    def _definition(self, file: _File) -> None:
-        cursor = self.cursor
-        cursor.next()
-        token = cursor.now
-        name = self._identifier("a name for the type")
-        if name in file.definitions:
-            raise fault(cursor.source, token.at, f"the type {name!r} is defined twice")
-        cursor.expect("=", "after a type's name")
-        file.definitions[name] = self.type()
-
-    def _main_service(self, file: _File) -> None:
-        cursor = self.cursor
-        start = cursor.next().at
-        if cursor.now.kind == "id":
-            file.service_name = self._identifier("a name for the service")
-        elif cursor.now.kind == "text":
-            file.service_name = cursor.text(cursor.next())
-        cursor.expect(":", "after 'service'")
-        if cursor.at_symbol("("):
-            file.init = Node("init", start)
-            file.init.labels, file.init.parts = self.tuple()
-            cursor.expect("->", "after the service's arguments")
-        if cursor.at_symbol("{"):
-            file.service = self._methods(start)
-        else:
-            file.service = self._name()
-        cursor.take(";")
-
-    def _identifier(self, what: str) -> str:
-        token = self.cursor.now
-        if token.kind != "id":
-            self.cursor.fail(f"expected {what}")
-        if token.text in t.KEYWORDS:
-            self.cursor.fail(f"expected {what}, which cannot be a keyword")
-        return self.cursor.next().text
-
-    def _name(self) -> Node:
-        token = self.cursor.now
-        return Node("name", token.at, self._identifier("a type"))
-
-    def type(self) -> Node:
-        """A type expression."""
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            self.cursor.fail(f"types are nested more than {_MAX_DEPTH} deep")
-        node = self._type()
-        self.depth -= 1
-        return node
-
-    def _type(self) -> Node:
-        cursor = self.cursor
-        token = cursor.now
-        word = token.text if token.kind == "id" else ""
-        if word in t.PRIMITIVES:
-            cursor.next()
-            return Node("primitive", token.at, word)
-        if word == "blob":
-            cursor.next()
-            return Node("blob", token.at)
-        if word in ("opt", "vec"):
-            cursor.next()
-            return Node(word, token.at, parts=[self.type()])
-        if word == "record":
-            cursor.next()
-            return self._fields("record", token)
-        if word == "variant":
-            cursor.next()
-            return self._fields("variant", token)
-        if word == "func":
-            cursor.next()
-            return self.function()
-        if word == "service":
-            cursor.next()
-            return self._methods(token.at)
-        return self._name()
-
-    def _fields(self, kind: str, start: Token) -> Node:
-        cursor = self.cursor
-        node = Node(kind, start.at)
-        cursor.expect("{", f"after {kind!r}")
-        following = 0
-        ids: dict[int, str | int] = {}
-        while not cursor.take("}"):
-            token = cursor.now
-            label, type_ = self._field(kind, following)
-            number = t.field_id(label)
-            if number in ids:
-                raise fault(
-                    cursor.source,
-                    token.at,
-                    f"{label!r} and {ids[number]!r} are one label ({number})"
-                    if ids[number] != label
-                    else f"the label {label!r} stands twice",
-                )
-            ids[number] = label
-            following = number + 1
-            node.labels.append(label)
-            node.parts.append(type_)
-            if not cursor.take(";") and not cursor.at_symbol("}"):
-                cursor.fail("expected ';' or '}'")
-        return node
-
-    def _field(self, kind: str, following: int) -> tuple[str | int, Node]:
-        cursor = self.cursor
-        token = cursor.now
-        after = cursor.ahead()
-        named = after.kind == "symbol" and after.text == ":"
-        label: str | int
-        if token.kind == "nat":
-            label = integer(cursor.source, cursor.next())
-            if label >= 1 << 32:
-                cursor.fail("a numeric label must be below 4294967296", token)
-        elif token.kind == "text":
-            label = cursor.text(cursor.next())
-        elif token.kind == "id" and (named or kind == "variant"):
-            if token.text in t.KEYWORDS:
-                cursor.fail(
-                    "expected a label", token, hint=f'write a keyword as "{token.text}", in quotes'
-                )
-            label = cursor.next().text
-        else:
-            if kind == "variant":
-                cursor.fail("expected a case")
-            if following >= 1 << 32:
-                cursor.fail("no number is left for this field")
-            return following, self.type()
-        if cursor.take(":"):
-            return label, self.type()
-        if kind == "record":
-            cursor.fail("expected ':' after a label")
-        return label, Node("primitive", token.at, "null")
-
-    def tuple(self) -> "tuple[list[str | None], list[Node]]":
-        """Types in parentheses, with their names."""
-        cursor = self.cursor
-        cursor.expect("(", "before arguments")
-        names: list[str | None] = []
-        parts = []
-        seen = set()
-        while not cursor.take(")"):
-            token, after = cursor.now, cursor.ahead()
-            name = None
-            if after.kind == "symbol" and after.text == ":" and token.kind in ("id", "text"):
-                name = (
-                    cursor.text(cursor.next())
-                    if token.kind == "text"
-                    else self._identifier("an argument's name")
-                )
-                cursor.next()
-                if name in seen:
-                    raise fault(cursor.source, token.at, f"the name {name!r} stands twice")
-                seen.add(name)
-            names.append(name)
-            parts.append(self.type())
-            if not cursor.take(",") and not cursor.at_symbol(")"):
-                cursor.fail("expected ',' or ')'")
-        return names, parts
-
-    def function(self) -> Node:
-        """A function type, without the keyword."""
-        cursor = self.cursor
-        node = Node("func", cursor.now.at)
-        names, parts = self.tuple()
-        cursor.expect("->", "after a function's arguments")
-        more_names, more_parts = self.tuple()
-        node.arg_count = len(parts)
-        node.labels = names + more_names
-        node.parts = parts + more_parts
-        while cursor.now.kind == "id" and cursor.now.text in t.MODES:
-            token = cursor.next()
-            if token.text in node.modes:
-                raise fault(cursor.source, token.at, f"{token.text} stands twice")
-            node.modes.append(token.text)
-        if "oneway" in node.modes and more_parts:
-            raise fault(cursor.source, node.at, "a oneway function has no results")
-        return node
-
-    def _methods(self, start: int) -> Node:
-        cursor = self.cursor
-        node = Node("service", start)
-        cursor.expect("{", "before methods")
-        while not cursor.take("}"):
-            token = cursor.now
-            name = (
-                cursor.text(cursor.next())
-                if token.kind == "text"
-                else self._identifier("a method's name")
-            )
-            if name in node.labels:
-                raise fault(cursor.source, token.at, f"the method {name!r} stands twice")
-            cursor.expect(":", "after a method's name")
-            node.labels.append(name)
-            node.parts.append(self.function() if cursor.at_symbol("(") else self._name())
-            if not cursor.take(";") and not cursor.at_symbol("}"):
-                cursor.fail("expected ';' or '}'")
-        return node
-
-
 # --- Files and names ----------------------------------------------------------------------------
 
 
@@ -341,11 +69,11 @@ class _Project:
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, File] = {}
         self._open: list[str] = []
-        self.definitions: dict[str, tuple[_File, Node]] = {}
+        self.definitions: dict[str, tuple[File, Node]] = {}
 
-    def add(self, source: str, path: str) -> _File:
+    def add(self, source: str, path: str) -> File:
         """Parse a file and its imports, which are defined before it."""
         file = _parsed(source, path)
         self._open.append(path)
@@ -353,8 +81,8 @@ class _Project:
             inner = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
             if inner in self._open:
                 raise fault(source, at, f"the file imports itself, through {name!r}")
-            if len(self._open) > _MAX_DEPTH:
-                raise fault(source, at, f"imports are nested more than {_MAX_DEPTH} deep")
+            if len(self._open) > MAX_DEPTH:
+                raise fault(source, at, f"imports are nested more than {MAX_DEPTH} deep")
             if inner not in self._files:
                 try:
                     text = self._loader(inner)
@@ -374,7 +102,7 @@ class _Project:
         return file
 
 
-def _parsed(source: str, path: str) -> _File:
+def _parsed(source: str, path: str) -> File:
     try:
         return Parser(source).file(path)
     except RecursionError:
@@ -385,7 +113,7 @@ def _parsed(source: str, path: str) -> _File:
         raise CandidError(f"{path}: {error.told}", offset=error.offset, hint=error.hint) from None
 
 
-def _merge(file: _File, imported: _File, at: int) -> None:
+def _merge(file: File, imported: File, at: int) -> None:
     """``import service``: the imported service's methods join the importing one's."""
     if imported.service is None:
         raise fault(file.source, at, "the imported file has no service")
@@ -445,11 +173,11 @@ class _Resolver:
         for file, node in self._definitions.values():
             self.check_methods(file, node)
 
-    def _check(self, file: _File, reference: Node) -> None:
+    def _check(self, file: File, reference: Node) -> None:
         if reference.name not in file.visible:
             raise fault(file.source, reference.at, f"the type {reference.name!r} is not defined")
 
-    def check_methods(self, file: _File, node: Node) -> None:
+    def check_methods(self, file: File, node: Node) -> None:
         """Methods that are named types must be functions, which recursion may hide until now."""
         todo = [node]
         while todo:
@@ -539,7 +267,7 @@ class _Resolver:
                 )
         return order
 
-    def build(self, file: _File, node: Node, into: type[Any] | None = None) -> t.Type:
+    def build(self, file: File, node: Node, into: type[Any] | None = None) -> t.Type:
         """The type that an expression stands for; its names must be built already."""
         if node.kind == "name":
             self._check(file, node)
@@ -617,7 +345,7 @@ def parse_did(
     )
 
 
-def _visible(file: _File, reference: Node) -> None:
+def _visible(file: File, reference: Node) -> None:
     if reference.name not in file.visible:
         raise fault(file.source, reference.at, f"the type {reference.name!r} is not defined")
 
@@ -662,7 +390,7 @@ def build_type(source: str, node: Node, interface: Interface | None) -> t.Type:
     Raises:
         CandidError: If a name is not among the interface's.
     """
-    file = _File("", source)
+    file = File("", source)
     resolver = _Resolver(_Project(_no_loader), {})
     if interface is not None:
         resolver.types = dict(interface.types)
