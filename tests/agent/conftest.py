@@ -137,6 +137,8 @@ class Replica:
             return web.Response(status=404)
         envelope = wire.Envelope.from_cbor(await http.read())
         ask = Ask(self, http, envelope, version, target)
+        if kind == "read_state":
+            self.expiries.append(envelope.content["ingress_expiry"])
         queue = self.lies.get(kind)
         lie = queue.pop(0) if queue else None
         if lie is not None:
@@ -151,7 +153,6 @@ class Replica:
             )
         except EnvelopeError as cause:
             return web.Response(status=400, text=str(cause))
-        self.expiries.append(verified.request.ingress_expiry)
         if kind == "call":
             return await self._call(ask, verified)
         if kind == "query":

@@ -129,8 +129,7 @@ async def test_each_poll_has_an_expiry_of_its_own(agent, replica, canister):
     replica.flat_ranges = True
     replica.lie("read_state", unknown, unknown, unknown)
     await agent.update(canister, "greet")
-    expiries = replica.expiries[1:]
-    assert len(expiries) >= 1
+    assert len(replica.expiries) >= 4
     assert len(set(replica.expiries)) == len(replica.expiries)
 
 
