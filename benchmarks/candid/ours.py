@@ -82,6 +82,12 @@ def foreign(data, type_):
     return c.encode([wide], [c.Case("NEW", {**value.value, "note": 5, "zzz": 6})])
 
 
+def narrow(value, extra):
+    """The same message with an unused case of another name."""
+    fields = {"msg_id": c.Nat, "payload": c.Blob}
+    return c.encode([c.Variant({"NEW": c.Record(fields), f"x{extra}": c.Null})], [value])
+
+
 def main():
     found = {}
     for name, work in json.load(sys.stdin).items():
@@ -103,6 +109,11 @@ def main():
             assert codec.decode(strange) == [value]
             found[name]["foreign"] = measure(
                 lambda codec=codec, strange=strange: codec.decode(strange)
+            )
+            several = [data, strange, *(narrow(value, extra) for extra in range(4))]
+            assert all(codec.decode(one) == [value] for one in several)
+            found[name]["six layouts in turn"] = measure(
+                lambda codec=codec, several=several: [codec.decode(one) for one in several]
             )
             found[name]["function decode"] = measure(
                 lambda type_=type_, data=data: c.decode([type_], data)

@@ -145,6 +145,10 @@ def rows_of(times, reasons):
             within=True,
         )
     )
+    turns = {key: time / 6 for key, time in small["six layouts in turn"].items()}
+    rows.append(
+        row("six layouts in turn, decode", turns, "own layout", small["decode"], 1.5, within=True)
+    )
     return rows
 
 

@@ -20,8 +20,10 @@ from bridge.errors import CandidError
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
-# Layouts of messages remembered by one codec, and codecs remembered for encode() and decode().
+# Layouts of messages remembered by one codec, those of them tried before the type table is read,
+# and codecs remembered for encode() and decode().
 _LAYOUTS: Final = 64
+_TRIED: Final = 8
 _CODECS: Final = 256
 
 
@@ -66,10 +68,10 @@ class _Charge:
 class _Layout:
     """How one message's types are read as the expected ones; compiled when first needed."""
 
-    def __init__(self, wire: Table, expected: Table, start: int, plain: Decoder) -> None:
+    def __init__(self, header: bytes, wire: Table, expected: Table, plain: Decoder) -> None:
+        self.header = header
         self.wire = wire
         self.expected = expected
-        self.start = start
         self.plain = plain
         self._others: dict[bool, Any] = {}
 
@@ -77,9 +79,12 @@ class _Layout:
         """The tracing form of the decoder, and the deep one; the plain one has paid for it."""
         if deep not in self._others:
             self._others[deep] = DecoderWriter(
-                self.wire, self.expected, self.start, trace=True, deep=deep
+                self.wire, self.expected, len(self.header), trace=True, deep=deep
             ).build()
         return self._others[deep]
+
+
+_Known = tuple[bytes, Decoder, _Layout]
 
 
 class Codec:
@@ -100,8 +105,9 @@ class Codec:
         self._encoder: Encoder | None = None
         self._careful: dict[bool, Any] = {}
         self._layouts: _Recent[bytes, _Layout] = _Recent(_LAYOUTS)
-        # The last layout met, tried before any look-up.
-        self._last: tuple[bytes, Decoder, _Layout] | None = None
+        # The last layout met, and some before it, tried before any look-up.
+        self._last: _Known | None = None
+        self._latest: tuple[_Known, ...] = ()
 
     @property
     def types(self) -> tuple[t.Type, ...]:
@@ -169,21 +175,33 @@ class Codec:
         if type(data) is not bytes:
             data = as_message(data)
         last = self._last
-        if last is not None and data.startswith(last[0]):
-            state: rt.State = [self._budget.base + self._budget.per_byte * len(data)]
-            try:
-                return last[1](data, state)
-            except Exception:  # noqa: BLE001 - told apart by the careful form
-                return self._decode_carefully(data, last[2])
-        return self._decode_other(data)
+        if last is None or not data.startswith(last[0]):
+            last = self._find(data)
+        try:
+            return last[1](data, [self._budget.base + self._budget.per_byte * len(data)])
+        except Exception:  # noqa: BLE001 - told apart by the careful form
+            return self._decode_carefully(data, last[2])
 
-    def _decode_other(self, data: bytes) -> list[Any]:
-        """Decode a message of another layout than the last."""
+    def _find(self, data: bytes) -> _Known:
+        """What is known of a message's layout, which is not the last one's."""
+        latest = self._latest
+        # A head that is known need not be parsed, since none is the beginning of another.
+        for known in latest:
+            if data.startswith(known[0]):
+                break
+        else:
+            layout = self._find_layout(data)
+            known = (layout.header, layout.plain, layout)
+            self._latest = (known, *latest[: _TRIED - 1])
+        self._last = known
+        return known
+
+    def _find_layout(self, data: bytes) -> _Layout:
+        """The layout of a message whose head is not among the latest."""
         budget = self._budget
         wire, start = parse_header(data, budget.type_nodes)
         header = data[:start]
         layout = self._layouts.get(header)
-        state: rt.State = [budget.base + budget.per_byte * len(data), []]
         if layout is None:
             charge = _Charge(self._table, budget, len(data))
             writer = DecoderWriter(
@@ -196,13 +214,9 @@ class Codec:
                     "comparing the message's types with those expected costs more than the budget",
                     offset=start,
                 ) from None
-            layout = _Layout(wire, self._table, start, decoder)
+            layout = _Layout(header, wire, self._table, decoder)
             self._layouts.put(header, layout)
-        self._last = (header, layout.plain, layout)
-        try:
-            return layout.plain(data, state)
-        except Exception:  # noqa: BLE001 - told apart by the careful form
-            return self._decode_carefully(data, layout)
+        return layout
 
     def _decode_carefully(self, data: bytes, layout: _Layout) -> list[Any]:
         """Find out what is wrong, or decode what nests too deep for the plain form."""
@@ -289,6 +303,7 @@ def _sharing(codec: Codec, other: Codec) -> Codec:
     codec._careful = other._careful  # noqa: SLF001
     codec._layouts = other._layouts  # noqa: SLF001
     codec._last = other._last  # noqa: SLF001
+    codec._latest = other._latest  # noqa: SLF001
     return codec
 
 
