@@ -377,3 +377,20 @@ async def test_a_composite_query_cannot_come_back_to_itself(client, canister, pr
     )  # fmt: skip
     _, body, _ = await client.query(canister, "composite", asked.drop())
     assert b"Loops" in body["reply"]["arg"]
+
+
+async def test_queries_and_updates_of_one_canister_may_run_at_once(client, canister, program):
+    """Queries that grow the memory make a new instance; nobody may look at the old one then."""
+
+    async def ask():
+        growing = program().grow(3).drop().reply(b"asked")
+        for _ in range(15):
+            _, body, _ = await client.query(canister, "query", growing)
+            assert body["reply"]["arg"] == b"asked"
+
+    async def change():
+        for _ in range(15):
+            status = await client.certified(canister, "update", program().reply(b"changed"))
+            assert status(b"reply") == b"changed"
+
+    await asyncio.gather(*(ask() for _ in range(4)), *(change() for _ in range(4)))

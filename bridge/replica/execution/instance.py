@@ -67,6 +67,8 @@ class _Entry:
 class Instance:
     """One canister's module, with its memories, ready to be entered.
 
+    Only one thread at a time may use it; ``kept_size`` alone may be read by all.
+
     Args:
         compiled: The module.
         stable: The canister's stable memory, which outlives instances.
@@ -82,6 +84,7 @@ class Instance:
         self.stable = stable
         self.memory_limit = memory_limit
         self._rollback = CopyResidentPages()
+        self.kept_size = 0
         self._saved_globals = b""
         self._saved_size = 0
         self._saved = False
@@ -186,8 +189,13 @@ class Instance:
         """Let what happened since ``begin`` stand."""
         self._saved = False
         self.stable.keep()
+        self.note_size()
         if self.info.changes_tables:
             self._renew(self.save())
+
+    def note_size(self) -> None:
+        """Make the memory's size of now the one that other threads may read."""
+        self.kept_size = self.memory_size
 
     def undo(self) -> None:
         """Go back to the state at ``begin``."""

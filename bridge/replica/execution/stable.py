@@ -13,15 +13,18 @@ _ZEROS: Final = bytes(_PAGE)
 class StableMemory:
     """A sparse memory of 64 KiB pages, all zero at first.
 
+    Only one thread at a time may use it; ``kept_size`` alone may be read by all.
+
     Args:
         limit: The largest size, in Wasm pages.
     """
 
-    __slots__ = ("_journal", "_pages", "_size_before", "limit", "size")
+    __slots__ = ("_journal", "_pages", "_size_before", "kept_size", "limit", "size")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
+        self.kept_size = 0
         self._pages: dict[int, bytearray] = {}
         self._journal: dict[int, bytearray | None] | None = None
         self._size_before = 0
@@ -80,6 +83,7 @@ class StableMemory:
     def keep(self) -> None:
         """Let the changes since ``begin`` stand."""
         self._journal = None
+        self.kept_size = self.size
 
     def undo(self) -> None:
         """Go back to the state at ``begin``."""
@@ -90,10 +94,6 @@ class StableMemory:
                 self._pages[number] = page
         self.size = self._size_before
         self._journal = None
-
-    def clear(self) -> None:
-        """Forget everything, as a reinstallation does."""
-        self._pages, self._journal, self.size = {}, None, 0
 
     def copy(self) -> "StableMemory":
         """An independent copy."""

@@ -479,8 +479,8 @@ def _canister_status(machine: Machine, request: Request, value: Any) -> Answer:
     if not own and not canister.may_see(request.sender, canister.settings.status_visibility):
         return _not_controller(canister, request)
     sandbox = machine.sandbox(canister)
-    wasm = sandbox.instance.memory_size if sandbox.instance is not None else 0
-    stable = sandbox.stable.size * 65_536
+    wasm = sandbox.instance.kept_size if sandbox.instance is not None else 0
+    stable = sandbox.stable.kept_size * 65_536
     chunks = sum(map(len, canister.chunks.values()))
     sections = sum(len(data) for _, data in canister.metadata.values())
     logs = canister.settings.log_memory_limit

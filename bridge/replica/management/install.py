@@ -142,14 +142,18 @@ def install(
 
     def whole() -> ExecutionError | None:
         if wanted.kind != "upgrade":
-            return attempt(renew)
-        assert old is not None
-        old.begin()
-        failure = attempt(upgrade)
-        if failure is None:
-            sandbox.stable.keep()
+            failure = attempt(renew)
         else:
-            old.undo()
+            assert old is not None
+            old.begin()
+            failure = attempt(upgrade)
+            if failure is not None:
+                old.undo()
+        if failure is None:
+            (new,) = made
+            new.stable.keep()
+            new.note_size()
+            sandbox.instance, sandbox.stable = new, new.stable
         return failure
 
     failure = machine.outside(sandbox, whole)
@@ -158,8 +162,6 @@ def install(
             machine.apply_hook(canister, run, failure if run is runs[-1] else None, keep=False)
         canister.global_timer = timer
         return failure_reject(canister, failure)
-    (new,) = made
-    sandbox.instance, sandbox.stable = new, new.stable
     info = compiled.info
     canister.module_hash, canister.module_size = info.module_hash, info.size
     canister.metadata = {

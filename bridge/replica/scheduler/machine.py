@@ -628,7 +628,7 @@ class Machine:
         if not settings.wasm_memory_threshold or instance is None:
             return
         limit = settings.wasm_memory_limit or instance.memory_limit
-        left = limit - instance.memory_size
+        left = limit - instance.kept_size
         low = left < settings.wasm_memory_threshold
         if low and not canister.low_memory_reported:
             self._start_task(canister.canister_id, Task.ON_LOW_WASM_MEMORY)

@@ -72,9 +72,9 @@ class Sandbox:
 
     @property
     def memory_size(self) -> int:
-        """Bytes of both memories."""
-        wasm = self.instance.memory_size if self.instance is not None else 0
-        return wasm + self.stable.size * 65_536
+        """Bytes of both memories; what an execution under way adds is not counted yet."""
+        wasm = self.instance.kept_size if self.instance is not None else 0
+        return wasm + self.stable.kept_size * 65_536
 
     def empty(self) -> None:
         """Drop the module and both memories."""
