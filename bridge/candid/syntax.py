@@ -4,6 +4,7 @@ Recursive descent, which is why the nesting of one expression is bounded. What a
 not this module's business.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -87,7 +88,7 @@ class Parser:
         cursor = self.cursor
         cursor.next()
         token = cursor.now
-        name = self._identifier("a name for the type")
+        name = self._identifier("a name for the type", t.KEYWORDS)
         if name in file.definitions:
             raise fault(cursor.source, token.at, f"the type {name!r} is defined twice")
         cursor.expect("=", "after a type's name")
@@ -111,17 +112,17 @@ class Parser:
             file.service = self._name()
         cursor.take(";")
 
-    def _identifier(self, what: str) -> str:
+    def _identifier(self, what: str, refused: Collection[str] = t.RESERVED_WORDS) -> str:
         token = self.cursor.now
         if token.kind != "id":
             self.cursor.fail(f"expected {what}")
-        if token.text in t.KEYWORDS:
+        if token.text in refused:
             self.cursor.fail(f"expected {what}, which cannot be a keyword")
         return self.cursor.next().text
 
     def _name(self) -> Node:
         token = self.cursor.now
-        return Node("name", token.at, self._identifier("a type"))
+        return Node("name", token.at, self._identifier("a type", t.KEYWORDS))
 
     def type(self) -> Node:
         """A type expression."""
@@ -198,7 +199,7 @@ class Parser:
         elif token.kind == "text":
             label = cursor.text(cursor.next())
         elif token.kind == "id" and (named or kind == "variant"):
-            if token.text in t.KEYWORDS:
+            if token.text in t.RESERVED_WORDS:
                 cursor.fail(
                     "expected a label", token, hint=f'write a keyword as "{token.text}", in quotes'
                 )

@@ -209,7 +209,7 @@ class _Reader:
             if number >= 1 << 32:
                 cursor.fail("a numeric label must be below 4294967296", token)
             return number
-        if token.kind == "id" and token.text not in t.KEYWORDS:
+        if token.kind == "id" and token.text not in t.RESERVED_WORDS:
             return token.text
         return cursor.fail("expected a label", token, hint="write a keyword in quotes")
 

@@ -36,6 +36,12 @@ KEYWORDS: Final = frozenset(
     }
 )
 
+# The names of primitive types are often used as labels without quotes, which is never ambiguous.
+RESERVED_WORDS: Final = KEYWORDS - {
+    *("bool", "text", "reserved", "empty", "nat", "int", "float32", "float64"),
+    *("nat8", "nat16", "nat32", "nat64", "int8", "int16", "int32", "int64"),
+}
+
 
 def field_id(label: str | int) -> int:
     """The number of a field or case: that of its name, by the specification's hash, or itself.

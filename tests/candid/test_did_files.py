@@ -26,31 +26,8 @@ def test_every_contract_is_read_and_printed_back_the_same(path):
     assert c.did_text(again) == text
 
 
-FULL = """
-// A comment; /* not a block */
-/* A block /* within a block */ still the first */
-type a_1 = nat8;
-type _b = opt vec a_1;
-type Empty = record {};
-type None = variant {};
-type Tuple = record { nat; text; 7 : bool; int8; named : nat; nat };
-type Quoted = record { "two words" : nat; "record" : text; "☃\\n\\"" : null; 0x1_0 : blob };
-type Kinds = variant { red; "dark green"; 5; six : nat; 0xff : record { nat } };
-type List = opt record { head : int; tail : List };
-type F = func (name : text, nat, "the age" : nat8) -> (id : nat64, F) query;
-type G = func () -> () oneway;
-type H = func () -> () composite_query;
-type S = service { plain : () -> (); "odd name" : F; g : G };
-type All = record {
-  null; bool; nat; int; nat8; nat16; nat32; nat64; int8; int16; int32; int64; float32; float64;
-  text; reserved; empty; principal; blob;
-};
-service name : (init : opt List, nat) -> {
-  get : (List) -> (Kinds) query;
-  h : H;
-  other : (service { x : () -> () }, func (nat) -> ()) -> (S,);
-}
-"""
+# Every form of the grammar in one file.
+FULL = Path(__file__).with_name("full.did").read_text(encoding="utf-8")
 
 
 def test_the_whole_grammar():
@@ -104,6 +81,18 @@ def test_names_are_one_type_and_may_come_in_any_order():
     assert interface.types["A"].element is interface.types["B"]
     assert interface.types["D"] is interface.types["B"]
     assert c.did_text(interface).count("record") == 1
+
+
+def test_names_of_primitive_types_may_be_labels_without_quotes():
+    interface = c.parse_did(
+        "type A = record { text : text; nat }; type B = variant { bool; int : nat };"
+        "service text : { nat8 : (text : text) -> () }"
+    )
+    text_and_next = c.Record({"text": c.Text, c.field_id("text") + 1: c.Nat})
+    assert interface.types["A"] == text_and_next
+    assert interface.types["B"] == c.Variant({"bool": c.Null, "int": c.Nat})
+    assert list(interface.service.methods) == ["nat8"]
+    assert c.parse_did(c.did_text(interface)).types == interface.types
 
 
 def test_mutually_recursive_types():
@@ -213,7 +202,7 @@ def test_an_import_that_cannot_be_read():
         ("type A = record { a : nat b : nat }", "line 1, column 27", "';'"),
         ("type A = record { a }", "line 1, column 19", "not defined"),
         ("type A = record { vec : nat }", "line 1, column 19", "quotes"),
-        ("type A = record { text : nat }", "line 1, column 19", "quotes"),
+        ("type A = record { query : nat }", "line 1, column 19", "quotes"),
         ("type A = variant { opt }", "line 1, column 20", "quotes"),
         ("type A = variant { 4294967296 }", "line 1, column 20", "4294967296"),
         ("type A = record { 4294967295 : nat; nat }", "line 1, column 37", "no number"),

@@ -1,6 +1,8 @@
 """Agreement with the Rust implementation, over thousands of random types, values and questions."""
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -188,3 +190,37 @@ def test_printed_interfaces_are_accepted_by_rust(rust_peer, make_types):
         answer = rust_peer.ask(op="check", did=text)
         assert answer == {"ok": True}, (seed, text, answer)
         assert c.parse_did(text).service == interface.service
+
+
+def test_broken_interfaces_are_refused_where_rust_refuses_them(rust_peer):
+    """Words of a file that uses the whole grammar, left out, doubled, exchanged or replaced."""
+    text = Path(__file__).with_name("full.did").read_text(encoding="utf-8")
+    words = re.findall(r'"(?:[^"\\]|\\.)*"|[A-Za-z_0-9]+|->|\S|\s+', text)
+    more = ["query", "blob", "0", "1.5", "-", "''", "principal", "import", "opt", "R", "=", ";"]
+    accepted = 0
+    for seed in range(800):
+        chance = random.Random(seed)
+        changed = list(words)
+        for _ in range(chance.randint(1, 2)):
+            place = chance.randrange(len(changed))
+            kind = chance.randrange(4)
+            if kind == 0:
+                del changed[place]
+            elif kind == 1:
+                changed[place] = chance.choice(words)
+            elif kind == 2:
+                changed.insert(place, chance.choice(words + more))
+            else:
+                other = chance.randrange(len(changed))
+                changed[place], changed[other] = changed[other], changed[place]
+        broken = "".join(changed)
+        answer = rust_peer.ask(op="check", did=broken)
+        try:
+            c.parse_did(broken, loader=lambda name: "")
+        except c.CandidError as error:
+            ours = str(error)
+        else:
+            ours = None
+            accepted += 1
+        assert (ours is None) == ("ok" in answer), (seed, ours, answer)
+    assert 0 < accepted < 800
