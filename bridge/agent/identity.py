@@ -7,18 +7,20 @@ part of a repr, a message or an exception.
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bridge.agent import seed_phrase
 from bridge.agent.chain_json import chain_from_json, chain_to_json
 from bridge.agent.pem import load_key, read_private_file
 from bridge.errors import IdentityError
 from bridge.principal import Principal
 from bridge.wire import Delegation, Envelope, SignedDelegation, Value
 from bridge.wire.keys import ECDSAKey, Ed25519Key, SigningKey
+
+if TYPE_CHECKING:
+    from bridge.agent.seed_phrase import Curve
 
 Kind: TypeAlias = Literal["ed25519", "secp256k1", "p256"]
 
@@ -130,7 +132,7 @@ class Identity:
         cls,
         phrase: str,
         *,
-        curve: seed_phrase.Curve = "secp256k1",
+        curve: "Curve" = "secp256k1",
         passphrase: str = "",
         path: str | None = None,
     ) -> Self:
@@ -146,6 +148,8 @@ class Identity:
         Raises:
             IdentityError: If the phrase, the curve or the path cannot be used.
         """
+        from bridge.agent import seed_phrase  # noqa: PLC0415 - few need it, and it takes time
+
         return cls(seed_phrase.derive_key(seed_phrase.seed_of(phrase, passphrase), curve, path))
 
     @classmethod
