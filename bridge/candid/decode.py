@@ -514,7 +514,7 @@ class DecoderWriter:
         if type_.into is not None:
             name = self._name(type_.into)
             fields = ", ".join(f"{f.label}={values[f.id]}" for f in type_.declared)
-            if is_plain(type_.into):
+            if _is_plain(type_.into):
                 return f"{name}({fields})"
             return f"_made({name}, p, dict({fields}))"
         if type_.is_tuple:
@@ -597,15 +597,14 @@ def _cases(entry: Entry) -> list[tuple[int, int]]:
     return list(zip(entry.keys, entry.refs, strict=True))
 
 
-def is_plain(into: type[Any]) -> bool:
+def _is_plain(into: type[Any]) -> bool:
     """Whether making an instance runs no code of the caller's, which could raise anything."""
-    if issubclass(into, tuple):
-        return (
-            into.__new__.__code__.co_filename.startswith("<")
-            if hasattr(into.__new__, "__code__")
-            else False
-        )
-    return not hasattr(into, "__post_init__") and "__init__" in into.__dict__
+    if into.__mro__ == (into, tuple, object):
+        return True  # as NamedTuple makes it; nothing can have been put before
+    if any("__new__" in vars(base) for base in into.__mro__[:-1]):
+        return False
+    parameters = getattr(into, "__dataclass_params__", None)
+    return bool(parameters and parameters.init) and not hasattr(into, "__post_init__")
 
 
 def _make(into: type[Any], at: int, fields: dict[str, Any]) -> Any:
