@@ -40,7 +40,8 @@ def open_flow(_flow: SenderFlow, step: S) -> None:
     ):
         raise LocalProtocolError(
             f"a flow needs an id from 0 to 2^128-1 and at most {policy.max_payload} bytes of"
-            f" payload; got id {event.msg_id} and {len(event.payload)} bytes",
+            f" payload; got an id of {event.msg_id.bit_length()} bits and {len(event.payload)}"
+            " bytes",
             hint="send a reference to large data instead of the data",
         )
     if not (event.peer.is_canister or event.peer.is_self_authenticating):

@@ -191,10 +191,11 @@ def _plan(most: int) -> list[Part]:
         Part("one flow: delay and loss", one, none),
         Part("one flow: a crash and a repeat", one, none._replace(crashes=1, duplicates=1)),
         Part("one flow: two crashes", one, none._replace(crashes=2)),
+        Part("one flow: two failing applications", one, none._replace(failures=2)),
         Part(
-            "one flow: hostility, a failed transmission, a failed application",
+            "one flow: hostility and failed transmissions",
             one,
-            none._replace(hostile=1, not_sent=1, failures=1),
+            none._replace(hostile=1, not_sent=2),
         ),
         Part("one flow: damage and a crash", one, none._replace(damages=2, crashes=1)),
         Part(
