@@ -1,23 +1,18 @@
 """The agent: update calls, queries and state reads over HTTP, every answer proved.
 
-Puts the parts of this room together and holds what they share: the connection pool, the identity,
-the root key, the clock, and the subnets' node keys.
+Puts the parts of this room together; each does one thing and is a module of its own.
 """
 
-import asyncio
-import itertools
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from yarl import URL
-
 from bridge.agent.clock import Clock
 from bridge.agent.effective import effective_canister_id as route
+from bridge.agent.exchange import NONCE_SIZE, Exchange, raw_certificate
 from bridge.agent.facts import (
     CanisterFacts,
     SubnetFacts,
@@ -27,18 +22,16 @@ from bridge.agent.facts import (
 )
 from bridge.agent.foreign import IdentityLike, PrincipalLike, as_identity, as_principal
 from bridge.agent.identity import Identity
-from bridge.agent.nodes import SubnetNodes, nodes_from, signatures_of
+from bridge.agent.nodes import NodeKeys
 from bridge.agent.outcome import describe, rejected_by_node
-from bridge.agent.settings import SECOND, Limits, Retries, Timeouts
+from bridge.agent.settings import Limits, Retries, Timeouts
 from bridge.agent.signed_call import SignedCall
-from bridge.agent.transport import Answer, Transport, is_loopback
-from bridge.agent.update import UpdateCall, raw_certificate
+from bridge.agent.transport import Transport, is_loopback
+from bridge.agent.update import UpdateCall
 from bridge.errors import (
     CertificateError,
-    NotSentError,
     RequestRefusedError,
     TransportError,
-    TrustError,
     UsageError,
 )
 from bridge.principal import Principal
@@ -62,10 +55,6 @@ MAINNET_ROOT_KEY: Final = bytes.fromhex(
 EMPTY_ARG: Final = b"DIDL\x00\x00"
 """The Candid encoding of no arguments."""
 
-_NONCE_SIZE: Final = 16
-_MAX_REMEMBERED: Final = 4096
-_VERSIONS: Final = {"call": ("v4", "v3", "v2"), "query": ("v3", "v2"), "read_state": ("v3", "v2")}
-_SHARDED: Final = frozenset({("call", "v4"), ("query", "v3"), ("read_state", "v3")})
 
 _log = logging.getLogger("bridge.agent")
 
@@ -118,24 +107,24 @@ class Agent:
         clock: Callable[[], int] = time.time_ns,
         dangerously_believe_unsigned_queries: bool = False,
     ) -> None:
-        self.timeouts = timeouts or Timeouts()
-        self.retries = retries or Retries()
-        self.clock = Clock(clock)
-        self._identity = as_identity(identity)
-        self._root_key = MAINNET_ROOT_KEY if root_key is None else bytes(root_key)
+        root_key = MAINNET_ROOT_KEY if root_key is None else bytes(root_key)
         try:
-            bls.public_key_from_der(self._root_key)
+            bls.public_key_from_der(root_key)
         except CertificateError as cause:
             raise UsageError(f"root_key: {cause.message}", hint=cause.hint) from None
-        self._transport = Transport(url, self.timeouts, limits or Limits())
-        self._versions = dict.fromkeys(_VERSIONS, 0)
-        self._addresses: dict[tuple[str, str, str, Principal], URL] = {}
-        self._nodes: dict[Principal, SubnetNodes] = {}  # by subnet
-        self._subnets: dict[Principal, Principal] = {}  # of canisters
-        self._fetching: dict[Principal, asyncio.Task[SubnetNodes]] = {}
+        timeouts = timeouts or Timeouts()
+        self._exchange = Exchange(
+            Transport(url, timeouts, limits or Limits()),
+            as_identity(identity),
+            root_key,
+            Clock(clock),
+            timeouts,
+            retries or Retries(),
+        )
+        self._nodes = NodeKeys(root_key, self._exchange.clock, self._read_subnet)
         self._check_queries = not dangerously_believe_unsigned_queries
         if dangerously_believe_unsigned_queries:
-            _log.warning("answers to queries from %s are NOT verified", self._transport.url)
+            _log.warning("answers to queries from %s are NOT verified", self.url)
 
     @classmethod
     async def local(cls, url: str, identity: IdentityLike | None = None, **settings: Any) -> Self:
@@ -170,29 +159,33 @@ class Agent:
 
     async def close(self) -> None:
         """Close all connections; may be called twice."""
-        for task in list(self._fetching.values()):
-            task.cancel()
-        await self._transport.close()
+        self._nodes.close()
+        await self._exchange.transport.close()
 
     @property
     def url(self) -> str:
         """The base URL."""
-        return self._transport.url
+        return self._exchange.transport.url
 
     @property
     def identity(self) -> Identity:
         """Who calls."""
-        return self._identity
+        return self._exchange.identity
 
     @property
     def principal(self) -> Principal:
         """The principal of who calls."""
-        return self._identity.principal
+        return self.identity.principal
 
     @property
     def root_key(self) -> bytes:
         """The root of trust, in DER form."""
-        return self._root_key
+        return self._exchange.root_key
+
+    @property
+    def clock(self) -> Clock:
+        """The present, and how far this machine's clock was found to be off."""
+        return self._exchange.clock
 
     # --- Update calls ---
 
@@ -238,7 +231,9 @@ class Agent:
         try:
             return await self.submit(call, within=within)
         except RequestRefusedError as refusal:
-            if refusal.status != 400 or not await self._measure_clock(call.effective_canister_id):
+            if refusal.status != 400 or not await self._exchange.measure_clock(
+                call.effective_canister_id
+            ):
                 raise
             if not self.clock.proves_passed(call.request.ingress_expiry):
                 # What was refused could still be delivered later; calling anew is not ours to do.
@@ -278,21 +273,21 @@ class Agent:
             if effective_canister_id is None
             else as_principal(effective_canister_id)
         )
-        expiry = ingress_expiry or self.clock.expiry(self.timeouts.ingress_expiry)
+        expiry = ingress_expiry or self.clock.expiry(self._exchange.timeouts.ingress_expiry)
         request = CallRequest(
             self.principal,
             expiry,
             callee,
             method,
             bytes(arg),
-            os.urandom(_NONCE_SIZE) if nonce is None else nonce,
+            os.urandom(NONCE_SIZE) if nonce is None else nonce,
         )
-        envelope = self._identity.sign_request(request.content())
+        envelope = self.identity.sign_request(request.content())
         status: Envelope | None = None
         if with_status_request:
             paths = ((b"request_status", envelope.request_id),)
-            asking = ReadStateRequest(self.principal, expiry, paths, os.urandom(_NONCE_SIZE))
-            status = self._identity.sign_request(asking.content())
+            asking = ReadStateRequest(self.principal, expiry, paths, os.urandom(NONCE_SIZE))
+            status = self.identity.sign_request(asking.content())
         return SignedCall(envelope, via, status)
 
     async def submit(
@@ -306,7 +301,7 @@ class Agent:
         Harmless to repeat: the IC runs one signed call at most once.
         """
         self._check_can_ask(call)
-        return await UpdateCall(self, call).run(within or self.timeouts.call)
+        return await UpdateCall(self._exchange, call).run(within or self._exchange.timeouts.call)
 
     async def wait(
         self,
@@ -316,7 +311,7 @@ class Agent:
     ) -> bytes:
         """Wait for the reply to a call that was sent before; raises as :meth:`update`."""
         self._check_can_ask(call)
-        return await UpdateCall(self, call).wait(within or self.timeouts.call)
+        return await UpdateCall(self._exchange, call).wait(within or self._exchange.timeouts.call)
 
     def _check_can_ask(self, call: SignedCall) -> None:
         sender = call.request.sender
@@ -326,27 +321,6 @@ class Agent:
                 "so it cannot ask how the call ended",
                 hint="sign it with with_status_request=True, or use the sender's identity",
             )
-
-    async def send_call(self, call: SignedCall) -> Answer:
-        """Send a signed call once, without judging the answer; raises as the transport does."""
-        body = call.envelope.to_cbor()
-        return await self._post("call", call.effective_canister_id, body)
-
-    async def fetch_status(self, call: SignedCall) -> Certificate:
-        """Fetch a certificate on a call's status; its time is left to the caller to judge."""
-        envelope = call.status_envelope
-        if envelope is None:
-            envelope = self._sign_read([(b"request_status", call.request_id)])
-        answer = await self._post("read_state", call.effective_canister_id, envelope.to_cbor())
-        what = "the status of a call"
-        self._check_answer(answer, what)
-        return self._verify(
-            raw_certificate(answer.body, what), call.effective_canister_id, "read_state", None
-        )
-
-    def check_certificate(self, data: bytes, call: SignedCall) -> Certificate:
-        """Verify a certificate that came with a call's answer; its time is left to the caller."""
-        return self._verify(data, call.effective_canister_id, "call", None)
 
     # --- Queries ---
 
@@ -392,19 +366,19 @@ class Agent:
         def sign() -> Envelope:
             request = QueryRequest(
                 self.principal,
-                self.clock.expiry(self.timeouts.ingress_expiry),
+                self.clock.expiry(self._exchange.timeouts.ingress_expiry),
                 callee,
                 method,
                 bytes(arg),
-                os.urandom(_NONCE_SIZE),
+                os.urandom(NONCE_SIZE),
             )
-            return self._identity.sign_request(request.content())
+            return self.identity.sign_request(request.content())
 
-        async with self._limited(within, what):
-            envelope, answer = await self._exchange("query", via, sign, what)
+        async with self._exchange.limited(within, what):
+            envelope, answer = await self._exchange.send("query", via, sign, what)
             response = decode_map(answer.body, "the answer to a query", TransportError)
             if self._check_queries:
-                await self._check_response(response, envelope.request_id, via)
+                await self._nodes.check(response, envelope.request_id, via)
         if response.get("status") == "replied":
             reply = response.get("reply")
             data = reply.get("arg") if isinstance(reply, Mapping) else None
@@ -412,55 +386,6 @@ class Agent:
                 return data
             raise TransportError(f"the answer to {what()} says replied and holds no reply")
         raise rejected_by_node(what(), response)
-
-    async def _check_response(
-        self, response: Mapping[str, Any], query_id: bytes, via: Principal
-    ) -> None:
-        signatures = signatures_of(response)
-        nodes = self._known_nodes(via)
-        # An unknown signer may be a node that has joined since the keys were fetched.
-        if nodes is None or nodes.is_stale(self.clock.now()) or not nodes.knows(signatures):
-            nodes = await self._fetch_nodes(via)
-        nodes.verify(signatures, response, query_id, self.clock.now())
-
-    async def _fetch_nodes(self, via: Principal) -> SubnetNodes:
-        """Fetch the node keys of a canister's subnet; who asks meanwhile shares the answer."""
-        task = self._fetching.get(via)
-        if task is None:
-            task = asyncio.create_task(self._load_nodes(via))
-            self._fetching[via] = task
-
-            def done(task: asyncio.Task[SubnetNodes]) -> None:
-                self._fetching.pop(via, None)
-                if not task.cancelled():
-                    task.exception()  # every asker may be gone; then nobody is left to tell
-
-            task.add_done_callback(done)
-        # Shielded: one asker's cancellation must not fail the others.
-        return await asyncio.shield(task)
-
-    async def _load_nodes(self, via: Principal) -> SubnetNodes:
-        certificate = await self.read_state(via, [(b"subnet",)])
-        nodes = nodes_from(certificate, self._root_key, via, self.clock.now())
-        self._nodes[nodes.subnet_id] = nodes
-        self._remember_subnet(via, nodes.subnet_id)
-        return nodes
-
-    def _known_nodes(self, via: Principal) -> SubnetNodes | None:
-        subnet_id = self._subnets.get(via)
-        if subnet_id is not None:
-            return self._nodes.get(subnet_id)
-        for nodes in self._nodes.values():
-            # Another canister of a subnet that is known already: no need to ask again.
-            if nodes.certificate.covers(self._root_key, via, sharded_ranges_only=True):
-                self._remember_subnet(via, nodes.subnet_id)
-                return nodes
-        return None
-
-    def _remember_subnet(self, via: Principal, subnet_id: Principal) -> None:
-        if len(self._subnets) >= _MAX_REMEMBERED:
-            self._subnets.clear()
-        self._subnets[via] = subnet_id
 
     # --- State reads ---
 
@@ -490,12 +415,12 @@ class Agent:
         def what() -> str:
             return f"the state read for {via}"
 
-        async with self._limited(within, what):
-            _, answer = await self._exchange(
-                "read_state", via, lambda: self._sign_read(wanted), what
+        async with self._exchange.limited(within, what):
+            _, answer = await self._exchange.send(
+                "read_state", via, lambda: self._exchange.sign_read(wanted), what
             )
         data = raw_certificate(answer.body, "the answer to a state read")
-        return self._verify(data, via, "read_state", self.clock.now())
+        return self._exchange.verify(data, via, "read_state", self.clock.now())
 
     async def read_subnet_state(
         self,
@@ -511,14 +436,17 @@ class Agent:
         def what() -> str:
             return f"the state read of subnet {subnet}"
 
-        async with self._limited(within, what):
-            _, answer = await self._exchange(
-                "read_state", subnet, lambda: self._sign_read(wanted), what, scope="subnet"
+        async with self._exchange.limited(within, what):
+            _, answer = await self._exchange.send(
+                "read_state", subnet, lambda: self._exchange.sign_read(wanted), what, scope="subnet"
             )
         data = raw_certificate(answer.body, "the answer to a state read")
         certificate = Certificate.from_cbor(data)
-        certificate.verify(self._root_key, now=self.clock.now(), subnet_id=subnet)
+        certificate.verify(self.root_key, now=self.clock.now(), subnet_id=subnet)
         return certificate
+
+    async def _read_subnet(self, canister_id: Principal) -> Certificate:
+        return await self.read_state(canister_id, [(b"subnet",)])
 
     async def canister_facts(self, canister_id: PrincipalLike) -> CanisterFacts:
         """Module hash and controllers of a canister, certified; raises as :meth:`read_state`."""
@@ -535,8 +463,8 @@ class Agent:
 
     async def subnet_facts(self, canister_id: PrincipalLike) -> SubnetFacts:
         """The subnet that a canister is on, certified; raises as :meth:`read_state`."""
-        certificate = await self.read_state(canister_id, [(b"subnet",)])
-        return subnet_facts(certificate, self._root_key)
+        certificate = await self._read_subnet(as_principal(canister_id))
+        return subnet_facts(certificate, self.root_key)
 
     async def metadata(self, canister_id: PrincipalLike, name: str) -> bytes | None:
         """A custom section of a canister's module, certified; ``None`` if there is none.
@@ -559,8 +487,9 @@ class Agent:
             NotSentError: No connection could be made.
             TransportError: No whole answer came, or it is no status.
         """
-        answer = await self._transport.get(self._transport.address("api/v2/status"))
-        self._check_answer(answer, "the replica's status")
+        transport = self._exchange.transport
+        answer = await transport.get(transport.address("api/v2/status"))
+        self._exchange.check_answer(answer, "the replica's status")
         raw = decode_map(answer.body, "the replica's status", TransportError)
         root_key, version = raw.get("root_key"), raw.get("impl_version")
         health = raw.get("replica_health_status")
@@ -569,152 +498,4 @@ class Agent:
             version if isinstance(version, str) else None,
             health if isinstance(health, str) else None,
             raw,
-        )
-
-    # --- What they share ---
-
-    @asynccontextmanager
-    async def _limited(self, within: int | None, what: Callable[[], str]) -> AsyncIterator[None]:
-        """End what takes too long as a transport error."""
-        seconds = (within or self.timeouts.exchange) / SECOND
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise TransportError(
-                f"{what()} had no answer within {seconds:g} s",
-                hint="the replica is slow, stuck or overloaded; try again",
-            ) from None
-
-    def _sign_read(self, paths: Sequence[Sequence[bytes]]) -> Envelope:
-        request = ReadStateRequest(
-            self.principal,
-            self.clock.expiry(self.timeouts.ingress_expiry),
-            tuple(tuple(path) for path in paths),
-            # Certificates show digests of their neighbours: a guessable request is a leak.
-            os.urandom(_NONCE_SIZE),
-        )
-        return self._identity.sign_request(request.content())
-
-    def _verify(self, data: bytes, via: Principal, kind: str, now: int | None) -> Certificate:
-        """Verify a certificate for a canister; with ``now`` also that it is fresh."""
-        certificate = Certificate.from_cbor(data)
-        version = _VERSIONS[kind][self._versions[kind]]
-        certificate.verify(
-            self._root_key,
-            # The management canister's id stands for any subnet.
-            None if via == Principal.management() else via,
-            # The certificate's own time is judged apart. Its delegation must not be from after
-            # both that time and ours.
-            now=max(certificate.time, self.clock.now()),
-            max_age=None,
-            sharded_ranges_only=(kind, version) in _SHARDED,
-        )
-        if now is not None:
-            certificate.check_fresh(now)
-        return certificate
-
-    async def _post(
-        self, kind: str, via: Principal, body: bytes, *, scope: str = "canister"
-    ) -> Answer:
-        """Post to the newest endpoint that the replica has."""
-        versions = _VERSIONS[kind]
-        for index in range(self._versions[kind], len(versions)):
-            address = self._address(versions[index], scope, kind, via)
-            answer = await self._transport.post(address, body)
-            if answer.status != 404 or index + 1 == len(versions):
-                break
-        if answer.status != 404:
-            self._versions[kind] = index
-        return answer
-
-    def _address(self, version: str, scope: str, kind: str, via: Principal) -> URL:
-        key = (version, scope, kind, via)
-        address = self._addresses.get(key)
-        if address is None:
-            if len(self._addresses) >= _MAX_REMEMBERED:
-                self._addresses.clear()
-            address = self._transport.address(f"api/{version}/{scope}/{via}/{kind}")
-            self._addresses[key] = address
-        return address
-
-    async def _exchange(
-        self,
-        kind: str,
-        via: Principal,
-        sign: Callable[[], Envelope],
-        what: Callable[[], str],
-        *,
-        scope: str = "canister",
-    ) -> tuple[Envelope, Answer]:
-        """Send a request that changes nothing, again where that may help."""
-        measured = False
-        for attempt in itertools.count(1):
-            envelope = sign()
-            asked: int | None = None
-            try:
-                answer = await self._post(kind, via, envelope.to_cbor(), scope=scope)
-                if answer.status == 200:
-                    return envelope, answer
-                if answer.status == 400 and not measured and scope == "canister":
-                    measured = True
-                    if await self._measure_clock(via):
-                        continue
-                self._check_answer(answer, what())
-            except RequestRefusedError as refusal:
-                if refusal.status != 429 or attempt >= self.retries.attempts:
-                    raise
-                asked = answer.retry_after
-            except NotSentError:
-                if attempt >= self.retries.connection_attempts:
-                    raise
-            except TransportError:
-                if attempt >= self.retries.attempts:
-                    raise
-            await asyncio.sleep(self.retries.delay(attempt, asked))
-        raise AssertionError("unreachable")
-
-    async def _measure_clock(self, via: Principal) -> bool:
-        """Measure the clocks after a refusal; whether they differ so that a new try may help."""
-        request = ReadStateRequest(
-            Principal.anonymous(),
-            self.clock.expiry(self.timeouts.ingress_expiry),
-            ((b"time",),),
-            os.urandom(_NONCE_SIZE),
-        )
-        body = Envelope.sign(request.content(), None).to_cbor()
-        try:
-            answer = await self._post("read_state", via, body)
-            if answer.status != 200:
-                return False
-            data = raw_certificate(answer.body, "the answer to a request for the time")
-            return self.clock.measure(self._verify(data, via, "read_state", None))
-        except (TransportError, TrustError):
-            return False
-
-    def _check_answer(self, answer: Answer, what: str) -> None:
-        if 400 <= answer.status < 500:
-            raise self.refusal(answer, what)
-        if answer.status != 200:
-            raise TransportError(
-                f"HTTP {answer.status} instead of {what}: {answer.text or 'no text'}",
-                hint="the replica is in trouble or this is none; try again",
-            )
-
-    def refusal(self, answer: Answer, what: str) -> RequestRefusedError:
-        """The error for an HTTP 4xx answer."""
-        hint = {
-            400: "correct the request; if it speaks of an expiry, set this machine's clock",
-            403: "check the identity and its delegations",
-            404: "check the URL: no replica answers there",
-            413: "the argument is too large: at most 2 MiB for an update call",
-            429: "the replica is overloaded; try again later",
-        }.get(answer.status, "the same request will be refused again")
-        return RequestRefusedError(
-            f"the replica refused {what}: HTTP {answer.status}: {answer.text or 'no text'}",
-            status=answer.status,
-            hint=hint,
         )

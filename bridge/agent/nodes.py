@@ -3,16 +3,20 @@
 Rule implemented: interface specification, section Request: Query call (``verify_response``).
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bridge.agent.clock import Clock
 from bridge.agent.settings import SECOND
 from bridge.errors import CertificateError, QuerySignatureError
 from bridge.principal import Principal
 from bridge.wire import MAX_AGE, Certificate, NodeSignature
 from bridge.wire.hashtree import Found, lookup
 from bridge.wire.query_signature import MAX_SIGNATURES
+
+_MAX_REMEMBERED: Final = 4096
 
 KEYS_LIFETIME: Final = 3600 * SECOND
 """How long certified node keys are used before they are fetched anew, in nanoseconds."""
@@ -70,6 +74,90 @@ class SubnetNodes:
                     hint="an old answer was replayed, or this machine's clock is wrong",
                 )
             signature.verify(key, response, request_id)
+
+
+class NodeKeys:
+    """The node keys of the subnets that were asked so far.
+
+    Args:
+        root_key: The root of trust, in DER form.
+        clock: The present.
+        read_subnet: Fetches a verified certificate of ``/subnet`` for a canister.
+    """
+
+    def __init__(
+        self,
+        root_key: bytes,
+        clock: Clock,
+        read_subnet: Callable[[Principal], Awaitable[Certificate]],
+    ) -> None:
+        self._root_key = root_key
+        self._clock = clock
+        self._read_subnet = read_subnet
+        self._nodes: dict[Principal, SubnetNodes] = {}  # by subnet
+        self._subnets: dict[Principal, Principal] = {}  # of canisters
+        self._fetching: dict[Principal, asyncio.Task[SubnetNodes]] = {}
+
+    def close(self) -> None:
+        """Give up what is being fetched."""
+        for task in list(self._fetching.values()):
+            task.cancel()
+
+    async def check(
+        self, response: Mapping[str, Any], request_id: bytes, canister_id: Principal
+    ) -> None:
+        """Check the signatures of an answer to a query of this id.
+
+        Raises:
+            QuerySignatureError: If one does not hold, or there is none.
+            CertificateError: If the nodes' keys cannot be believed.
+            TransportError: If they cannot be fetched.
+        """
+        signatures = signatures_of(response)
+        nodes = self._known(canister_id)
+        # An unknown signer may be a node that has joined since the keys were fetched.
+        if nodes is None or nodes.is_stale(self._clock.now()) or not nodes.knows(signatures):
+            nodes = await self._fetch(canister_id)
+        nodes.verify(signatures, response, request_id, self._clock.now())
+
+    async def _fetch(self, canister_id: Principal) -> SubnetNodes:
+        """Fetch the keys of a canister's subnet; who asks meanwhile shares the answer."""
+        task = self._fetching.get(canister_id)
+        if task is None:
+            task = asyncio.create_task(self._load(canister_id))
+            self._fetching[canister_id] = task
+
+            def done(task: asyncio.Task[SubnetNodes]) -> None:
+                self._fetching.pop(canister_id, None)
+                if not task.cancelled():
+                    task.exception()  # every asker may be gone; then nobody is left to tell
+
+            task.add_done_callback(done)
+        # Shielded: one asker's cancellation must not fail the others.
+        return await asyncio.shield(task)
+
+    async def _load(self, canister_id: Principal) -> SubnetNodes:
+        certificate = await self._read_subnet(canister_id)
+        nodes = nodes_from(certificate, self._root_key, canister_id, self._clock.now())
+        self._nodes[nodes.subnet_id] = nodes
+        self._remember(canister_id, nodes.subnet_id)
+        return nodes
+
+    def _known(self, canister_id: Principal) -> SubnetNodes | None:
+        subnet_id = self._subnets.get(canister_id)
+        if subnet_id is not None:
+            return self._nodes.get(subnet_id)
+        for nodes in self._nodes.values():
+            # Another canister of a subnet that is known already: no need to ask again.
+            if nodes.certificate.covers(self._root_key, canister_id, sharded_ranges_only=True):
+                self._remember(canister_id, nodes.subnet_id)
+                return nodes
+        return None
+
+    def _remember(self, canister_id: Principal, subnet_id: Principal) -> None:
+        if len(self._subnets) >= _MAX_REMEMBERED:
+            self._subnets.clear()
+        self._subnets[canister_id] = subnet_id
 
 
 def nodes_from(

@@ -10,11 +10,11 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
-from bridge.agent.clock import Clock
+from bridge.agent.exchange import Exchange
 from bridge.agent.outcome import Outcome, describe, rejected_by_node
-from bridge.agent.settings import SECOND, Retries, Timeouts
+from bridge.agent.settings import SECOND
 from bridge.agent.signed_call import SignedCall
 from bridge.agent.transport import Answer
 from bridge.errors import (
@@ -26,30 +26,11 @@ from bridge.errors import (
     TransportError,
     TrustError,
 )
+from bridge.principal import Principal
 from bridge.wire import Certificate, decode_map
 
 _GROWTH: Final = 1.4
 _FIVE_MINUTES: Final = 300 * SECOND
-
-
-class Channel(Protocol):
-    """What an update call needs of its agent."""
-
-    clock: Clock
-    timeouts: Timeouts
-    retries: Retries
-
-    async def send_call(self, call: SignedCall) -> Answer:
-        """Send the call once; raises as the transport does."""
-
-    async def fetch_status(self, call: SignedCall) -> Certificate:
-        """Fetch a certificate on the call's status; its time is not checked yet."""
-
-    def check_certificate(self, data: bytes, call: SignedCall) -> Certificate:
-        """Decode and verify a certificate that came with an answer; its time is not checked."""
-
-    def refusal(self, answer: Answer, what: str) -> RequestRefusedError:
-        """The error for an HTTP 4xx answer."""
 
 
 @dataclass
@@ -57,11 +38,11 @@ class UpdateCall:
     """One call under way.
 
     Args:
-        channel: The agent.
+        channel: The way to the replica.
         call: What to send.
     """
 
-    channel: Channel
+    channel: Exchange
     call: SignedCall
 
     def __post_init__(self) -> None:
@@ -152,7 +133,7 @@ class UpdateCall:
                     self._failures.append(
                         TransportError(f"HTTP {answer.status} from the replica: {answer.text}")
                     )
-            if last_try or (self._perhaps_sent and self.channel.clock.now() > self._expiry):
+            if last_try or (self._perhaps_sent and self.channel.clock.expiry(0) > self._expiry):
                 return None
             await asyncio.sleep(retries.delay(attempt, asked))
         raise AssertionError("unreachable")
@@ -199,7 +180,7 @@ class UpdateCall:
     async def _poll(self) -> bytes:
         timeouts = self.channel.timeouts
         delay: float = timeouts.first_poll
-        sent = self.channel.clock.now()
+        sent = self.channel.clock.expiry(0)
         if self._unproven:
             delay = 0
         while True:
@@ -217,7 +198,7 @@ class UpdateCall:
                 return done
             self._unproven.clear()
             self._failures.clear()
-            now = self.channel.clock.now()
+            now = self.channel.clock.expiry(0)
             if not self._known and now - sent >= timeouts.resubmit and now < self._expiry:
                 sent = now
                 done = await self._send()
@@ -256,29 +237,19 @@ class UpdateCall:
             certificate.check_fresh(clock.now())
         else:
             clock.check_answer(certificate)
-        if not self._known and self._expiry < certificate.time <= self._expiry + _FIVE_MINUTES:
+        passed = certificate.time - self._expiry
+        if self._known or passed <= 0:
+            return outcome.reply()
+        # The management canister's id stands for any subnet, so that one may not have the call
+        # proves nothing.
+        if passed <= _FIVE_MINUTES and self.call.effective_canister_id != Principal.management():
             raise CallNeverExecutedError(
                 f"{self._what()} did not run and never will: the IC's certified time has passed "
                 "its expiry, and the IC does not know it",
                 hint="it is safe to call again",
             )
-        if not self._known and certificate.time > self._expiry:
-            raise CallOutcomeUnknownError(
-                f"{self._what()} expired too long ago for the IC to tell whether it ran "
-                f"(request id {self._id.hex()})",
-                hint="ask the canister what it did",
-            )
-        return outcome.reply()
-
-
-def raw_certificate(body: bytes, what: str) -> Any:
-    """The certificate in an answer to a state read.
-
-    Raises:
-        TransportError: If the answer is none.
-    """
-    raw = decode_map(body, what, TransportError)
-    data = raw.get("certificate")
-    if not isinstance(data, bytes):
-        raise TransportError(f"{what} holds no certificate", hint="this is no replica")
-    return data
+        raise CallOutcomeUnknownError(
+            f"{self._what()} has expired, and the IC cannot tell any more whether it ran "
+            f"(request id {self._id.hex()})",
+            hint="ask the canister what it did",
+        )

@@ -54,8 +54,8 @@ async def cancel_when(task: asyncio.Task, condition) -> None:
 
 async def assert_good_as_new(agent, replica, canister) -> None:
     replica.lies.clear()
-    assert agent._transport._turn._value == 2
-    agent.timeouts = replace(Timeouts(), first_poll=SECOND // 1000)
+    assert agent._exchange.transport._turn._value == 2
+    agent._exchange.timeouts = replace(Timeouts(), first_poll=SECOND // 1000)
     assert await agent.update(canister, "greet") == REPLY
     assert await agent.query(canister, "peek") == REPLY
 
@@ -156,8 +156,8 @@ async def test_cancelled_after_any_number_of_steps(connect, replica, canister, k
     before = tasks()
     async with connect(Identity.generate(), timeouts=timeouts, limits=Limits(in_flight=2)) as agent:
         for steps in range(0, 120, 3):
-            agent._nodes.clear()
-            agent._subnets.clear()
+            agent._nodes._nodes.clear()
+            agent._nodes._subnets.clear()
             if kind == "poll":
                 replica.lie("call", accepted)
             work = agent.query(canister, "peek") if kind == "query" else agent.update(canister, "x")
@@ -168,7 +168,10 @@ async def test_cancelled_after_any_number_of_steps(connect, replica, canister, k
             with contextlib.suppress(asyncio.CancelledError):
                 assert await task == REPLY
             replica.lies.clear()
-            assert agent._transport._turn._value in (1, 2)  # node keys may still be on their way
+            assert agent._exchange.transport._turn._value in (
+                1,
+                2,
+            )  # node keys may still be on their way
         await assert_good_as_new(agent, replica, canister)
     await until(lambda: not [task for task in tasks() - before if "bridge/agent" in repr(task)])
 

@@ -53,7 +53,7 @@ async def test_retry_after_is_read_in_both_of_its_forms(
         return web.Response(status=429, headers=headers)
 
     replica.lie("call", answer)
-    found = await agent.send_call(agent.sign_update(canister, "greet"))
+    found = await agent._exchange.send_call(agent.sign_update(canister, "greet"))
     assert (found.status, found.retry_after) == (429, expected)
 
 
