@@ -140,6 +140,7 @@ class Exchange:
     # --- Signing and verifying ---
 
     def sign_read(self, paths: Sequence[Sequence[bytes]]) -> Envelope:
+        """Sign a state read with an expiry of its own."""
         request = ReadStateRequest(
             self.identity.principal,
             self.clock.expiry(self.timeouts.ingress_expiry),

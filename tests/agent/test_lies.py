@@ -265,6 +265,18 @@ async def test_a_call_that_expired_long_ago_is_unknown(connect, replica, caniste
             await agent.wait(call)
 
 
+async def test_a_call_that_any_subnet_may_have_taken_is_not_proved_absent_by_one(connect, replica):
+    async with connect(Identity.generate()) as agent:
+        call = agent.sign_update(
+            Principal.management(),
+            "provisional_create_canister_with_cycles",
+            ingress_expiry=replica.now + SECOND // 4,
+        )
+        replica.lie("call", accepted, forever=True)
+        with pytest.raises(CallOutcomeUnknownError, match="cannot tell any more"):
+            await agent.submit(call)
+
+
 async def test_a_node_s_own_reject_is_not_certified(agent, replica, canister):
     async def refuse(_):
         return wire.encode(
