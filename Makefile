@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test lint format lock clean
+.PHONY: help demo picture test lint bench format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,8 @@ lint: $(VENV)/.dev ## format check, linter, strict types, import layers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: bench-candid bench-flow bench-agent bench-replica ## every benchmark, beside its peers
 
 format: $(VENV)/.dev ## rewrite to the house's format
 	@$(BIN)/ruff format .

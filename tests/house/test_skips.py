@@ -1,0 +1,43 @@
+"""The rule about skips: listed ones pass, any other fails the run in CI, and only there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
+
+SKIPPING = """
+import pytest
+
+def test_here():
+    pass
+
+def test_elsewhere():
+    pytest.skip("no such machine")
+"""
+
+
+@pytest.mark.parametrize(
+    ("ci", "listed", "exit_code"),
+    [("true", False, 1), ("true", True, 0), ("", False, 0)],
+    ids=["unlisted in CI", "listed in CI", "unlisted elsewhere"],
+)
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["alone", "workers"])
+def test_a_skip(tmp_path: Path, ci: str, listed: bool, exit_code: int, workers: list[str]) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_it.py").write_text(SKIPPING)
+    line = "test_it.py::test_elsewhere  needs another machine\n"
+    (tmp_path / "allowed_skips.txt").write_text("# the list\n" + line * listed)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *workers, str(tmp_path)],
+        cwd=tmp_path,
+        env={"CI": ci, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == exit_code, done.stdout
+    assert ("skipped, but not in" in done.stdout) == bool(exit_code)
