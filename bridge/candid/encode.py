@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bridge.candid import runtime as rt
 from bridge.candid import types as t
-from bridge.candid.leb128 import SMALL, UNSIGNED, encode_signed, encode_unsigned
+from bridge.candid.leb128 import SIGNED, SMALL, UNSIGNED, encode_signed, encode_unsigned
 from bridge.candid.source import Source
 from bridge.candid.table import Table, header_bytes
 from bridge.candid.values import Case, FuncRef, ServiceRef, Some
@@ -22,7 +22,7 @@ PLAIN_DEPTH: Final = 120
 
 _NAMES: Final[dict[str, Any]] = {
     "_U": UNSIGNED,
-    "_S": [encode_signed(number if number < 64 else number - 128) for number in range(128)],
+    "_S": SIGNED,
     "_unsigned": encode_unsigned,
     "_signed": encode_signed,
     "_nat": rt.write_nat,
@@ -241,7 +241,9 @@ class EncoderWriter:
             if self.trace:
                 self._emit_now(f"_int({x})")
             else:
-                self._emit(f"_S[{x}] if type({x}) is int and -64 <= {x} < 64 else _int({x})")
+                self._emit(
+                    f"_S[{x} & 16383] if type({x}) is int and -8192 <= {x} < 8192 else _int({x})"
+                )
         elif code in (t.Null.code, t.Reserved.code):
             name = t.PRIMITIVES_BY_CODE[code].name
             out.line(f"if {x} is not None: _absent({x}, {name!r})")

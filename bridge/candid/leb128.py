@@ -17,6 +17,12 @@ UNSIGNED: Final = [bytes([n]) for n in range(128)] + [
 # Two digits with more to come, by their 14 bits.
 CONTINUED: Final = [bytes([n & 0x7F | 0x80, n >> 7 | 0x80]) for n in range(SMALL)]
 
+# The signed numbers of 14 bits, by those bits.
+SIGNED: Final = [
+    bytes([n & 0x7F]) if n < 64 or n >= SMALL - 64 else bytes([n & 0x7F | 0x80, n >> 7])
+    for n in range(SMALL)
+]
+
 _number_match: Final[Callable[..., re.Match[bytes] | None]] = re.compile(
     rb"[\x80-\xff]*+[\x00-\x7f]"
 ).match
@@ -126,20 +132,22 @@ def encode_unsigned(value: int) -> bytes:
 
 def encode_signed(value: int) -> bytes:
     """Signed LEB128 of an integer of any size."""
-    if -64 <= value < 64:
-        return UNSIGNED[value & 0x7F]
+    if -8192 <= value < 8192:
+        return SIGNED[value & 16383]
+    if -134217728 <= value < 134217728:
+        return CONTINUED[value & 16383] + SIGNED[value >> 14 & 16383]
     # One bit more than the magnitude, for the sign.
     bits = (value if value >= 0 else ~value).bit_length() + 1
     count = -(-bits // 7)
     value &= (1 << 7 * count) - 1
     if count <= 20:
-        out = bytearray()
-        while count > 1:
-            out.append(value & 0x7F | 0x80)
-            value >>= 7
-            count -= 1
-        out.append(value)
-        return bytes(out)
+        parts = []
+        while count > 2:
+            parts.append(CONTINUED[value & 16383])
+            value >>= 14
+            count -= 2
+        parts.append(bytes([value & 0x7F | 0x80, value >> 7]) if count == 2 else bytes([value]))
+        return b"".join(parts)
     digits = _split_digits(value, count)
     marked = int.from_bytes(digits, "little") | int.from_bytes(b"\x80" * (count - 1), "little")
     return marked.to_bytes(count, "little")
@@ -176,7 +184,19 @@ def decode_signed(data: bytes, position: int) -> tuple[int, int]:
 
     Raises:
         Unterminated: If the data ends before the number does.
+        IndexError: The same.
     """
+    value = data[position]
+    if value < 128:
+        return value if value < 64 else value - 128, position + 1
+    second = data[position + 1]
+    if second < 128:
+        value += (second << 7) - 0x80
+        return value if second < 64 else value - 0x4000, position + 2
+    third = data[position + 2]
+    if third < 128:
+        value += (second << 7) + (third << 14) - 0x4080
+        return value if third < 64 else value - 0x200000, position + 3
     found = _number_match(data, position)
     if found is None:
         raise Unterminated

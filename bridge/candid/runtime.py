@@ -270,7 +270,7 @@ def write_nat(value: object) -> bytes:
 
 def write_int(value: object) -> bytes:
     """An int."""
-    return encode_signed(integer(value, "int"))
+    return encode_signed(value if type(value) is int else integer(value, "int"))
 
 
 _FORMATS: Final = {
@@ -468,14 +468,13 @@ def write_nats(values: Sequence[Any]) -> bytes:
     if kinds and (kinds != _INT_ONLY or min(values) < 0):
         raise TypeError
     # The cases of encode_unsigned for numbers below 2**42, in place, since a call costs as much.
-    last, more = UNSIGNED, CONTINUED
     return b"".join(
         [
-            last[n]
+            UNSIGNED[n]
             if n < 16384
-            else more[n & 16383] + last[n >> 14]
+            else CONTINUED[n & 16383] + UNSIGNED[n >> 14]
             if n < 268435456
-            else more[n & 16383] + more[n >> 14 & 16383] + last[n >> 28]
+            else CONTINUED[n & 16383] + CONTINUED[n >> 14 & 16383] + UNSIGNED[n >> 28]
             if n < 4398046511104
             else encode_unsigned(n)
             for n in values
