@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from bridge.agent import Agent
-from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError
+from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError, StoreError
 from bridge.flow import (
     Ack,
     Answer,
@@ -366,8 +366,8 @@ class Bridge:
             return
 
         async def take(entries: list[Entry]) -> None:
-            for entry in entries:
-                await self._receive(canister_id, entry.message)
+            # At once, so that they share the store's commits; locks keep each flow's order.
+            await asyncio.gather(*(self._take(canister_id, entry) for entry in entries))
 
         def report(error: Exception) -> None:
             _log.warning("the outbox of %s cannot be read: %s", canister_id, error)
@@ -380,6 +380,17 @@ class Bridge:
     def _expect(self, peer: Principal) -> None:
         if (poller := self._pollers.get(peer)) is not None:
             poller.nudge()
+
+    async def _take(self, canister_id: Principal, entry: Entry) -> None:
+        """Receive one entry; only a failing store keeps it in the outbox, to be read again."""
+        try:
+            await self._receive(canister_id, entry.message)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - one message must not keep the others back
+            # To the peer it is a lost message, which it repeats; the others must not wait for it.
+            _log.exception("entry %d of the outbox of %s", entry.seq, canister_id)
+            self._engine.counters["failed on a message"] += 1
 
     async def _receive(self, caller: Principal, message: Message) -> None:
         counters = self._engine.counters

@@ -42,7 +42,7 @@ from bridge.service.application import (
 )
 from bridge.service.engine import Engine, EventMaker, Key
 from bridge.service.tasks import Tasks
-from bridge.service.transmitter import Transmitter
+from bridge.service.transmitter import Handed, Transmitter
 from bridge.service.waiters import Waiters
 
 _log = logging.getLogger("bridge.service")
@@ -139,12 +139,15 @@ class Performer:
         return transition
 
     async def _transmit(self, key: Key, effect: Transmit) -> None:
-        if not await self._engine.is_current(key, effect):
+        async def wanted() -> bool:
+            return await self._engine.is_current(key, effect)
+
+        result = await self._transmitter.transmit(effect, wanted)
+        if result is Handed.DROPPED:
             self._engine.counters["outdated transmission dropped"] += 1
             return
-        trouble = await self._transmitter.transmit(effect)
-        if trouble is not None:
-            await self.decide(key, always(trouble))
+        if result is not Handed.EXECUTED:
+            await self.decide(key, always(result))
             return
         if self._observer is not None:
             now = self._engine.clock()

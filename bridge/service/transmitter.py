@@ -6,7 +6,9 @@ is when it leaves the count.
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
+from enum import Enum
 
 from bridge import dialects
 from bridge.agent import Agent
@@ -15,13 +17,23 @@ from bridge.errors import (
     CallNeverExecutedError,
     CallRejectedError,
     NotSentError,
+    TrustError,
 )
 from bridge.flow import NotSent, Policy, Refused, Rejected, Transmit
 from bridge.flow.inflight import InFlight
 from bridge.principal import Principal
 
+_log = logging.getLogger("bridge.service")
+
 # Error codes of a replica for "no such canister", "no module", "no such method".
 _NO_SUCH_TARGET = frozenset({"IC0301", "IC0302", "IC0536", "IC0537"})
+
+
+class Handed(Enum):
+    """What became of a transmission that nothing went wrong with."""
+
+    EXECUTED = "executed"
+    DROPPED = "dropped"
 
 
 class Transmitter:
@@ -47,19 +59,25 @@ class Transmitter:
         """Whether another transmission to this peer fits, beside ``more`` that are planned."""
         return self._in_flight.count(peer, self._clock()) + more < self._policy.in_flight
 
-    async def transmit(self, effect: Transmit) -> NotSent | Refused | Rejected | None:
+    async def transmit(
+        self, effect: Transmit, wanted: Callable[[], Awaitable[bool]]
+    ) -> NotSent | Refused | Rejected | Handed:
         """Call the peer.
 
         Args:
             effect: What to transmit.
+            wanted: Whether it still is; asked right before it is handed to the system, since the
+                wait for a free call may have taken its time.
 
         Returns:
-            The event that says what went wrong; ``None`` where the call was executed.
+            The event that says what went wrong, or what became of it otherwise.
         """
         method, arg = dialects.get(effect.dialect).call_for(effect.message)
         token = self._in_flight.started(effect.peer, [effect.message], self._clock(), self._policy)
         try:
             async with self._slots:
+                if not await wanted():
+                    return Handed.DROPPED
                 await self._agent.update(effect.peer, method, arg)
         except (NotSentError, CallNeverExecutedError):
             return NotSent(transmit=effect)
@@ -67,8 +85,11 @@ class Transmitter:
             if error.certified and (error.code == 3 or error.error_code in _NO_SUCH_TARGET):
                 return Refused(transmit=effect)
             return Rejected(transmit=effect)
+        except TrustError as error:
+            _log.warning("an answer of %s cannot be believed: %s", effect.peer, error)
+            return Rejected(transmit=effect)
         except BridgeError:
             return Rejected(transmit=effect)
         finally:
             self._in_flight.ended(effect.peer, token)
-        return None
+        return Handed.EXECUTED

@@ -48,6 +48,7 @@ class SQLiteStore(Store):
         self._path = Path(path)
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
+        self._owner: sqlite3.Connection | None = None
         self._waiting: list[_Commit] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -59,11 +60,13 @@ class SQLiteStore(Store):
         try:
             await self._run(self._connect)
         except BaseException:
+            await self._run(self._disconnect)
             self._thread.shutdown(wait=True)
             self._thread = None
             raise
 
     def _connect(self) -> None:
+        self._own()
         try:
             if not self._path.exists():
                 self._path.touch(mode=0o600)
@@ -81,6 +84,31 @@ class SQLiteStore(Store):
             connection.close()
             raise
         self._connection = connection
+
+    def _own(self) -> None:
+        """Keep any other process, and any other store of this one, from working on the flows.
+
+        Two bridges on one store would each take the other's running handlers for lost ones. The
+        lock is SQLite's own, on a file beside the store, so it ends with the process however that
+        ends, and whoever only reads the store is not held up.
+        """
+        place = self._path.with_name(self._path.name + "-owner")
+        try:
+            owner = sqlite3.connect(place, isolation_level=None, timeout=0)
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"the store {self._path} cannot be opened: {error}",
+                hint="give a file in a folder that exists and may be written",
+            ) from error
+        try:
+            owner.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            owner.close()
+            raise StoreError(
+                f"the store {self._path} is in use",
+                hint="another process works on it; stop that one, or give each its own file",
+            ) from error
+        self._owner = owner
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -115,9 +143,10 @@ class SQLiteStore(Store):
         self._thread = None
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        for held in (self._connection, self._owner):
+            if held is not None:
+                held.close()
+        self._connection = self._owner = None
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         if self._thread is None:

@@ -113,6 +113,19 @@ async def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         await SQLiteStore(tmp_path / "nowhere" / "flows.db").open()
 
 
+async def test_two_bridges_cannot_work_on_one_store(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    async with SQLiteStore(path) as first:
+        with pytest.raises(StoreError, match="in use"):
+            await SQLiteStore(path).open()
+        await first.commit(Change(None, flow(1)))
+        reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        assert reader.execute("SELECT count(*) FROM flow").fetchone() == (1,)
+        reader.close()
+    async with SQLiteStore(path) as second:
+        assert await second.sender_flow(1) == flow(1)
+
+
 async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "flows.db")
     with pytest.raises(StoreError, match="not open"):

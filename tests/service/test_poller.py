@@ -1,0 +1,107 @@
+"""Polling an outbox: everything is taken, stored, then trimmed; failures pause and never end it.
+
+The outbox here is a scripted stand-in for a canister that fails on demand; the real one is polled
+in the end-to-end tests.
+"""
+
+import asyncio
+
+from bridge.errors import StoreError, TransportError
+from bridge.flow import New
+from bridge.service.outbox import Entry, Poller
+
+
+class ScriptedOutbox:
+    """Gives each page once; an exception in place of a page is raised."""
+
+    def __init__(self, *pages):
+        self.pages = list(pages)
+        self.trimmed = []
+        self.looked = 0
+
+    async def fetch(self):
+        self.looked += 1
+        page = self.pages.pop(0) if self.pages else []
+        if isinstance(page, Exception):
+            raise page
+        return page
+
+    async def trim(self, seq):
+        self.trimmed.append(seq)
+
+
+def page(*numbers):
+    return [Entry(seq, New(seq, b"")) for seq in numbers]
+
+
+async def polled(outbox, take=None, *, until, pause=0.001):
+    """What was taken and reported until a condition holds."""
+    taken, reported = [], []
+
+    async def keep(entries):
+        taken.extend(entry.seq for entry in entries)
+
+    poller = Poller(outbox, take or keep, reported.append, pause=pause, longest_pause=0.01)
+    running = asyncio.create_task(poller.run())
+    async with asyncio.timeout(20):
+        while not until(taken, reported):  # noqa: ASYNC110 - it watches a stand-in
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return taken, reported
+
+
+async def test_pages_are_taken_in_order_and_trimmed_after_each():
+    outbox = ScriptedOutbox(page(1, 2), page(3))
+    taken, reported = await polled(outbox, until=lambda *_: outbox.looked > 3)
+    assert taken == [1, 2, 3]
+    assert outbox.trimmed == [2, 3]
+    assert reported == []
+
+
+async def test_a_failing_canister_is_reported_and_asked_again():
+    outbox = ScriptedOutbox(TransportError("no"), TransportError("no"), page(1))
+    taken, reported = await polled(outbox, until=lambda taken, _: taken)
+    assert taken == [1]
+    assert len(reported) == 2
+
+
+async def test_what_could_not_be_stored_is_not_trimmed():
+    outbox = ScriptedOutbox(page(1), page(1))
+    tries = []
+
+    async def take(entries):
+        tries.append(entries)
+        if len(tries) == 1:
+            raise StoreError("the disk is full")
+
+    _, reported = await polled(outbox, take, until=lambda *_: outbox.trimmed)
+    assert len(tries) == 2
+    assert outbox.trimmed == [1]
+    assert [type(error) for error in reported] == [StoreError]
+
+
+async def test_a_nudge_ends_the_pause():
+    outbox = ScriptedOutbox()
+    poller = Poller(outbox, None, None, pause=3600)
+    running = asyncio.create_task(poller.run())
+    async with asyncio.timeout(20):
+        for looks in (1, 2, 3):
+            while outbox.looked < looks:  # noqa: ASYNC110 - it watches a stand-in
+                await asyncio.sleep(0)
+            poller.nudge()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_polling_can_be_cancelled_at_any_await():
+    for waits in range(12):
+        outbox = ScriptedOutbox(page(1), TransportError("no"), page(2))
+        poller = Poller(outbox, lambda _entries: asyncio.sleep(0), lambda _error: None, pause=0)
+        running = asyncio.create_task(poller.run())
+        for _ in range(waits):
+            await asyncio.sleep(0)
+        poller.nudge()
+        running.cancel()
+        await asyncio.wait([running], timeout=20)
+        assert running.cancelled()
