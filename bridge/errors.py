@@ -64,6 +64,9 @@ class CandidError(BridgeError, ValueError):
         path: Where in the value, as a path such as ``.payload[3]``; empty at the top.
         offset: Byte offset in the message, or character offset in the text, where known.
         hint: What to do about it.
+
+    Attributes:
+        told: The message without the place.
     """
 
     exit_code = 2

@@ -1,7 +1,7 @@
 # Candid: its benchmark beside other implementations, and long runs of its fuzzer.
 CANDID_PEERS := build/bench/candid
 FUZZ_SECONDS ?= 600
-.PHONY: bench-candid fuzz-candid
+.PHONY: bench-candid fuzz fuzz-candid
 
 $(CANDID_PEERS)/%/.ready: benchmarks/candid/peers/%.txt
 	@$(PYTHON) -m venv --clear $(CANDID_PEERS)/$*
@@ -27,3 +27,5 @@ fuzz-candid: build/candid_fuzz/.ready ## fuzz Candid for FUZZ_SECONDS; what is f
 	@PYTHONPATH=. build/candid_fuzz/bin/python tests/candid/fuzz/target.py -max_total_time=$(FUZZ_SECONDS) \
 	  -max_len=600 -timeout=30 -dict=tests/candid/fuzz/words.dict \
 	  -artifact_prefix=build/fuzz/candid/ build/fuzz/candid/corpus
+
+fuzz: fuzz-candid ## all fuzzers, for FUZZ_SECONDS each

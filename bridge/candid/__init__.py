@@ -1,7 +1,27 @@
 """Candid, the interface language of the Internet Computer, for Python.
 
 Types, the binary codec, ``.did`` files, the text form and subtyping. It knows nothing of the IC
-beyond principals.
+beyond principals, and imports nothing outside of the standard library.
+
+    Point = candid.Record({"x": candid.Nat, "y": candid.Opt(candid.Int)})
+    codec = candid.Codec([Point])
+    data = codec.encode({"x": 1, "y": None})
+    (point,) = codec.decode(data)
+
+    shop = candid.parse_did(text)
+    place = shop.service.methods["place"]
+    argument = candid.encode(place.args, [order])
+
+Values: ``bytes`` for blob, ``int``, ``float``, ``str``, ``bool``, ``None``, lists for vec, ``dict``
+for records (tuples where the labels are 0, 1, 2 ...; a dataclass or NamedTuple where asked),
+:class:`Case` for variants, :class:`Principal`, :class:`FuncRef`, :class:`ServiceRef`; for opt None or
+the value, and :class:`Some` where that leaves a doubt. Every failure is :class:`CandidError`.
+
+How it works: types become numbered tables (``table``), as the binary form has them. For encoding,
+one Python function is written and compiled for each list of types (``encode``); for decoding, one
+for each list of types and each layout of messages that is met (``decode``). Messages that fail are
+gone through once more by a form that keeps the path, so the plain form need not. Work and memory
+are bounded in proportion to a message's length (``budget``).
 """
 
 from bridge.candid.budget import Budget

@@ -22,7 +22,7 @@ _V = TypeVar("_V")
 
 # Layouts of messages remembered by one codec, those of them tried before the type table is read,
 # and codecs remembered for encode() and decode().
-_LAYOUTS: Final = 64
+_LAYOUTS: Final = 32
 _TRIED: Final = 8
 _CODECS: Final = 256
 

@@ -264,6 +264,6 @@ def test_caches_are_bounded():
         assert codec.decode(c.encode([wire], [{number: 1}])) == [None]
     from bridge.candid import codec as module
 
-    assert len(codec._layouts._entries) <= 64
+    assert len(codec._layouts._entries) <= 32
     assert len(module._by_identity._entries) <= 256
     assert len(module._by_layout._entries) <= 256
