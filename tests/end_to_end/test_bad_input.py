@@ -6,6 +6,8 @@ import time
 
 import aiohttp
 import pytest
+import pytest_asyncio
+import wasmtime
 
 from bridge import wire
 from bridge.agent import Agent, Identity
@@ -50,10 +52,15 @@ def test_a_mistyped_canister_id() -> None:
         Principal.from_text("rrkah-fqaaa-aaaaa-baaaq-cai")
 
 
-async def test_an_unknown_method(stage) -> None:
+@pytest_asyncio.fixture(loop_scope="session")
+async def trapping(stage) -> Principal:
+    return await stage.network.deploy(stage.agent, bytes(wasmtime.wat2wasm(TRAPPING)))
+
+
+async def test_an_unknown_method(stage, trapping) -> None:
     for call, kind in ((stage.agent.update, "update"), (stage.agent.query, "query")):
         with pytest.raises(CallRejectedError, match=f"has no {kind} method 'nonsense'") as caught:
-            await call(stage.echo.canister_id, "nonsense", EMPTY)
+            await call(trapping, "nonsense", EMPTY)
         assert caught.value.error_code == "IC0536"
         assert "method name" in caught.value.hint
         assert caught.value.certified == (kind == "update")
@@ -79,14 +86,10 @@ async def test_an_expired_envelope(stage) -> None:
     assert caught.value.hint
 
 
-async def test_a_canister_that_traps(stage) -> None:
-    import wasmtime
-
-    wasm = bytes(wasmtime.wat2wasm(TRAPPING))
-    canister_id = await stage.network.deploy(stage.agent, wasm)
+async def test_a_canister_that_traps(stage, trapping) -> None:
     for call, method in ((stage.agent.update, "go"), (stage.agent.query, "look")):
         with pytest.raises(CallRejectedError, match="out of cheese") as caught:
-            await call(canister_id, method, EMPTY)
+            await call(trapping, method, EMPTY)
         assert caught.value.code == 5
         assert caught.value.error_code == "IC0503"
         assert "undone" in caught.value.hint
