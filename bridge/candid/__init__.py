@@ -14,8 +14,8 @@ beyond principals, and imports nothing outside of the standard library.
 
 Values: ``bytes`` for blob, ``int``, ``float``, ``str``, ``bool``, ``None``, lists for vec, ``dict``
 for records (tuples where the labels are 0, 1, 2 ...; a dataclass or NamedTuple where asked),
-:class:`Case` for variants, :class:`Principal`, :class:`FuncRef`, :class:`ServiceRef`; for opt None or
-the value, and :class:`Some` where that leaves a doubt. Every failure is :class:`CandidError`.
+:class:`Case` for variants, :class:`Principal`, :class:`FuncRef`, :class:`ServiceRef`; for opt None
+or the value, and :class:`Some` where that leaves a doubt. Every failure is :class:`CandidError`.
 
 How it works: types become numbered tables (``table``), as the binary form has them. For encoding,
 one Python function is written and compiled for each list of types (``encode``); for decoding, one
