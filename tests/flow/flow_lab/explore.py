@@ -193,9 +193,9 @@ def _plan(most: int) -> list[Part]:
         Part("one flow: two crashes", one, none._replace(crashes=2)),
         Part("one flow: two failing applications", one, none._replace(failures=2)),
         Part(
-            "one flow: hostility and failed transmissions",
+            "one flow: hostility and a failed transmission",
             one,
-            none._replace(hostile=1, not_sent=2),
+            none._replace(hostile=1, not_sent=1),
         ),
         Part("one flow: damage and a crash", one, none._replace(damages=2, crashes=1)),
         Part(
