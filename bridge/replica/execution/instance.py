@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import wasmtime
 
+from bridge.replica.execution import pages
 from bridge.replica.execution.engine import CompiledModule, engine
 from bridge.replica.execution.failures import (
     ContractViolationError,
@@ -29,7 +30,7 @@ from bridge.replica.execution.native import (
     quick_func_call,
     set_fuel,
 )
-from bridge.replica.execution.rollback import CopyResidentPages, runs_in_use
+from bridge.replica.execution.rollback import CopyResidentPages
 from bridge.replica.execution.run import Run
 from bridge.replica.execution.stable import StableMemory
 from bridge.replica.execution.system_api import limit_text
@@ -219,7 +220,7 @@ class Instance:
             data = self._data
             contents = [
                 (start, ctypes.string_at(data + start, length))
-                for start, length in runs_in_use(data, size)
+                for start, length in pages.in_use(data, size)
             ]
         return size, contents, self._read_globals()
 
@@ -263,7 +264,7 @@ class Instance:
                 raise InvalidModuleError(f"its memory cannot hold the {size} bytes to keep")
         data = self._data
         # What data segments wrote is not part of the kept memory.
-        for start, length in runs_in_use(data, self.memory_size):
+        for start, length in pages.in_use(data, self.memory_size):
             ctypes.memset(data + start, 0, length)
         for at, part in contents:
             move(data + at, part, len(part))

@@ -6,20 +6,11 @@ the memory's size. Knows only an address and a size.
 """
 
 import ctypes
-import mmap
-import os
-import re
-import sys
-from functools import cache
 from typing import Final, Protocol
 
+from bridge.replica.execution import pages
 from bridge.replica.execution.native import move
 
-_PAGE: Final = mmap.PAGESIZE
-_RUN: Final = re.compile(rb"\x01+")
-# Each page's entry in /proc/self/pagemap has 8 bytes; in the highest, bit 7 says present and bit 6
-# says swapped out. Either means that the page has contents of its own.
-_IN_USE: Final = bytes(1 if byte & 0xC0 else 0 for byte in range(256))
 # From this size on, a copy lets the other threads run.
 _LONG: Final = 1024 * 1024
 
@@ -34,34 +25,6 @@ class Rollback(Protocol):
 
     def undo(self, address: int, size: int) -> None:
         """Make the ``size`` bytes at ``address`` what they were at ``begin``."""
-
-
-@cache
-def _page_map(_process: int) -> int | None:
-    """The open page map of this process, where the kernel has one."""
-    if sys.platform != "linux":
-        return None
-    try:
-        return os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-
-
-def runs_in_use(address: int, size: int) -> list[tuple[int, int]]:
-    """Start and length, in bytes from ``address``, of each run of pages in use.
-
-    Pages outside of the runs are zero. Where the kernel does not tell, everything is in use.
-    """
-    page_map = _page_map(os.getpid())
-    if page_map is None:
-        return [(0, size)] if size else []
-    entries = os.pread(page_map, size // _PAGE * 8, address // _PAGE * 8)
-    flags = entries[7::8].translate(_IN_USE)
-    runs = []
-    for match in _RUN.finditer(flags):
-        start, end = match.span()
-        runs.append((start * _PAGE, (end - start) * _PAGE))
-    return runs
 
 
 def _copy(to: int, source: int, size: int) -> None:
@@ -86,7 +49,7 @@ class CopyResidentPages:
 
     def begin(self, address: int, size: int) -> None:
         """Copy the pages in use."""
-        runs = runs_in_use(address, size)
+        runs = pages.in_use(address, size)
         needed = sum(length for _, length in runs)
         if needed > self._capacity:
             self._capacity = needed * 3 // 2
@@ -100,7 +63,7 @@ class CopyResidentPages:
 
     def undo(self, address: int, size: int) -> None:
         """Copy the remembered pages back; pages first used since then become zero."""
-        now = runs_in_use(address, size)
+        now = pages.in_use(address, size)
         if now != self._runs:
             known = set(self._runs)
             for run in now:
