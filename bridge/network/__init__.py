@@ -5,7 +5,13 @@ process and its admin interface. Knows nothing of Async Flow.
 """
 
 from bridge.network.admin import AdminClient, LoggedMessage
-from bridge.network.management import InstallMode, create_canister, install_code
+from bridge.network.management import (
+    InstallMode,
+    create_canister,
+    install_code,
+    start_canister,
+    stop_canister,
+)
 from bridge.network.network import Network
 
 __all__ = [
@@ -15,4 +21,6 @@ __all__ = [
     "Network",
     "create_canister",
     "install_code",
+    "start_canister",
+    "stop_canister",
 ]

@@ -26,6 +26,8 @@ _CREATE_ARGS = candid.Codec(
 )
 _CREATE_RESULT = candid.Codec([candid.Record({"canister_id": candid.PrincipalType})])
 
+_CANISTER_ARGS = candid.Codec([candid.Record({"canister_id": candid.PrincipalType})])
+
 _UPGRADE_OPTIONS = candid.Record(
     {
         "skip_pre_upgrade": candid.Opt(candid.Bool),
@@ -129,3 +131,34 @@ async def install_code(
         ),
         effective_canister_id=canister_id,
     )
+
+
+async def stop_canister(agent: Agent, canister_id: Principal) -> None:
+    """Stop a canister: it takes no new message, and this returns once every open call has ended.
+
+    Args:
+        agent: A controller of the canister.
+        canister_id: The canister.
+
+    Raises:
+        CallRejectedError: If the agent is no controller, or an open call does not end in time.
+    """
+    await _ask_of(agent, "stop_canister", canister_id)
+
+
+async def start_canister(agent: Agent, canister_id: Principal) -> None:
+    """Start a canister that was stopped.
+
+    Args:
+        agent: A controller of the canister.
+        canister_id: The canister.
+
+    Raises:
+        CallRejectedError: If the agent is no controller.
+    """
+    await _ask_of(agent, "start_canister", canister_id)
+
+
+async def _ask_of(agent: Agent, method: str, canister_id: Principal) -> None:
+    arg = _CANISTER_ARGS.encode({"canister_id": canister_id})
+    await agent.update(_MANAGEMENT, method, arg, effective_canister_id=canister_id)

@@ -7,7 +7,13 @@ from typing import Self
 from bridge.agent import Agent, Identity
 from bridge.network.admin import AdminClient
 from bridge.network.embedded import replica_process
-from bridge.network.management import InstallMode, create_canister, install_code
+from bridge.network.management import (
+    InstallMode,
+    create_canister,
+    install_code,
+    start_canister,
+    stop_canister,
+)
 from bridge.principal import Principal
 
 
@@ -56,6 +62,9 @@ class Network:
     ) -> Principal:
         """Install ``wasm`` on a canister, a new one unless its id is given.
 
+        For an upgrade the canister is stopped meanwhile: a module must not be replaced while a
+        callback of it is outstanding, and Motoko's runtime refuses it.
+
         Args:
             agent: Who controls it.
             wasm: The module's bytes.
@@ -70,5 +79,12 @@ class Network:
             CallRejectedError: If the network refuses the canister or the module.
         """
         target = canister_id or await create_canister(agent)
-        await install_code(agent, target, wasm, arg, mode=mode)
+        if mode != "upgrade":
+            await install_code(agent, target, wasm, arg, mode=mode)
+            return target
+        await stop_canister(agent, target)
+        try:
+            await install_code(agent, target, wasm, arg, mode=mode)
+        finally:
+            await start_canister(agent, target)
         return target

@@ -1,0 +1,118 @@
+"""An embedded replica as a process: it lives as long as its block, and takes modules."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge import contracts
+from bridge.agent import Identity
+from bridge.demo.compute import means_the_same, random_payload, right_response
+from bridge.errors import NotSentError, ReplicaError
+from bridge.network import Network, create_canister
+from bridge.reference import SHORT_POLICY, SHORT_WAITS, ReferenceCanister, install_argument
+from bridge.service import Bridge
+from bridge.store import MemoryStore
+
+COMMAND = [sys.executable, "-m", "bridge.cli", "replica", "start"]
+
+
+async def test_the_replica_ends_with_its_block() -> None:
+    identity = Identity.generate()
+    async with Network.embedded() as network, network.agent(identity) as agent:
+        assert (await agent.status()).root_key == network.root_key
+    async with network.agent(identity) as agent:
+        with pytest.raises(NotSentError):
+            await agent.status()
+
+
+async def test_a_block_that_fails_ends_the_replica_too() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with Network.embedded() as network:
+            raise ZeroDivisionError
+    async with network.agent(Identity.generate()) as agent:
+        with pytest.raises(NotSentError):
+            await agent.status()
+
+
+async def test_two_replicas_have_different_keys() -> None:
+    async with Network.embedded() as one, Network.embedded() as other:
+        assert one.url != other.url
+        assert one.root_key != other.root_key
+
+
+async def test_a_replica_that_cannot_start_is_one_error_with_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "wasmtime.py"
+    broken.write_text("raise ModuleNotFoundError(name='wasmtime')")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    )
+    with pytest.raises(ReplicaError, match=r"pip install 'ic-bridge\[replica\]'"):
+        async with Network.embedded():
+            pass
+
+
+async def test_an_upgrade_keeps_what_a_canister_remembers() -> None:
+    async with Network.embedded() as network, network.agent(Identity.generate()) as agent:
+        wasm = contracts.motoko_canister("receiver")
+        argument = install_argument(SHORT_WAITS, agents=[agent.principal])
+        receiver = ReferenceCanister(agent, await network.deploy(agent, wasm, argument))
+        payload = random_payload(random.Random(1))
+        async with MemoryStore() as store, Bridge(agent, store, policy=SHORT_POLICY) as bridge:
+            response = await bridge.send(receiver.canister_id, payload, msg_id=7)
+            assert means_the_same(response, right_response(payload))
+            await network.deploy(
+                agent, wasm, argument, canister_id=receiver.canister_id, mode="upgrade"
+            )
+            assert await receiver.handled(agent.principal, 7) == 1
+            await network.deploy(
+                agent, wasm, argument, canister_id=receiver.canister_id, mode="reinstall"
+            )
+            assert await receiver.handled(agent.principal, 7) == 0
+
+
+async def test_a_canister_gets_the_cycles_that_it_is_created_with() -> None:
+    async with Network.embedded() as network, network.agent(Identity.generate()) as agent:
+        one, other = await asyncio.gather(
+            create_canister(agent, cycles=5 * 10**12), create_canister(agent)
+        )
+        assert one != other
+        assert await agent.module_hash(one) is None
+        assert list(await agent.controllers(one)) == [agent.principal]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_the_command_says_where_it_serves_and_ends_when_told(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--admin"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        announced = json.loads(process.stdout.readline())
+        process.send_signal(number)
+        rest, said = process.communicate(timeout=30)
+    assert announced["url"].startswith("http://127.0.0.1:")
+    assert len(bytes.fromhex(announced["root_key"])) == 133
+    assert announced["admin"] is True
+    assert (process.returncode, rest, said) == (0, "", "")
+
+
+def test_a_port_that_is_taken_is_one_line_and_a_hint() -> None:
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = json.loads(process.stdout.readline())["url"].rsplit(":", 1)[1]
+        second = subprocess.run(
+            [*COMMAND, "--port", port], capture_output=True, text=True, timeout=60, check=False
+        )
+        process.terminate()
+    assert second.returncode != 0
+    assert second.stdout == ""
+    assert port in second.stderr
+    assert "Traceback" not in second.stderr
