@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bridge.candid import runtime as rt
 from bridge.candid import types as t
-from bridge.candid.leb128 import decode_signed, decode_unsigned
+from bridge.candid.leb128 import decode_longer, decode_signed, decode_unsigned
 from bridge.candid.shape import FIXED_SIZES, NEVER, Shapes
 from bridge.candid.source import Source
 from bridge.candid.subtype import Subtyping, code_of, nullable, type_name
@@ -29,6 +29,7 @@ PLAIN_DEPTH: Final = 120
 
 _NAMES: Final[dict[str, Any]] = {
     "_unsigned": decode_unsigned,
+    "_longer": decode_longer,
     "_signed": decode_signed,
     "_charge": rt.charge,
     "_cut": rt.cut,
@@ -306,7 +307,7 @@ class DecoderWriter:
                 out.line("if n < 128:")
                 out.line(f" {target} += (n << 7) - 128")
                 out.line(" p += 2")
-                out.line(f"else: {target}, p = _unsigned(D, p)")
+                out.line(f"else: {target}, p = _longer(D, p)")
         elif want != got:
             self._mismatch(wire, want, target)
         elif want == t.Int.code:

@@ -36,12 +36,13 @@ def _mask(group: int, lanes: int) -> int:
     return int.from_bytes((b"\x00" * group + b"\xff" * group) * (lanes // (2 * group)), "little")
 
 
+_MORE_20: Final = int.from_bytes(b"\x80" * 20, "little")
+_DIGITS_20: Final = int.from_bytes(b"\x7f" * 20, "little")
 _DIGITS_32: Final = int.from_bytes(b"\x7f" * _LANES, "little")
 _M1: Final = _mask(1, _LANES)
 _M2: Final = _mask(2, _LANES)
 _M4: Final = _mask(4, _LANES)
 _M8: Final = _mask(8, _LANES)
-_M16: Final = _mask(16, _LANES)
 _M1_LANE: Final = _mask(1, 8).to_bytes(8, "little")
 _M2_LANE: Final = _mask(2, 8).to_bytes(8, "little")
 _M4_LANE: Final = _mask(4, 8).to_bytes(8, "little")
@@ -49,6 +50,23 @@ _M4_LANE: Final = _mask(4, 8).to_bytes(8, "little")
 
 class Unterminated(Exception):  # noqa: N818 - it is a signal to the caller, who makes the error
     """The data ended inside a number."""
+
+
+def _regroup(x: int, count: int) -> int:
+    """From ``count`` digits in eight bits each, at most 32, to seven bits each."""
+    # Neighbours join in pairs, pairs join and so on: the upper one moves down to the lower.
+    x -= (x & _M1) >> 1
+    upper = x & _M2
+    x += (upper >> 2) - upper
+    upper = x & _M4
+    x += (upper >> 4) - upper
+    if count > 8:
+        upper = x & _M8
+        x += (upper >> 8) - upper
+        if count > 16:
+            upper = x >> 128
+            x += (upper << 112) - (upper << 128)
+    return x
 
 
 def _join_digits(digits: bytes) -> int:
@@ -60,15 +78,7 @@ def _join_digits(digits: bytes) -> int:
             value = value << 7 | digit & 0x7F
         return value
     if count <= _LANES:
-        x = int.from_bytes(digits, "little") & _DIGITS_32
-        x -= (x & _M1) >> 1
-        x -= ((x & _M2) >> 2) * 3
-        x -= ((x & _M4) >> 4) * 15
-        if count > 8:
-            x -= ((x & _M8) >> 8) * 255
-            if count > 16:
-                x -= ((x & _M16) >> 16) * 65535
-        return x
+        return _regroup(int.from_bytes(digits, "little") & _DIGITS_32, count)
     lanes = -(-count // 8)
     x = int.from_bytes(digits, "little") & int.from_bytes(b"\x7f" * (8 * lanes), "little")
     x -= (x & int.from_bytes(_M1_LANE * lanes, "little")) >> 1
@@ -167,12 +177,28 @@ def decode_unsigned(data: bytes, position: int) -> tuple[int, int]:
     second = data[position + 1]
     if second < 128:
         return value + (second << 7) - 0x80, position + 2
+    return decode_longer(data, position)
+
+
+def decode_longer(data: bytes, position: int) -> tuple[int, int]:
+    """As :func:`decode_unsigned`, for a number whose first two digits have more to come."""
     third = data[position + 2]
     if third < 128:
-        return value + (second << 7) + (third << 14) - 0x4080, position + 3
+        low = data[position] + (data[position + 1] << 7)
+        return low + (third << 14) - 0x4080, position + 3
     fourth = data[position + 3]
     if fourth < 128:
-        return value + (second << 7) + (third << 14) + (fourth << 21) - 0x204080, position + 4
+        low = data[position] + (data[position + 1] << 7) + (third << 14)
+        return low + (fourth << 21) - 0x204080, position + 4
+    # At most twenty digits at once: the first without its high bit is the last.
+    digits = data[position : position + 20]
+    x = int.from_bytes(digits, "little")
+    if ends := ~x & _MORE_20:
+        end = ends & -ends
+        count = end.bit_length() >> 3
+        if count > len(digits):
+            raise Unterminated
+        return _regroup(x & end - 1 & _DIGITS_20, count), position + count
     found = _number_match(data, position)
     if found is None:
         raise Unterminated

@@ -154,6 +154,27 @@ def test_deep_values_are_encoded_and_read_back_whatever_stack_is_left():
     assert count == 3000
 
 
+def test_a_misfit_far_down_is_caught_by_its_own_option():
+    def chain(cases):
+        knot = c.Recursive("chain")
+        return knot.define(
+            c.Opt(c.Record({"head": c.Variant(dict.fromkeys(cases, c.Null)), "tail": knot}))
+        )
+
+    value = None
+    for number in range(3000):
+        value = {"head": c.Case("b" if number == 500 else "a"), "tail": value}
+    data = c.encode([chain("ab")], [value])
+    (back,) = c.decode([chain("a")], data)
+    count = 0
+    while back is not None:
+        count += 1
+        back = back["tail"]
+    assert count == 2499
+    with pytest.raises(c.CandidError, match="opt begins"):
+        c.decode([chain("a")], data[:-1] + b"\x02")
+
+
 def test_a_value_that_contains_itself_is_refused():
     chain = c.Recursive("chain")
     chain.define(c.Opt(c.Record({"tail": chain})))
