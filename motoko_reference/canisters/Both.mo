@@ -10,7 +10,8 @@ import Outcomes "parts/Outcomes";
 import Sending "parts/Sending";
 
 persistent actor class Both(install : ?AsyncFlow.Install) {
-  let flows = AsyncFlow.empty();
+  var flows = AsyncFlow.empty();
+  flows := AsyncFlow.upToDate(flows);
   let outcomes : Outcomes.Outcomes = Map.empty();
   let runs = Outcomes.runs();
 

@@ -11,7 +11,8 @@ import Outcomes "parts/Outcomes";
 import Sending "parts/Sending";
 
 persistent actor class BothBounty(install : ?AsyncFlow.Install) {
-  let flows = AsyncFlow.empty();
+  var flows = AsyncFlow.empty();
+  flows := AsyncFlow.upToDate(flows);
   let outcomes : Outcomes.Outcomes = Map.empty();
   let runs = Outcomes.runs();
 

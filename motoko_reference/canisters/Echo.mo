@@ -7,7 +7,8 @@ import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";
 
 persistent actor class Echo(install : ?AsyncFlow.Install) {
-  let flows = AsyncFlow.empty();
+  var flows = AsyncFlow.empty();
+  flows := AsyncFlow.upToDate(flows);
   let runs = Outcomes.runs();
 
   func handle(request : AsyncFlow.Request) : AsyncFlow.Reply {

@@ -20,7 +20,8 @@ import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";
 
 persistent actor class Player(install : ?AsyncFlow.Install) {
-  let flows = AsyncFlow.empty();
+  var flows = AsyncFlow.empty();
+  flows := AsyncFlow.upToDate(flows);
   let runs = Outcomes.runs();
   let told = List.empty<AsyncFlow.Tell>();
   let questions = List.empty<AsyncFlow.Ask>();

@@ -8,7 +8,8 @@ import Outcomes "parts/Outcomes";
 import Sending "parts/Sending";
 
 persistent actor class Sender(install : ?AsyncFlow.Install) {
-  let flows = AsyncFlow.empty();
+  var flows = AsyncFlow.empty();
+  flows := AsyncFlow.upToDate(flows);
   let outcomes : Outcomes.Outcomes = Map.empty();
 
   func told(t : AsyncFlow.Tell) { Outcomes.take(outcomes, flows, t) };

@@ -3,9 +3,8 @@
 /// A step is: read the flow, ask the table, store, carry the effects out. All of that is one message,
 /// so that a trap undoes the flow and its transmissions together. Nothing is awaited from a peer.
 
-import Array "mo:core/Array";
 import Cycles "mo:core/Cycles";
-import List "mo:core/List";
+import InternetComputer "mo:core/InternetComputer";
 import Map "mo:core/Map";
 import Nat "mo:core/Nat";
 import Nat32 "mo:core/Nat32";
@@ -19,10 +18,13 @@ import Prim "mo:⛔"; // for this canister's own principal, which mo:core does n
 import Access "Access";
 import Admission "Admission";
 import App "Application";
-import Dialects "Dialects";
+import Calls "Calls";
 import InFlight "InFlight";
+import Install "Install";
 import Order "Order";
+import Layouts "Layouts";
 import Outbox "Outbox";
+import OutboxPage "OutboxPage";
 import Peer "Peer";
 import Peers "Peers";
 import Policy "Policy";
@@ -36,17 +38,6 @@ import Ulid "Ulid";
 module {
   type Outcome<T> = Policy.Outcome<T>;
 
-  /// The install argument, and what a controller changes later (candid/settings.did).
-  public type Install = {
-    settings : ?Policy.Settings;
-    access : ?Access.Lists;
-    peers : ?[Peers.Given];
-  };
-
-  // The most that one outbox page, or one batch, carries.
-  let pageBytes = 1_900_000;
-  let batchMessages = 100;
-
   public let agentsOnly = "only agents on this canister's access list have an outbox";
   public let monitorsOnly = "only controllers and listed monitors may watch this canister";
   public let controllersOnly = "only controllers may configure this canister";
@@ -55,9 +46,13 @@ module {
 
   /// One Async Flow node: a sender, a receiver or both.
   ///
-  /// Create it in a `transient let` of a persistent actor, from a `Store.State` in a stable one. A
-  /// bad install argument traps with the reason.
-  public class Node<system>(s : Store.State, app : App.Application, install : ?Install) {
+  /// Create it in a `transient let` of a persistent actor, from what a stable variable keeps. A bad
+  /// install argument traps with the reason.
+  public class Node<system>(kept : Layouts.Kept, app : App.Application, install : ?Install.Install) {
+    let s = switch kept {
+      case (#v2 state) state;
+      case (#v1 _) Runtime.trap("the state is of an older layout: assign AsyncFlow.upToDate(flows) to flows first");
+    };
     var armed : ?(Nat64, Timer.TimerId) = null;
     let me = Prim.getSelfPrincipal<system>();
     var seedDue : Nat64 = 0;
@@ -78,9 +73,8 @@ module {
       { u = Ulid.below(s.ids, Policy.maxJitter(s.policy)); lag = s.clock.lag; room; what };
     };
 
-    func hasRoom(peer : Principal) : Bool {
-      Peer.classify(peer) != #canister or InFlight.count(s.calls, peer) < Nat32.toNat(s.policy.in_flight);
-    };
+    let calls = Calls.Calls(s, clock);
+    func hasRoom(peer : Principal) : Bool { calls.hasRoom(peer) };
 
     func nullAck(flow : ?Types.SenderFlow) : Sender.NullAck {
       switch flow { case (?f) Peers.nullAck(s.peers, f.peer); case null #response };
@@ -149,7 +143,7 @@ module {
     func carryOut(key : Types.Key, effects : [Types.Effect], direct : Bool) : async* () {
       for (effect in effects.values()) {
         switch effect {
-          case (#transmit t) await* transmit(key, t);
+          case (#transmit t) if (not (await* calls.transmit(key, t))) await* on(key, #not_sent t, true);
           case (#hand_over h) await* handOver(h, direct);
           case (#tell t) await* tell(key, t);
           case (#ask question) await* ask(key, question);
@@ -157,100 +151,6 @@ module {
           case (#remember_paid p) Store.rememberPaid(s, p.peer, p.msg_id, p.until);
         };
       };
-    };
-
-    // --- Transmitting -------------------------------------------------------------------------------
-
-    // While a tick works, what may travel in a batch is gathered here, by peer.
-    var gathered : ?Map.Map<Principal, List.List<(Types.Key, Types.Transmit)>> = null;
-
-    func kindOf(message : Types.Message) : Types.Kind {
-      switch message { case (#NEW _) #new; case (#ACK _) #ack; case (#FIN _) #fin };
-    };
-
-    func timeout() : Nat32 { Nat32.max(1, Policy.seconds(s.policy.call_timeout)) };
-
-    func until(kind : Types.Kind) : Nat64 {
-      clock() + (if (kind == #fin) s.policy.send_retry else s.policy.call_timeout + s.policy.call_margin);
-    };
-
-    func transmit(key : Types.Key, t : Types.Transmit) : async* () {
-      if (Peer.classify(t.peer) == #agent) {
-        let left = Outbox.put(s.outbox, t.peer, t.message, Nat32.toNat(s.policy.outbox_messages), Nat64.toNat(s.policy.outbox_bytes));
-        return await* transmitted(key, t, left);
-      };
-      switch gathered {
-        // What went in a batch and was not answered is retried alone, so every second attempt is.
-        case (?peers) if (t.attempt % 2 == 1 and t.dialect == #unified and Peers.takesBatches(s.peers, t.peer)) {
-          return gather(peers, key, t);
-        };
-        case null {};
-      };
-      await* callAlone(key, t);
-    };
-
-    func callAlone(key : Types.Key, t : Types.Transmit) : async* () {
-      let kind = kindOf(t.message);
-      let left = try {
-        await* Dialects.call(t.peer, t.dialect, t.message, timeout(), Peers.attach(s.peers, t.peer, s.policy, kind));
-        InFlight.add(s.calls, t.peer, [(kind, Types.idOf(t.message))], until(kind));
-        true;
-      } catch (_) false;
-      await* transmitted(key, t, left);
-    };
-
-    func transmitted(key : Types.Key, t : Types.Transmit, left : Bool) : async* () {
-      Peers.sent(s.peers, t.peer);
-      Store.count(s, switch (t.message) {
-        case (#NEW _) if left "sent.NEW" else "not_sent.NEW";
-        case (#ACK _) if left "sent.ACK" else "not_sent.ACK";
-        case (#FIN _) if left "sent.FIN" else "not_sent.FIN";
-      });
-      if (not left) await* on(key, #not_sent t, true);
-    };
-
-    func gather(peers : Map.Map<Principal, List.List<(Types.Key, Types.Transmit)>>, key : Types.Key, t : Types.Transmit) {
-      switch (Map.get(peers, Principal.compare, t.peer)) {
-        case (?some) List.add(some, (key, t));
-        case null Map.add(peers, Principal.compare, t.peer, List.singleton<(Types.Key, Types.Transmit)>((key, t)));
-      };
-    };
-
-    func sendGathered(peers : Map.Map<Principal, List.List<(Types.Key, Types.Transmit)>>) : async* () {
-      for ((peer, all) in Map.entries(peers)) {
-        var group = List.empty<(Types.Key, Types.Transmit)>();
-        var bytes = 0;
-        for (one in List.values(all)) {
-          let size = Outbox.sizeOf(one.1.message);
-          if (List.size(group) >= batchMessages or (bytes > 0 and bytes + size > pageBytes)) {
-            await* callTogether(peer, List.toArray(group));
-            group := List.empty();
-            bytes := 0;
-          };
-          List.add(group, one);
-          bytes += size;
-        };
-        await* callTogether(peer, List.toArray(group));
-      };
-    };
-
-    func callTogether(peer : Principal, group : [(Types.Key, Types.Transmit)]) : async* () {
-      if (group.size() == 1) return await* callAlone(group[0].0, group[0].1);
-      let messages = Array.map<(Types.Key, Types.Transmit), Types.Message>(group, func((_, t)) = t.message);
-      let slots = Array.map<Types.Message, (Types.Kind, Nat)>(messages, func m = (kindOf(m), Types.idOf(m)));
-      var cycles = 0;
-      var end : Nat64 = 0;
-      for ((kind, _) in slots.values()) {
-        cycles += Peers.attach(s.peers, peer, s.policy, kind);
-        end := Nat64.max(end, until(kind));
-      };
-      let left = try {
-        await* Dialects.callBatch(peer, messages, timeout(), cycles);
-        InFlight.add(s.calls, peer, slots, end);
-        Store.count(s, "sent.batch");
-        true;
-      } catch (_) false;
-      for ((key, t) in group.values()) await* transmitted(key, t, left);
     };
 
     /// Runs the application's code as a message of its own, so that its trap undoes nothing of this
@@ -378,6 +278,7 @@ module {
         };
       };
       arm<system>();
+      Store.add(s, "instructions.receive", InternetComputer.performanceCounter(0));
     };
 
     func refuse(caller : Principal, reason : Text) {
@@ -440,7 +341,7 @@ module {
       label each for (entry in entries.values()) {
         n += 1;
         bytes += Outbox.sizeOf(entry);
-        if (n > batchMessages or bytes > pageBytes) {
+        if (n > Calls.batchMessages or bytes > Calls.batchBytes) {
           Store.count(s, "batch_cut");
           break each;
         };
@@ -458,7 +359,7 @@ module {
           case _ {};
         };
         let ourselves = actor (Principal.toText(me)) : actor { asyncFlow_forward : shared (Principal, Types.Message) -> () };
-        try { (with timeout = timeout()) ourselves.asyncFlow_forward(caller, entry) } catch (_) Store.count(s, "own_queue_full");
+        try { (with timeout = calls.timeout()) ourselves.asyncFlow_forward(caller, entry) } catch (_) Store.count(s, "own_queue_full");
       };
       arm<system>();
     };
@@ -585,44 +486,9 @@ module {
 
     // --- The outbox -------------------------------------------------------------------------------------
 
-    func waitingMessage(agent : Principal, kind : Types.Kind, id : Nat, now : Nat64) : ?Types.Message {
-      switch kind {
-        case (#ack) switch (receiverFlow(agent, id)) {
-          case (?f) ?#ACK { msg_id = id; payload = f.response; hash = ?f.payload_hash };
-          case null null;
-        };
-        case (#new) switch (senderFlow(id)) {
-          case (?f) switch (f.payload, f.ends) {
-            // Its lifetime is tested right before it is handed out, too.
-            case (?payload, ?ends) if (f.state == #sending and now < ends) ?#NEW { msg_id = id; payload } else null;
-            case _ null;
-          };
-          case null null;
-        };
-        case (#fin) switch (senderFlow(id)) {
-          case (?f) ?#FIN { msg_id = id; hash = f.response_hash };
-          case null null;
-        };
-      };
-    };
-
     /// What waits for this agent, oldest first: as many as fit a page, and at least one.
     public func outbox(agent : Principal, after : ?Nat64, limit : Nat32) : [Types.OutboxEntry] {
-      let now = clock();
-      let page = List.empty<Types.OutboxEntry>();
-      var bytes = 0;
-      label fill for ((seq, entry) in Outbox.waiting(s.outbox, agent, after)) {
-        if (List.size(page) >= Nat32.toNat(limit)) break fill;
-        if (List.size(page) > 0 and bytes + entry.size > pageBytes) break fill;
-        switch (waitingMessage(agent, entry.kind, entry.msg_id, now)) {
-          case (?message) {
-            List.add(page, { seq; message });
-            bytes += entry.size;
-          };
-          case null {};
-        };
-      };
-      List.toArray(page);
+      OutboxPage.page(s, agent, after, limit, clock());
     };
 
     /// The agent has these entries: all up to and including `seq`.
@@ -645,31 +511,10 @@ module {
 
     // --- Settings ---------------------------------------------------------------------------------------
 
-    func apply(change : Install) : Outcome<()> {
-      switch (change.access) {
-        case (?lists) switch (Access.flaw(lists)) { case (?reason) return #err reason; case null {} };
-        case null {};
-      };
-      switch (change.peers) {
-        case (?given) switch (Peers.flaw(s.peers, given)) { case (?reason) return #err reason; case null {} };
-        case null {};
-      };
-      switch (change.settings) {
-        case (?settings) switch (Policy.change(s.policy, settings, not app.priced)) {
-          case (#err reason) return #err reason;
-          case (#ok policy) s.policy := policy;
-        };
-        case null {};
-      };
-      switch (change.access) { case (?lists) Access.change(s.access, lists); case null {} };
-      switch (change.peers) { case (?given) Peers.change(s.peers, given); case null {} };
-      #ok;
-    };
-
     /// Changes settings and lists. The caller must have checked that a controller asks.
-    public func configure<system>(change : Install) : Outcome<()> {
+    public func configure<system>(change : Install.Install) : Outcome<()> {
       ignore observe();
-      let result = apply(change);
+      let result = Install.apply(s, change, app.priced);
       arm<system>();
       result;
     };
@@ -696,7 +541,8 @@ module {
     func armAt<system>(now : Nat64, time : Nat64) {
       switch armed {
         case (?(earlier, id)) {
-          if (earlier <= time) return;
+          // One that is overdue may have come while the canister was stopped, and then is lost.
+          if (earlier <= time and earlier >= now) return;
           Timer.cancelTimer(id);
         };
         case null {};
@@ -719,13 +565,12 @@ module {
         for ((time, key) in work.values()) Store.postpone(s, time, key, now + s.policy.send_retry);
       };
       await pause();
-      let peers = Map.empty<Principal, List.List<(Types.Key, Types.Transmit)>>();
-      gathered := ?peers;
+      calls.begin();
       await* lookAfterInterrupted();
       for ((time, key) in work.values()) await* workOn(time, key);
-      gathered := null;
-      await* sendGathered(peers);
+      for ((key, t) in (await* calls.flush()).values()) await* on(key, #not_sent t, true);
       s.batch := Nat.min(Turns.tickFlows, size * 2);
+      Store.add(s, "instructions.tick", InternetComputer.performanceCounter(0));
       if (not s.ids.seeded and clock() >= seedDue) await* seed();
       switch armed { case (?(_, id)) { Timer.cancelTimer(id); armed := null }; case null {} };
       arm<system>();
@@ -786,7 +631,7 @@ module {
     // --- Start: installation, upgrade -----------------------------------------------------------------------
 
     switch install {
-      case (?change) switch (apply(change)) {
+      case (?change) switch (Install.apply(s, change, app.priced)) {
         case (#err reason) Runtime.trap("bad install argument: " # reason);
         case (#ok) {};
       };

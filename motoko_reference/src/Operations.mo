@@ -6,6 +6,7 @@ import Error "mo:core/Error";
 import Nat64 "mo:core/Nat64";
 import Principal "mo:core/Principal";
 import Time "mo:core/Time";
+import Install "Install";
 import Node "Node";
 import Types "Types";
 import Watch "Watch";
@@ -27,7 +28,7 @@ mixin (node : Node.Node) {
   };
 
   /// Changes settings, lists and what is configured for peers; a field left out keeps its value.
-  public shared ({ caller }) func asyncFlow_configure(change : Node.Install) : async { #ok; #err : Text } {
+  public shared ({ caller }) func asyncFlow_configure(change : Install.Install) : async { #ok; #err : Text } {
     if (not Principal.isController(caller)) throw Error.reject(Node.controllersOnly);
     node.configure<system>(change);
   };

@@ -30,10 +30,6 @@ module {
     overhead + (switch message { case (#NEW m) m.payload.size(); case (#ACK m) Types.size(m.payload); case (#FIN _) 0 });
   };
 
-  func kindOf(message : Types.Message) : Types.Kind {
-    switch message { case (#NEW _) #new; case (#ACK _) #ack; case (#FIN _) #fin };
-  };
-
   /// Puts a message in, or leaves the one that waits for the same flow and kind. False: it is full.
   public func put(state : State, agent : Principal, message : Types.Message, maxMessages : Nat, maxBytes : Nat) : Bool {
     let box = switch (Map.get(state.boxes, Principal.compare, agent)) {
@@ -44,7 +40,7 @@ module {
         box;
       };
     };
-    let (kind, msg_id) = (kindOf(message), Types.idOf(message));
+    let (kind, msg_id) = (Types.kindOf(message), Types.idOf(message));
     if (Map.containsKey(box.places, Order.kindId, (kind, msg_id))) return true;
     let size = sizeOf(message);
     if (Map.size(box.entries) >= maxMessages or box.bytes + size > maxBytes) return false;

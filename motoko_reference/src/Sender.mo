@@ -156,7 +156,8 @@ module {
       case (#decided decision) d.decide(decision);
       case (#retry_dead_letter) d.retryDeadLetter();
       case (#drop_dead_letter) d.dropDeadLetter();
-      case _ d.ignored();
+      case (#answer _ or #failed_for_good _ or #failed_for_now or #rerun) ?"this is a sender's flow";
+      case (#deferred) d.ignored();
     };
   };
 

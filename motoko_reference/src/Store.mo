@@ -98,9 +98,11 @@ module {
   func usage() : Usage { { var open = 0; var tombstones = 0; var unanswered = 0; var bytes = 0 } };
   func account() : Account { { total = usage(); unlisted = usage(); peers = Map.empty() } };
 
-  public func count(s : State, reason : Text) {
-    let n : Nat64 = switch (Map.get(s.counters, Text.compare, reason)) { case (?n) n; case null 0 };
-    Map.add(s.counters, Text.compare, reason, n + 1);
+  public func count(s : State, reason : Text) { add(s, reason, 1) };
+
+  public func add(s : State, counter : Text, amount : Nat64) {
+    let n : Nat64 = switch (Map.get(s.counters, Text.compare, counter)) { case (?n) n; case null 0 };
+    Map.add(s.counters, Text.compare, counter, n +% amount);
   };
 
   /// First thing in every message: time is observed.

@@ -273,4 +273,8 @@ module {
   public func idOf(message : Message) : Nat {
     switch message { case (#NEW m) m.msg_id; case (#ACK m) m.msg_id; case (#FIN m) m.msg_id };
   };
+
+  public func kindOf(message : Message) : Kind {
+    switch message { case (#NEW _) #new; case (#ACK _) #ack; case (#FIN _) #fin };
+  };
 };

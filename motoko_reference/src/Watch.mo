@@ -7,6 +7,7 @@ import Nat "mo:core/Nat";
 import Nat32 "mo:core/Nat32";
 import Nat64 "mo:core/Nat64";
 import Set "mo:core/Set";
+import Prim "mo:⛔"; // for the heap's size, which mo:core does not offer
 import InFlight "InFlight";
 import Order "Order";
 import Outbox "Outbox";
@@ -54,6 +55,7 @@ module {
     List.add(gauges, gauge("events kept", Map.size(s.history)));
     List.add(gauges, ("time lag", s.clock.lag));
     List.add(gauges, gauge("starts", s.start));
+    List.add(gauges, gauge("heap bytes", Prim.rts_heap_size()));
     {
       version;
       time = now;

@@ -1,18 +1,21 @@
 /// Async Flow: requests and responses between canisters without awaiting a peer.
 ///
 /// ```motoko
-/// let flows = AsyncFlow.empty();
+/// var flows = AsyncFlow.empty();
+/// flows := AsyncFlow.upToDate(flows);
 /// transient let node = AsyncFlow.Node<system>(flows, AsyncFlow.receiver(handle), null);
 /// include Endpoint(node);
+/// include Operations(node);
 /// ```
 
 import Map "mo:core/Map";
 import Nat "mo:core/Nat";
 import App "Application";
+import Install "Install";
+import Layouts "Layouts";
 import NodeModule "Node";
 import Order "Order";
 import Policy "Policy";
-import Store "Store";
 import Types "Types";
 
 module {
@@ -27,15 +30,18 @@ module {
   public type Key = Types.Key;
   public type Decision = Types.Decision;
   public type Failure = Types.Failure;
-  public type Install = NodeModule.Install;
+  public type Install = Install.Install;
   public type Settings = Policy.Settings;
-  public type State = Store.State;
+  public type State = Layouts.Kept;
 
   public type Node = NodeModule.Node;
   public let Node = NodeModule.Node;
 
   /// What an actor keeps in a stable variable.
-  public let empty = Store.empty;
+  public let empty = Layouts.empty;
+
+  /// The same in the present layout, whichever version of the library kept it.
+  public let upToDate = Layouts.upToDate;
 
   /// An application with no handlers, to be extended: `{ AsyncFlow.none with ... }`.
   public let none = App.none;
@@ -44,11 +50,11 @@ module {
   public let both = App.both;
 
   /// Whether this canister keeps a flow of its own with this id.
-  public func opened(state : State, id : Nat) : Bool { Map.containsKey(state.senders, Nat.compare, id) };
+  public func opened(state : State, id : Nat) : Bool { Map.containsKey(Layouts.current(state).senders, Nat.compare, id) };
 
   /// Whether this canister keeps a flow that this sender opened.
   public func received(state : State, sender : Principal, id : Nat) : Bool {
-    Map.containsKey(state.receivers, Order.peerId, (sender, id));
+    Map.containsKey(Layouts.current(state).receivers, Order.peerId, (sender, id));
   };
 
   public let driversOnly = "only controllers, monitors and listed agents may call this method";

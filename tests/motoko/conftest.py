@@ -16,6 +16,7 @@ from bridge.principal import Principal
 from bridge.replica import Replica
 
 MOTOKO = Path(__file__).resolve().parents[2] / "motoko_reference"
+PATIENCE = 2_500  # looks, 20 ms apart: a busy machine is no failure
 MS = 1_000_000
 SECOND = 1_000 * MS
 
@@ -151,7 +152,7 @@ class Canister:
 
     async def until(self, msg_id, *states):
         """Wait until the flow is in one of the states."""
-        for _ in range(400):
+        for _ in range(PATIENCE):
             state = await self.state(msg_id)
             if state in states:
                 return state
@@ -161,7 +162,7 @@ class Canister:
 
 async def eventually(check):
     """Wait until a coroutine function's result is true; the result."""
-    for _ in range(400):
+    for _ in range(PATIENCE):
         result = await check()
         if result:
             return result
@@ -192,28 +193,48 @@ class World:
     agent: Agent
     session: aiohttp.ClientSession
 
-    async def deploy(self, name, settings=None, access=None, *, canister_id=None):
+    async def deploy(self, name, settings=None, access=None):
         """A canister of `motoko_reference/wasm`, with short waits unless told otherwise."""
-        canister = await self.install(
-            await create_canister(self.agent), name, settings, access, mode="install"
-        )
+        return await self.deploy_module(name, contracts.motoko_canister(name), settings, access)
+
+    async def deploy_module(self, name, wasm, settings=None, access=None):
+        """A canister of this module, with the interface of the one of that name."""
+        canister = Canister(self.agent, await create_canister(self.agent), interface(name))
+        await self._install(canister, name, wasm, install(FAST | (settings or {}), access))
         return canister
 
-    async def install(self, canister_id, name, settings=None, access=None, *, mode):
-        """Install or upgrade a canister."""
-        did = interface(name)
-        values = install(FAST | (settings or {}), access) if did.init_args else []
-        wasm = contracts.motoko_canister(name)
-        arg = candid.encode(did.init_args or [], values)
-        await install_code(self.agent, canister_id, wasm, arg, mode=mode)
-        return Canister(self.agent, canister_id, did)
+    async def deploy_with_defaults(self, name):
+        """A canister that is given a null install argument."""
+        canister = Canister(self.agent, await create_canister(self.agent), interface(name))
+        await self._install(canister, name, contracts.motoko_canister(name), [None])
+        return canister
 
-    async def upgrade(self, canister, name):
-        """Upgrade a canister to the very module that it runs, with a null install argument."""
-        did = interface(name)
-        arg = candid.encode(did.init_args or [], [None])
-        wasm = contracts.motoko_canister(name)
-        await install_code(self.agent, canister.id, wasm, arg, mode="upgrade")
+    async def _install(self, canister, name, wasm, values, mode="install"):
+        types = interface(name).init_args or []
+        arg = candid.encode(types, values if types else [])
+        await install_code(self.agent, canister.id, wasm, arg, mode=mode)
+
+    async def replace(self, canister, name, mode):
+        """Reinstall, or upgrade without stopping first, with the argument of a new canister."""
+        await self._install(canister, name, contracts.motoko_canister(name), install(FAST), mode)
+
+    async def upgrade(self, canister, name, settings=None):
+        """Stop, upgrade to the very module that it runs, start: the way to upgrade on the IC."""
+        values = install(settings) if settings else [None]
+        await self.manage("stop_canister", canister)
+        await self._install(canister, name, contracts.motoko_canister(name), values, "upgrade")
+        await self.manage("start_canister", canister)
+        # A timer that came while the canister was stopped is armed anew by the next message.
+        await canister.configure()
+
+    async def manage(self, method, canister):
+        """A call to the management canister about one canister."""
+        arg = candid.encode(
+            [candid.Record({"canister_id": candid.PrincipalType})], [{"canister_id": canister.id}]
+        )
+        await self.agent.update(
+            Principal.management(), method, arg, effective_canister_id=canister.id
+        )
 
     async def admin(self, method, path, body=None):
         """The replica's admin interface."""

@@ -119,7 +119,7 @@ async def test_an_unknown_ack_of_a_canister_is_answered_with_a_null_fin(world):
     await a.until(1, "acknowledged")
     assert await b.state(1) == "acknowledging"
     # Reinstalled: it knows no flow any more.
-    await world.install(a.id, "player", mode="reinstall")
+    await world.replace(a, "player", "reinstall")
     await world.advance(1.1)
     await b.until(1, "finished")
     assert (await a.counters())["unknown_ack"] == 1
@@ -217,7 +217,11 @@ async def test_a_trusted_ulid_from_beyond_the_horizon_or_from_the_future_is_refu
     opaque = {"dialect": None, "null_ack": None, "batch": None, "attach_cycles": None}
     await player.configure(peers=[opaque | {"peer": agent.principal, "ids": Case("ulid")}])
     now = (await player.call("asyncFlow_status"))["time"] // 1_000_000
-    for milliseconds, state in ((now, "acknowledging"), (now - 121_000, None), (now + 60_000, None)):
+    for milliseconds, state in (
+        (now, "acknowledging"),
+        (now - 121_000, None),
+        (now + 60_000, None),
+    ):
         msg_id = milliseconds << 80
         await player.speak(agent, "NEW", msg_id=msg_id, payload=b"x")
         assert await player.state(msg_id) == state

@@ -4,6 +4,7 @@ import pytest
 
 from bridge.candid import Case
 
+
 @pytest.fixture
 async def pair(world):
     return await world.deploy("player"), await world.deploy("player")
@@ -69,7 +70,9 @@ async def test_failed_for_good_is_an_answer(pair):
     assert (await a.call("heard"))["told"][0]["response"] == b"failed for good"
 
 
-async def test_failed_for_now_forgets_so_that_the_next_new_is_processed_anew(world, pair, eventually):
+async def test_failed_for_now_forgets_so_that_the_next_new_is_processed_anew(
+    world, pair, eventually
+):
     a, b = pair
     await a.open(b.id, 1, b"retry")
     assert await b.flows() == []
@@ -228,7 +231,9 @@ async def test_a_fin_with_a_wrong_hash_asks_and_the_timers_go_on(world, with_age
     (question,) = await eventually(player.asked)
     assert (question["kind"].label, question["decide"]) == ("fin", True)
     assert await player.state(50) == "acknowledging"
-    await player.act("decide", {"key": Case("receiver", (agent.principal, 50)), "decision": Case("accept", None)})
+    await player.act(
+        "decide", {"key": Case("receiver", (agent.principal, 50)), "decision": Case("accept", None)}
+    )
     assert await player.state(50) == "finished"
 
 

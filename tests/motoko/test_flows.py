@@ -40,7 +40,9 @@ async def test_a_flow_ends_acknowledged_and_finished_with_the_right_response(wor
     assert await receiver.history(msg_id) == ["processing", "acknowledging", "finished"]
 
 
-@pytest.mark.parametrize("payload", [b"", b"DIDL", b"\x00" * 100, NUMBERS.encode({"numbers": []})[:-1]])
+@pytest.mark.parametrize(
+    "payload", [b"", b"DIDL", b"\x00" * 100, NUMBERS.encode({"numbers": []})[:-1]]
+)
 async def test_a_payload_that_is_no_request_is_answered_with_an_error(world, payload):
     both = await world.deploy("both")
     msg_id = await both.send(both.id, payload)

@@ -42,7 +42,9 @@ async def test_trim_removes_up_to_and_including_and_a_retry_comes_back_with_a_ne
     assert entries[0]["message"] == first["message"]
 
 
-async def test_a_retry_while_it_waits_counts_as_an_attempt_and_adds_nothing(world, agent, eventually):
+async def test_a_retry_while_it_waits_counts_as_an_attempt_and_adds_nothing(
+    world, agent, eventually
+):
     player = await player_for(world, agent)
     await player.open(agent.principal, 1)
     await world.advance(1.1)
@@ -64,7 +66,9 @@ async def test_a_new_leaves_when_its_flow_has_failed_or_its_lifetime_is_over(wor
     assert await player.outbox(agent) == []
 
 
-async def test_an_ack_leaves_with_fin_and_a_fin_when_its_flow_is_forgotten(world, agent, eventually):
+async def test_an_ack_leaves_with_fin_and_a_fin_when_its_flow_is_forgotten(
+    world, agent, eventually
+):
     player = await player_for(world, agent)
     await player.speak(agent, "NEW", msg_id=1, payload=b"x")
     assert [e["message"].label for e in await player.outbox(agent)] == ["ACK"]

@@ -1,0 +1,115 @@
+"""Many flows under seeded loss, traps while a tick works, a receiver that never replies."""
+
+import asyncio
+import random
+
+import pytest
+
+from bridge import candid
+from bridge.candid import Case
+
+
+async def test_hundreds_of_flows_under_seeded_loss_all_end_and_each_is_processed_once(
+    world, eventually
+):
+    """A fifth of the messages between the two canisters is lost, drawn from a seed."""
+    flows = 40
+    draw = random.Random(20)
+    day = 86_400_000_000_000
+    settings = {
+        "attempts": 100,
+        "max_delay": 1_000_000_000,
+        "lifetime": day,
+        "linger": day,
+        "retention": day,
+        "answer_within": day,
+        "horizon": 3 * day,
+        "events": 0,
+    }
+    a, b = await world.deploy("player", settings), await world.deploy("player", settings)
+    for sender, receiver in ((a, b), (b, a)):
+        for nth in range(1, 4 * flows):
+            if draw.random() < 0.2:
+                await world.lose(sender, receiver, nth=nth)
+    ids = await a.call("burst", {"to": b.id, "payload": b"x", "times": flows})
+
+    async def all_over():
+        await world.advance(1.1)
+        await asyncio.sleep(0.05)
+        return (
+            len(await a.flows("sender", "acknowledged")) == flows
+            and len(await b.flows("receiver", "finished")) == flows
+        )
+
+    await eventually(all_over)
+    assert (await a.counters())["sent.NEW"] > flows  # messages were lost indeed
+    for msg_id in draw.sample(ids, 25):
+        assert await b.call("handled", {"sender": a.id, "msg_id": msg_id}) == 1
+    told = await a.heard()
+    assert len(told) == flows
+    assert {what for what, _ in told} == {"answered"}
+
+
+async def test_a_peer_that_traps_at_every_message_does_not_hold_up_the_others(world, eventually):
+    a, trapping, good = [await world.deploy("player") for _ in range(3)]
+    await a.call("burst", {"to": trapping.id, "payload": b"trap", "times": 10})
+    ids = await a.call("burst", {"to": good.id, "payload": b"x", "times": 10})
+    for msg_id in ids:
+        await a.until(msg_id, "acknowledged")
+    assert await trapping.flows() == []
+    assert len(await a.flows("sender", "sending")) == 10
+
+
+async def test_each_of_many_flows_is_told_once_even_if_each_telling_traps_at_first(
+    world, eventually
+):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await a.direct(trap_until=1)
+    ids = await a.call("burst", {"to": b.id, "payload": b"x", "times": 8})
+
+    async def answered():
+        return len(await a.flows("sender", "answered")) == 8
+
+    await eventually(answered)
+    await world.advance(1.1)
+    for msg_id in ids:
+        await a.until(msg_id, "acknowledged")
+    assert await a.heard() == [("answered", 2)] * 8
+
+
+async def test_cycles_balance_to_the_unit(world):
+    """What is attached is either accepted once or comes back; nothing is lost between."""
+    a, priced = await world.deploy("player"), await world.deploy("priced")
+    await priced.configure({"min_cycles": 7_000_000})
+    attach = {"new": 9_000_000, "ack": 0, "fin": 0}
+    given = {"peer": priced.id, "dialect": None, "null_ack": None, "ids": None, "batch": None}
+    await a.configure(peers=[given | {"attach_cycles": attach}])
+    before = await cycles(world, a), await cycles(world, priced)
+    for msg_id in range(3):
+        await a.open(priced.id, msg_id)
+        await a.until(msg_id, "acknowledged")
+    after = await cycles(world, a), await cycles(world, priced)
+    assert sum(after) == sum(before)
+    assert after[1] - before[1] == 3 * 7_000_000
+
+
+async def cycles(world, canister):
+    arg = candid.encode(
+        [candid.Record({"canister_id": candid.PrincipalType})], [{"canister_id": canister.id}]
+    )
+    reply = await world.agent.update(
+        candid.Principal.management(), "canister_status", arg, effective_canister_id=canister.id
+    )
+    (status,) = candid.decode([candid.Record({"cycles": candid.Nat})], reply)
+    return status["cycles"]
+
+
+@pytest.mark.parametrize("dialect", ["maf", "bounty", "positional"])
+async def test_a_peer_that_does_not_know_the_method_looks_like_one_that_is_lost(world, dialect):
+    a, b = await world.deploy("player", {"attempts": 2}), await world.deploy("player")
+    await a.open(b.id, 1, dialect=dialect)
+    await world.advance(1.1)
+    await asyncio.sleep(0.1)
+    await world.advance(2.1)
+    await a.until(1, "failed")
+    assert (await a.flow(1))["failure"] == Case("unknown")

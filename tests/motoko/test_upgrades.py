@@ -1,0 +1,264 @@
+"""An upgrade in any state loses no flow and lets none run twice."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import CallRejectedError
+
+
+@pytest.fixture
+async def agent(world):
+    async with world.another_agent() as agent:
+        yield agent
+
+
+def key(sender, msg_id):
+    return {"sender": sender.id, "msg_id": msg_id}
+
+
+async def test_a_sending_flow_is_retried_after_an_upgrade(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await world.lose(a, b)
+    await a.open(b.id, 1)
+    await world.upgrade(a, "player")
+    assert await a.state(1) == "sending"
+    await world.advance(1.2)
+    await a.until(1, "acknowledged")
+    assert await b.call("handled", key(a, 1)) == 1
+
+
+async def test_a_queued_flow_is_sent_after_an_upgrade(world, agent):
+    a = await world.deploy("player", {"outbox_messages": 1}, {"agents": [agent.principal]})
+    await a.open(agent.principal, 1)
+    await a.open(agent.principal, 2)
+    assert await a.state(2) == "queued"
+    await world.upgrade(a, "player")
+    assert await a.state(2) == "queued"
+    await a.configure({"outbox_messages": 2})
+    await world.advance(0.4)
+    await a.until(2, "sending")
+
+
+async def test_an_answered_flow_is_told_again_after_an_upgrade(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await a.direct(trap_until=1)
+    await a.open(b.id, 1)
+    await a.until(1, "answered")
+    await world.upgrade(a, "player")
+    await world.advance(1.2)
+    await a.until(1, "acknowledged")
+    assert await a.heard() == [("answered", 2)]
+    assert (await a.call("heard"))["told"][0]["redelivered"]
+
+
+async def test_a_dead_letter_is_kept_by_an_upgrade(world):
+    a, b = await world.deploy("player", {"handler_attempts": 1}), await world.deploy("player")
+    await a.direct(trap_until=99)
+    await a.open(b.id, 1)
+    await a.until(1, "dead_letter")
+    await world.upgrade(a, "player")
+    assert await a.state(1) == "dead_letter"
+    await a.direct()
+    assert await a.act("retry", 1) is None
+    await a.until(1, "acknowledged")
+
+
+async def test_an_open_question_is_asked_again_after_an_upgrade(world, agent, eventually):
+    a = await world.deploy("player", access={"agents": [agent.principal]})
+    await a.open(agent.principal, 1)
+    await a.speak(agent, "ACK", msg_id=1, payload=b"?", hash=7)
+    await a.until(1, "corrupt")
+    assert len(await eventually(a.asked)) == 1
+    await world.upgrade(a, "player")
+    await asyncio.sleep(0.2)
+    await world.advance(1.2)
+
+    async def twice():
+        return [q["tries"] for q in await a.asked()] == [1, 2]
+
+    await eventually(twice)
+    assert await a.state(1) == "corrupt"
+
+
+async def test_an_acknowledged_and_a_failed_flow_are_kept_and_forgotten_in_time(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await a.open(b.id, 1)
+    await a.until(1, "acknowledged")
+    await a.open(b.id, 2, b"later")
+    await a.act("cancel", 2)
+    await a.until(2, "failed")
+    await world.upgrade(a, "player")
+    assert (await a.state(1), await a.state(2)) == ("acknowledged", "failed")
+    await world.advance(61)
+    await a.until(1, None)
+    await a.until(2, None)
+
+
+async def test_a_deferred_request_is_answered_after_an_upgrade_as_if_nothing_had_been(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await a.open(b.id, 1, b"later")
+    await b.until(1, "processing")
+    await world.upgrade(b, "player")
+    assert await b.state(1) == "processing"
+    assert await b.act("answer", key(a, 1) | {"response": b"ok"}) is None
+    await a.until(1, "acknowledged")
+    assert await b.call("handled", key(a, 1)) == 1
+
+
+async def test_an_unconfirmed_ack_is_repeated_after_an_upgrade(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await world.lose(b, a)
+    await a.open(b.id, 1)
+    await b.until(1, "acknowledging")
+    await world.upgrade(b, "player")
+    assert await b.state(1) == "acknowledging"
+    await world.advance(1.2)
+    await a.until(1, "acknowledged")
+    await b.until(1, "finished")
+    assert await b.call("handled", key(a, 1)) == 1
+
+
+async def test_a_tombstone_outlives_an_upgrade_so_that_a_late_duplicate_is_not_processed(
+    world, agent
+):
+    b = await world.deploy("player", access={"agents": [agent.principal]})
+    await b.speak(agent, "NEW", msg_id=1, payload=b"x")
+    await b.speak(agent, "FIN", msg_id=1)
+    assert await b.state(1) == "finished"
+    await world.upgrade(b, "player")
+    await b.speak(agent, "NEW", msg_id=1, payload=b"x")
+    assert await b.state(1) == "finished"
+    assert await b.outbox(agent) == []
+    assert (await b.counters())["repeated"] == 1
+
+
+async def test_a_stalled_and_an_abandoned_flow_are_told_again_after_an_upgrade(
+    world, agent, eventually
+):
+    b = await world.deploy("player", {"attempts": 1}, {"agents": [agent.principal]})
+    await b.direct(trap_until=1)
+    await b.speak(agent, "NEW", msg_id=1, payload=b"trap-once")
+    await b.until(1, "stalled")
+    await b.speak(agent, "NEW", msg_id=2, payload=b"x")
+    await world.advance(1.1)
+    await b.until(2, "abandoned")
+    await world.upgrade(b, "player")
+    await world.advance(1.2)
+
+    async def both_told():
+        return sorted(await b.heard()) == [("abandoned", 2), ("stalled", 2)]
+
+    await eventually(both_told)
+    # The response of an abandoned flow is kept, and echoed when it is asked for.
+    await b.speak(agent, "NEW", msg_id=2, payload=b"x")
+    assert [e["message"].label for e in await b.outbox(agent)] == ["ACK"]
+    await b.speak(agent, "FIN", msg_id=2)
+    assert await b.state(2) == "finished"
+
+
+async def test_work_at_hand_is_finished_before_the_canister_stops_for_the_upgrade(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await a.open(b.id, 1, b"running")
+    await world.upgrade(b, "player")
+    await world.advance(1.2)
+    await a.until(1, "acknowledged")
+    assert await b.call("handled", key(a, 1)) == 1
+
+
+async def test_whether_interrupted_work_runs_again_follows_the_application_from_the_next_start_on(
+    world,
+):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await b.direct(rerun=True)
+    await world.upgrade(b, "player")
+    await a.open(b.id, 1, b"trap-once")
+    await a.until(1, "acknowledged")
+    assert await b.call("handled", key(a, 1)) == 2
+    assert await b.history(1) == ["processing", "acknowledging", "finished"]
+
+
+async def test_settings_lists_and_counters_survive_an_upgrade_and_a_new_argument_changes_them(
+    world,
+):
+    a = await world.deploy("player", {"attempts": 3})
+    await a.open(a.id, 1)
+    await a.until(1, "acknowledged")
+    counters = await a.counters()
+    await world.upgrade(a, "player")
+    status = await a.call("asyncFlow_status")
+    assert status["settings"]["attempts"] == 3
+    assert dict(status["counters"]).items() >= counters.items()
+    await world.upgrade(a, "player", {"attempts": 4})
+    assert (await a.call("asyncFlow_status"))["settings"]["attempts"] == 4
+
+
+async def test_ids_go_on_rising_across_an_upgrade(world):
+    a, b = await world.deploy("player"), await world.deploy("echo")
+    first = await a.call("burst", {"to": b.id, "payload": b"x", "times": 3})
+    await world.upgrade(a, "player")
+    second = await a.call("burst", {"to": b.id, "payload": b"x", "times": 3})
+    assert [*first, *second] == sorted({*first, *second})
+    now = (await a.call("asyncFlow_status"))["time"] // 1_000_000
+    assert abs((second[-1] >> 80) - now) < 60_000
+
+
+async def test_a_restart_spreads_what_fell_due_before_it(world, agent, eventually):
+    a = await world.deploy("player", {"spread": 10_000_000_000}, {"agents": [agent.principal]})
+    for msg_id in range(8):
+        await a.open(agent.principal, msg_id)
+    await a.call("asyncFlow_outbox_trim", 2**64 - 1, agent=agent)
+    # The upgrade comes when all are overdue: nothing of them may be sent at once.
+    await world.admin("POST", "faults", {"action": "lose", "from": str(a.id), "to": str(a.id)})
+    await world.advance(1.5)
+    await world.upgrade(a, "player")
+    await world.admin("DELETE", "faults")
+    await asyncio.sleep(0.3)
+    dues = {flow["due"] for flow in await a.flows("sender")}
+    assert len(dues) > 1
+    await world.advance(11)
+
+    async def all_sent():
+        return len(await a.outbox(agent)) == 8
+
+    await eventually(all_sent)
+
+
+async def test_a_module_of_another_kind_of_state_is_refused_and_the_old_one_goes_on(world):
+    a = await world.deploy("player")
+    await a.open(a.id, 1)
+    await a.until(1, "acknowledged")
+    with pytest.raises(CallRejectedError, match="compatib"):
+        await world.replace(a, "tables", "upgrade")
+    assert await a.state(1) == "acknowledged"
+
+
+PREVIOUS = Path(__file__).parent / "previous"
+
+
+async def test_flows_of_the_previous_layout_go_on_in_every_state(world):
+    """The kept build of layout 1 runs first; what it stored ends as it would have."""
+    old = (PREVIOUS / "both_layout_1.wasm").read_bytes()
+    a, b = [await world.deploy_module("both", old) for _ in range(2)]
+    done = await a.send(b.id)
+    await a.until(done, "acknowledged")
+    await world.lose(a, b)
+    sending = await a.send(b.id)  # its NEW is lost
+    await world.lose(b, a)
+    unanswered = await a.send(b.id)  # its ACK is lost
+    await b.until(unanswered, "acknowledging")
+    for canister in (a, b):
+        await world.upgrade(canister, "both")
+        assert (await canister.call("asyncFlow_status"))["settings"]["first_retry"] == 1_000_000_000
+    assert await a.state(done) == "acknowledged"
+    await world.advance(1.2)
+    for msg_id in (sending, unanswered):
+        await a.until(msg_id, "acknowledged")
+        await b.until(msg_id, "finished")
+        assert await b.call("handled", {"sender": a.id, "msg_id": msg_id}) == 1
+    assert (await a.call("outcome", done)).label == "answered"
+    assert (await a.counters())["sent NEW"] == 3  # counted by the previous build
+    # And once more, from the present layout.
+    await world.upgrade(a, "both")
+    assert await a.state(done) == "acknowledged"
