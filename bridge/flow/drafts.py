@@ -26,6 +26,20 @@ _VALUES: Final[dict[type, Any]] = {
 }
 
 
+_BLANK: Final[dict[type, tuple[Any, ...]]] = {
+    kind: tuple(
+        None if entry.default is dataclasses.MISSING else entry.default
+        for entry in dataclasses.fields(kind)
+    )
+    for kind in _KINDS
+}
+
+
+def blank(kind: type[SenderFlow | ReceiverFlow]) -> Any:
+    """A draft of a new record: fields have their default, those without one are to be set."""
+    return _DRAFT[kind](*_BLANK[kind])
+
+
 def draft(record: SenderFlow | ReceiverFlow) -> Any:
     """A copy whose fields can be set."""
     kind = type(record)

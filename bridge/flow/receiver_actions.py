@@ -50,22 +50,21 @@ def admit(_flow: ReceiverFlow, step: S) -> None:
     """Store, then hand over."""
     event = step.event
     new = event.message
-    step.record = ReceiverFlow(
-        peer=event.caller,
-        msg_id=new.msg_id,
-        dialect=event.dialect,
-        state=ReceiverState.PROCESSING,
-        payload=new.payload,
-        payload_hash=payload_hash(new.payload),
-        opened=step.now,
-        changed=step.now,
-        ends=step.now + step.policy.answer_within,
-        horizon=step.policy.horizon,
-        floor=event.floor,
-        paid=event.paid,
-        tries=1,
-    )
-    _hand_over(step.record, step, redelivered=False)
+    draft = step.begin(ReceiverFlow)
+    draft.peer = event.caller
+    draft.msg_id = new.msg_id
+    draft.dialect = event.dialect
+    draft.state = ReceiverState.PROCESSING
+    draft.payload = new.payload
+    draft.payload_hash = payload_hash(new.payload)
+    draft.opened = step.now
+    draft.changed = step.now
+    draft.ends = step.now + step.policy.answer_within
+    draft.horizon = step.policy.horizon
+    draft.floor = event.floor
+    draft.paid = event.paid
+    draft.tries = 1
+    _hand_over(draft, step, redelivered=False)
 
 
 def _hand_over(flow: ReceiverFlow, step: S, *, redelivered: bool) -> None:

@@ -46,18 +46,17 @@ def open_flow(_flow: SenderFlow, step: S) -> None:
         )
     if not (event.peer.is_canister or event.peer.is_self_authenticating):
         raise LocalProtocolError(f"{event.peer} is neither a canister nor an agent's own principal")
-    step.record = SenderFlow(
-        peer=event.peer,
-        msg_id=event.msg_id,
-        dialect=event.dialect,
-        state=SenderState.QUEUED,
-        payload=event.payload,
-        payload_hash=payload_hash(event.payload),
-        opened=now,
-        changed=now,
-        ends=now + policy.lifetime,
-        send_due=now,
-    )
+    draft = step.begin(SenderFlow)
+    draft.peer = event.peer
+    draft.msg_id = event.msg_id
+    draft.dialect = event.dialect
+    draft.state = SenderState.QUEUED
+    draft.payload = event.payload
+    draft.payload_hash = payload_hash(event.payload)
+    draft.opened = now
+    draft.changed = now
+    draft.ends = now + policy.lifetime
+    draft.send_due = now
 
 
 def same_send_or_error(flow: SenderFlow, step: S) -> None:

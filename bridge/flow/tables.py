@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from bridge.flow.drafts import draft
+from bridge.flow.drafts import blank, draft
 from bridge.flow.effects import Count, Effect
 from bridge.flow.events import Due, Event
 from bridge.flow.policy import Policy
@@ -57,6 +57,13 @@ class Step(Generic[F]):
             self.record = draft(self.record)
             self.is_draft = True
         return self.record
+
+    def begin(self, kind: type[SenderFlow | ReceiverFlow]) -> Any:
+        """A new flow, whose fields without a default are to be set."""
+        record: Any = blank(kind)
+        self.record = record
+        self.is_draft = True
+        return record
 
     def count(self, reason: str) -> None:
         """Count something; nothing else happens because of it."""
