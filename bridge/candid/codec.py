@@ -157,12 +157,12 @@ class Codec:
                     f"the value is nested more than {self._budget.depth} deep, or contains itself"
                 ) from None
             except CandidError as error:
-                place = "".join(path) + error.path
+                place = _place(path) + error.path
                 raise CandidError(error.told, path=place, hint=error.hint) from error.__cause__
             except Exception as error:
                 # A mapping, sequence or property of the caller's own that fails when it is read.
                 message = f"the value cannot be read: {type(error).__name__}: {error}"
-                raise CandidError(message, path="".join(path)) from error
+                raise CandidError(message, path=_place(path)) from error
             return bytes(result)
 
     def decode(self, data: bytes | bytearray | memoryview) -> list[Any]:
@@ -240,10 +240,17 @@ class Codec:
                 raise told(signal, data, path, state) from None
             except CandidError as error:
                 raise CandidError(
-                    error.told, path="".join(path), offset=error.offset, hint=error.hint
+                    error.told, path=_place(path), offset=error.offset, hint=error.hint
                 ) from error.__cause__
             result: list[Any] = values
             return result
+
+
+def _place(path: list[str]) -> str:
+    """A path as text; the middle of a very long one is left out."""
+    if len(path) > 40:
+        path = [*path[:20], "...", *path[-20:]]
+    return "".join(path)
 
 
 def as_message(data: object) -> bytes:
@@ -255,7 +262,7 @@ def as_message(data: object) -> bytes:
 
 def told(signal: Exception, data: bytes, path: list[str], state: rt.State) -> CandidError:
     """The error that a signal from decoding stands for."""
-    place = "".join(path)
+    place = _place(path)
     match signal:
         case rt.Malformed() | rt.Mismatch():
             message, offset = signal.args

@@ -171,8 +171,10 @@ def test_a_misfit_far_down_is_caught_by_its_own_option():
         count += 1
         back = back["tail"]
     assert count == 2499
-    with pytest.raises(c.CandidError, match="opt begins"):
+    with pytest.raises(c.CandidError, match="opt begins") as caught:
         c.decode([chain("a")], data[:-1] + b"\x02")
+    assert caught.value.path.startswith("[0].tail.tail")
+    assert len(str(caught.value)) < 500
 
 
 def test_a_value_that_contains_itself_is_refused():
