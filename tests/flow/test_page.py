@@ -185,3 +185,21 @@ def all_events():
 def test_every_event_is_in_a_table():
     in_tables = {row.event for table in TABLES.values() for row in table.rows}
     assert in_tables - {sender.LifetimeOver} == set(all_events())
+
+
+# --- Diagrams -----------------------------------------------------------------------------------
+
+
+def test_the_diagrams_are_what_the_tables_say():
+    from flow_lab import diagrams
+
+    assert diagrams.PAGE.read_text(encoding="utf-8") == diagrams.text()
+
+
+def test_every_state_is_in_its_diagram():
+    from flow_lab import diagrams
+
+    for section, states in NAMES.items():
+        drawn = diagrams.diagram(TABLES[section])
+        for name in states:
+            assert re.search(rf"\b{name}\b", drawn), name
