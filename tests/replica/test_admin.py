@@ -108,18 +108,50 @@ async def test_the_log_tells_who_what_and_how_it_ended(client, pair, program):
     assert len(body["messages"][0]["arg"]) == 4
 
 
+def _timer(program, seconds):
+    hook = program().set_counter(5)
+    setup = program().hook("canister_global_timer", hook).time().push(seconds * 10**9).add()
+    return setup.global_timer_set().drop().reply(b"")
+
+
+async def _fired(client):
+    return sum(line["method"] == "canister_global_timer" for line in await _log(client))
+
+
 async def test_time_moves_ahead_and_timers_fire(client, pair, program):
     one, _ = pair
-    hook = program().set_counter(5)
-    setup = program().hook("canister_global_timer", hook).time().push(3600 * 10**9).add()
-    await client.certified(one, "update", setup.global_timer_set().drop().reply(b""))
-    status, _ = await client.admin("POST", "/time", json={"advance": 3601 * 10**9})
-    assert status == 200
+    await client.certified(one, "update", _timer(program, 3600))
+    _, body = await client.admin("POST", "/time", json={"quiet": True})
+    assert await _fired(client) == 0
+    assert body["next_due"] > body["time"]
+    ask = {"advance": 3601 * 10**9, "quiet": True}
+    assert (await client.admin("POST", "/time", json=ask))[0] == 200
+    assert await _fired(client) == 1
     assert (await client.admin("GET", "/status"))[1]["ahead"] == 3601 * 10**9
-    for _ in range(200):
-        if any(line["kind"] == "timer" for line in await _log(client)):
-            return
-    raise AssertionError("the timer did not fire")
+
+
+async def test_time_can_stand_still(client, pair, program):
+    one, _ = pair
+    _, before = await client.admin("POST", "/time", json={"pause": True, "quiet": True})
+    asked = program().time().append_number().reply()
+    times = {number((await client.certified(one, "update", asked))(b"reply")) for _ in range(3)}
+    assert times == {before["time"]}
+    _, after = await client.admin("POST", "/time", json={"advance": 5, "quiet": True})
+    assert after["time"] == before["time"] + 5
+    await client.admin("POST", "/time", json={"pause": False})
+    running = number((await client.certified(one, "update", asked))(b"reply"))
+    assert running > after["time"]
+
+
+async def test_quiet_waits_until_all_messages_are_processed(client, pair, program):
+    one, other = pair
+    sending = program()
+    for _ in range(100):
+        sending.call(other.raw, "update", program().reply(b""), one_way=True).drop()
+    await client.call(one, "update", sending.reply(b""), version=2)
+    await client.admin("POST", "/time", json={"quiet": True})
+    done = [line for line in await _log(client) if line["kind"] == "request"]
+    assert len(done) == 100
 
 
 BAD_ASKS = [
@@ -132,6 +164,8 @@ BAD_ASKS = [
     ("POST", "/faults", {"json": [1]}),
     ("POST", "/faults", {"data": b"{"}),
     ("POST", "/time", {"json": {"advance": -1}}),
+    ("POST", "/time", {"json": {"pause": 1}}),
+    ("POST", "/time", {"json": {"tomorrow": True}}),
     ("GET", "/messages?after=-1", {}),
 ]
 
@@ -168,3 +202,18 @@ async def test_a_taken_port_is_one_clear_error():
 async def test_a_replica_that_does_not_serve_has_no_url():
     with pytest.raises(ReplicaError, match="does not serve"):
         _ = Replica().url
+
+
+def test_the_log_is_bounded_in_lines_and_bytes(driver, monkeypatch):
+    from bridge.principal import Principal
+    from bridge.replica.scheduler import faults
+
+    monkeypatch.setattr(faults, "_MAX_ENTRIES", 50)
+    monkeypatch.setattr(faults, "_MAX_BYTES", 1000)
+    log = faults.MessageLog(enabled=True)
+    for size in [10] * 60 + [200] * 10:
+        log.add(0, None, Principal(b"x"), "m", bytes(size), "request", "executed")
+    assert len(log.entries) <= 50
+    assert sum(len(entry.arg) for entry in log.entries) <= 1000
+    assert [entry.seq for entry in log.after(68)] == [69, 70]
+    assert log.after(0)[0].seq == log.entries[0].seq

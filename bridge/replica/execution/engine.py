@@ -146,6 +146,12 @@ def runs_canisters_here() -> bool:
     return size == resource.RLIM_INFINITY or size >= _MAX_STACK + _REST_OF_STACK
 
 
+def forget_modules() -> None:
+    """Drop the modules kept in memory; those on disk stay."""
+    with _lock:
+        _memory.clear()
+
+
 def compile_module(module: bytes) -> CompiledModule:
     """Check, instrument and compile a module, or find it among those compiled before.
 

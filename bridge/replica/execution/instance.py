@@ -30,7 +30,7 @@ from bridge.replica.execution.native import (
     quick_func_call,
     set_fuel,
 )
-from bridge.replica.execution.rollback import CopyResidentPages
+from bridge.replica.execution.rollback import Rollback, best_engine
 from bridge.replica.execution.run import Run
 from bridge.replica.execution.stable import StableMemory
 from bridge.replica.execution.system_api import limit_text
@@ -74,17 +74,24 @@ class Instance:
         compiled: The module.
         stable: The canister's stable memory, which outlives instances.
         memory_limit: The largest Wasm memory, in bytes.
+        rollback: How its memory is remembered; by default the best that this machine offers.
 
     Raises:
         InvalidModuleError: If its imports are not the System API's, or it does not fit the limits.
     """
 
-    def __init__(self, compiled: CompiledModule, stable: StableMemory, memory_limit: int) -> None:
+    def __init__(
+        self,
+        compiled: CompiledModule,
+        stable: StableMemory,
+        memory_limit: int,
+        rollback: Rollback | None = None,
+    ) -> None:
         self.compiled = compiled
         self.info = compiled.info
         self.stable = stable
         self.memory_limit = memory_limit
-        self._rollback = CopyResidentPages()
+        self._rollback = rollback or best_engine()()
         self.kept_size = 0
         self._saved_globals = b""
         self._saved_size = 0
@@ -193,6 +200,8 @@ class Instance:
         self.note_size()
         if self.info.changes_tables:
             self._renew(self.save())
+        elif self._memory_address:
+            self._rollback.keep(self._data, self.kept_size)
 
     def note_size(self) -> None:
         """Make the memory's size of now the one that other threads may read."""
@@ -236,6 +245,7 @@ class Instance:
     def _renew(self, saved: SavedState) -> None:
         """Replace the engine's instance by a new one with the given memory and globals."""
         size, contents, values = saved
+        self._rollback.forget()
         self._instantiate()
         self.load_memory(size, contents)
         self._write_globals(values)

@@ -131,3 +131,74 @@ def in_use(address: int, size: int) -> Runs:
         start, end = match.span()
         runs.append((start * PAGE, (end - start) * PAGE))
     return runs
+
+
+# <linux/userfaultfd.h>: asynchronous write protection, with which the kernel itself lets a write
+# pass and notes the page.
+_SYSCALL: Final = {"x86_64": 323, "aarch64": 282}
+_USER_MODE_ONLY: Final = 1
+_API: Final = 0xC018_AA3F
+_REGISTER: Final = 0xC020_AA00
+_API_NUMBER: Final = 0xAA
+_FEATURE_WP_ASYNC: Final = 1 << 15
+_MODE_WP: Final = 1 << 1
+
+
+@cache
+def _watcher(_process: int) -> int | None:
+    """A descriptor that can watch memory of this process, where the kernel gives one."""
+    number = _SYSCALL.get(os.uname().machine) if sys.platform == "linux" else None
+    if number is None:
+        return None
+    library = ctypes.CDLL(None, use_errno=True)
+    descriptor = library.syscall(number, os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY)
+    if descriptor < 0:
+        return None
+    try:
+        fcntl.ioctl(
+            descriptor, _API, bytearray(struct.pack("=3Q", _API_NUMBER, _FEATURE_WP_ASYNC, 0)), True
+        )
+    except OSError:
+        os.close(descriptor)
+        return None
+    return int(descriptor)
+
+
+def watch(address: int, size: int) -> None:
+    """Let the kernel note which pages of a range are written from now on.
+
+    Raises:
+        OSError: If it cannot.
+    """
+    watcher = _watcher(os.getpid())
+    assert watcher is not None
+    fcntl.ioctl(watcher, _REGISTER, bytearray(struct.pack("=4Q", address, size, _MODE_WP, 0)), True)
+
+
+def written(address: int, size: int) -> Runs:
+    """The runs of pages of a watched range that were written since this was last asked."""
+    page_map = _page_map(os.getpid())
+    assert page_map is not None
+    if not size:
+        return []
+    return _scan(page_map, address, size, any_of=_WRITTEN, flags=_WRITE_PROTECT | _CHECK_ASYNC)
+
+
+@cache
+def can_watch() -> bool:
+    """Whether this kernel notes written pages, as a trial shows."""
+    if _watcher(os.getpid()) is None or not _can_scan(os.getpid()):
+        return False
+    count = 64
+    trial = mmap.mmap(-1, count * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(trial))
+    try:
+        trial[0] = 1
+        watch(address, count * PAGE)
+        written(address, count * PAGE)
+        if written(address, count * PAGE):
+            return False
+        trial[20 * PAGE] = trial[0] = 1
+        return written(address, count * PAGE) == [(0, PAGE), (20 * PAGE, PAGE)]
+    except OSError:
+        return False

@@ -1,11 +1,16 @@
-"""Undoing what a message did to a Wasm memory: one interface, and the engine that copies.
+"""Undoing what a message did to a Wasm memory: one interface, two engines.
 
-``CopyResidentPages`` remembers the pages that the kernel says are in use (a canister's memory is
-mostly untouched address space), and puts them back. Its cost grows with the pages in use, not with
-the memory's size. Knows only an address and a size.
+``CopyUsedPages`` copies all pages in use before a message: it works everywhere, and its cost grows
+with what the canister uses. ``TrackWrittenPages`` keeps a second copy of the memory and lets the
+kernel note which pages are written: its cost grows with the pages that a message writes, each of
+which costs more than copying ten. Neither grows with the size of the memory. So where the kernel
+offers it, ``TrackWhenLarge`` copies while little is in use, and tracks from then on. Knows only
+addresses and sizes.
 """
 
 import ctypes
+import mmap
+from functools import cache
 from typing import Final, Protocol
 
 from bridge.replica.execution import pages
@@ -13,18 +18,34 @@ from bridge.replica.execution.native import move
 
 # From this size on, a copy lets the other threads run.
 _LONG: Final = 1024 * 1024
+_ROUND: Final = 1024 * 1024
+_FEW: Final = 8
+# From this many bytes in use on, tracking costs less than copying for most messages.
+_LARGE: Final = 4 * 1024 * 1024
 
 
 class Rollback(Protocol):
-    """How the memory of one instance is remembered and restored."""
+    """How the memory of one instance is remembered and restored.
+
+    A memory is given by its address and size at each call, because growing may move it.
+    """
 
     name: str
 
     def begin(self, address: int, size: int) -> None:
-        """Remember the ``size`` bytes at ``address``."""
+        """Remember the memory."""
+
+    def keep(self, address: int, size: int) -> None:
+        """Let the changes since ``begin`` stand."""
 
     def undo(self, address: int, size: int) -> None:
-        """Make the ``size`` bytes at ``address`` what they were at ``begin``."""
+        """Make the memory, whose size has not changed, what it was at ``begin``."""
+
+    def contents(self) -> list[tuple[int, bytes]]:
+        """What was remembered, as offset and bytes, for an instance made anew."""
+
+    def forget(self) -> None:
+        """Drop what was remembered: the instance has been replaced."""
 
 
 def _copy(to: int, source: int, size: int) -> None:
@@ -34,23 +55,27 @@ def _copy(to: int, source: int, size: int) -> None:
         ctypes.memmove(to, source, size)
 
 
-class CopyResidentPages:
+class CopyUsedPages:
     """Copies the pages in use at ``begin``, and back at ``undo``."""
 
-    name = "copy resident pages"
+    name = "copy used pages"
 
-    __slots__ = ("_address", "_buffer", "_capacity", "_runs")
+    __slots__ = ("_address", "_buffer", "_capacity", "_runs", "_valid", "used")
 
     def __init__(self) -> None:
-        self._runs: list[tuple[int, int]] = []
+        self.used = 0
+        self._runs: pages.Runs = []
         self._buffer: ctypes.Array[ctypes.c_char] = ctypes.create_string_buffer(1)
         self._address = ctypes.addressof(self._buffer)
         self._capacity = 0
+        self._valid = False
 
     def begin(self, address: int, size: int) -> None:
-        """Copy the pages in use."""
+        """Copy the pages in use; nothing to do if nothing was kept since the last time."""
+        if self._valid:
+            return
         runs = pages.in_use(address, size)
-        needed = sum(length for _, length in runs)
+        needed = self.used = sum(length for _, length in runs)
         if needed > self._capacity:
             self._capacity = needed * 3 // 2
             self._buffer = ctypes.create_string_buffer(self._capacity)
@@ -60,6 +85,16 @@ class CopyResidentPages:
             _copy(at, address + start, length)
             at += length
         self._runs = runs
+        self._valid = True
+
+    def keep(self, address: int, size: int) -> None:
+        """Drop the copy."""
+        del address, size
+        self._valid = False
+
+    def forget(self) -> None:
+        """Drop the copy."""
+        self._valid = False
 
     def undo(self, address: int, size: int) -> None:
         """Copy the remembered pages back; pages first used since then become zero."""
@@ -89,9 +124,130 @@ class CopyResidentPages:
             ctypes.memset(address + at, 0, end - at)
 
     def contents(self) -> list[tuple[int, bytes]]:
-        """The remembered pages, as offset and bytes, for an instance made anew."""
+        """The remembered pages."""
         out, at = [], self._address
         for start, length in self._runs:
             out.append((start, ctypes.string_at(at, length)))
             at += length
         return out
+
+
+class TrackWrittenPages:
+    """Keeps a copy up to date with the pages that the kernel says were written."""
+
+    name = "track written pages"
+
+    __slots__ = ("_address", "_copy", "_copy_address", "_size")
+
+    def __init__(self) -> None:
+        self._address = 0
+        self._size = 0
+        self._copy: mmap.mmap | None = None
+        self._copy_address = 0
+
+    def begin(self, address: int, size: int) -> None:
+        """Copy and watch the memory if it is new; else the copy is up to date."""
+        if address == self._address and size == self._size:
+            return
+        if address != self._address or size < self._size:
+            self._size = 0
+        self._address = address
+        self._extend(size)
+
+    def _extend(self, size: int) -> None:
+        """Watch what has been added to the memory, and copy it."""
+        self._make_room(size)
+        start, added = self._size, size - self._size
+        if added:
+            pages.watch(self._address + start, added)
+            pages.written(self._address + start, added)
+            for at, length in pages.in_use(self._address + start, added):
+                _copy(self._copy_address + start + at, self._address + start + at, length)
+        self._size = size
+
+    def _make_room(self, size: int) -> None:
+        if self._copy is not None and self._size and len(self._copy) >= size:
+            return
+        room = max(size * 2, _ROUND)
+        new = mmap.mmap(-1, room, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        new_address = ctypes.addressof(ctypes.c_char.from_buffer(new))
+        for at, length in pages.in_use(self._copy_address, self._size):
+            _copy(new_address + at, self._copy_address + at, length)
+        self._copy, self._copy_address = new, new_address
+
+    def keep(self, address: int, size: int) -> None:
+        """Bring the copy up to date."""
+        if address != self._address:
+            self.begin(address, size)
+            return
+        for start, length in pages.written(address, self._size):
+            _copy(self._copy_address + start, address + start, length)
+        if size > self._size:
+            self._extend(size)
+
+    def undo(self, address: int, size: int) -> None:
+        """Copy the written pages back."""
+        del size
+        runs = pages.written(address, self._size)
+        for start, length in runs:
+            _copy(address + start, self._copy_address + start, length)
+        # That wrote to them once more: it is not to be taken for a change.
+        if len(runs) > _FEW:
+            pages.written(address, self._size)
+        else:
+            for start, length in runs:
+                pages.written(address + start, length)
+
+    def contents(self) -> list[tuple[int, bytes]]:
+        """The copy."""
+        return [
+            (start, ctypes.string_at(self._copy_address + start, length))
+            for start, length in pages.in_use(self._copy_address, self._size)
+        ]
+
+    def forget(self) -> None:
+        """Drop the copy."""
+        self._address = self._size = 0
+
+
+class TrackWhenLarge:
+    """Copies while little is in use, and tracks written pages once much is."""
+
+    name = "copy used pages, track written pages from 4 MiB on"
+
+    __slots__ = ("_engine",)
+
+    def __init__(self) -> None:
+        self._engine: CopyUsedPages | TrackWrittenPages = CopyUsedPages()
+
+    def begin(self, address: int, size: int) -> None:
+        """Remember the memory, and change the engine if it has become large."""
+        self._engine.begin(address, size)
+        if isinstance(self._engine, CopyUsedPages) and self._engine.used > _LARGE:
+            self._engine = TrackWrittenPages()
+            self._engine.begin(address, size)
+
+    def keep(self, address: int, size: int) -> None:
+        """Let the changes since ``begin`` stand."""
+        self._engine.keep(address, size)
+
+    def undo(self, address: int, size: int) -> None:
+        """Make the memory what it was at ``begin``."""
+        self._engine.undo(address, size)
+
+    def contents(self) -> list[tuple[int, bytes]]:
+        """What was remembered."""
+        return self._engine.contents()
+
+    def forget(self) -> None:
+        """Drop what was remembered."""
+        self._engine.forget()
+
+
+ENGINES: Final = (CopyUsedPages, TrackWrittenPages, TrackWhenLarge)
+
+
+@cache
+def best_engine() -> type[CopyUsedPages] | type[TrackWhenLarge]:
+    """The engine for this machine."""
+    return TrackWhenLarge if pages.can_watch() else CopyUsedPages

@@ -4,13 +4,15 @@ It has no authentication, so it answers only on loopback and only to requests th
 send unasked.
 """
 
+import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
 
 from bridge.errors import PrincipalError
 from bridge.principal import Principal
-from bridge.replica.execution.rollback import CopyResidentPages
+from bridge.replica.execution.rollback import best_engine
 from bridge.replica.http.api import text_error
 from bridge.replica.scheduler.faults import LogEntry
 from bridge.replica.scheduler.rounds import Rounds
@@ -41,7 +43,7 @@ class Admin:
             web.post("/_admin/faults", self._guard(self._add_fault)),
             web.delete("/_admin/faults", self._guard(self._clear_faults)),
             web.get("/_admin/messages", self._guard(self._messages)),
-            web.post("/_admin/time", self._guard(self._advance)),
+            web.post("/_admin/time", self._guard(self._time)),
         ]
 
     @staticmethod
@@ -74,6 +76,7 @@ class Admin:
             return {
                 "time": machine.clock.now(),
                 "ahead": machine.clock.ahead,
+                "paused": machine.clock.paused,
                 "rounds": self._rounds.rounds,
                 "canisters": len(machine.subnet.canisters),
                 "requests": len(machine.subnet.history.records),
@@ -81,7 +84,7 @@ class Admin:
                 "subnet_id": str(keys.subnet_id),
                 "root_subnet_id": str(keys.root_subnet_id),
                 "node_id": str(keys.node_id),
-                "rollback": CopyResidentPages.name,
+                "rollback": best_engine().name,
             }
 
     async def _add_fault(self, request: web.Request) -> Any:
@@ -116,15 +119,44 @@ class Admin:
             entries = self._machine.log.after(after)[:_MAX_LINES]
         return {"messages": [_line(entry, most) for entry in entries]}
 
-    async def _advance(self, request: web.Request) -> Any:
+    async def _time(self, request: web.Request) -> Any:
         body = await self._object(request)
-        amount = body.get("advance")
+        unknown = set(body) - {"advance", "pause", "quiet"}
+        if unknown:
+            raise BadAskError(f"unknown fields: {', '.join(sorted(unknown))}")
+        amount, pause = body.get("advance", 0), body.get("pause")
         if type(amount) is not int or amount < 0:
             raise BadAskError("advance is a number of nanoseconds, not negative")
+        if pause is not None and type(pause) is not bool:
+            raise BadAskError("pause is true or false")
+        clock = self._machine.clock
         with self._machine.lock:
-            self._machine.clock.advance(amount)
-        self._rounds.do(lambda: None)
-        return {"time": self._machine.clock.now()}
+            if pause is True:
+                clock.pause()
+            clock.advance(amount)
+            if pause is False:
+                clock.resume()
+        if body.get("quiet"):
+            await self._until_quiet()
+        else:
+            self._rounds.do(lambda: None)
+        with self._machine.lock:
+            return {"time": clock.now(), "next_due": self._machine.next_due()}
+
+    async def _until_quiet(self) -> None:
+        loop = asyncio.get_running_loop()
+        quiet: asyncio.Future[None] = loop.create_future()
+
+        def resolve() -> None:
+            if not quiet.done():
+                quiet.set_result(None)
+
+        self._rounds.quiet(lambda: _tell(loop, resolve))
+        await quiet
+
+
+def _tell(loop: asyncio.AbstractEventLoop, resolve: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(resolve)
 
 
 def _principal(value: Any) -> Principal | None:

@@ -88,6 +88,10 @@ class Api:
                     self._guard(self._read_state(version, of_subnet=True)),
                 ),
             ]
+        routes += [
+            web.post("/api/v4/subnet/{id}/call", self._guard(self._admins_only)),
+            web.post("/api/v3/subnet/{id}/query", self._guard(self._admins_only)),
+        ]
         return routes
 
     # --- shared ---------------------------------------------------------------------------------
@@ -146,6 +150,13 @@ class Api:
             )
         if expected is not None and not is_hosted(expected):
             raise EnvelopeError(f"canister {expected} is not in the ranges of this subnet")
+
+    async def _admins_only(self, _request: web.Request) -> web.StreamResponse:
+        raise EnvelopeError(
+            "calls and queries at a subnet's address are for subnet admins, and this subnet has "
+            "none",
+            hint="create canisters by provisional_create_canister_with_cycles",
+        )
 
     # --- status ---------------------------------------------------------------------------------
 

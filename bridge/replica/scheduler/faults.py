@@ -13,6 +13,7 @@ from bridge.principal import Principal
 
 _MAX_ENTRIES: Final = 100_000
 _MAX_ARG: Final = 64 * 1024
+_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -112,8 +113,9 @@ class MessageLog:
     """The newest messages, oldest first; off unless asked for."""
 
     enabled: bool = False
-    entries: deque[LogEntry] = field(default_factory=lambda: deque(maxlen=_MAX_ENTRIES))
+    entries: deque[LogEntry] = field(default_factory=deque)
     _next: int = 1
+    _bytes: int = 0
 
     def add(
         self,
@@ -129,6 +131,8 @@ class MessageLog:
         """Write one line."""
         if not self.enabled:
             return
+        if len(self.entries) == _MAX_ENTRIES:
+            self._drop_oldest()
         self.entries.append(
             LogEntry(
                 self._next, time, sender, receiver, method, arg[:_MAX_ARG], len(arg), kind,
@@ -136,6 +140,12 @@ class MessageLog:
             )
         )  # fmt: skip
         self._next += 1
+        self._bytes += min(len(arg), _MAX_ARG)
+        while self._bytes > _MAX_BYTES:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self._bytes -= len(self.entries.popleft().arg)
 
     def after(self, seq: int) -> list[LogEntry]:
         """The lines behind line ``seq``."""

@@ -63,6 +63,7 @@ class Rounds:
         self._wake = threading.Event()
         self._stopping = False
         self._certificate_waiters: list[Callable[[Certificate], None]] = []
+        self._quiet_waiters: list[Callable[[], None]] = []
         self._threads: set[threading.Thread] = set()
         self._driver: threading.Thread | None = None
         self._left_at: float | None = None
@@ -153,6 +154,10 @@ class Rounds:
         """
         self.do(lambda: self._submit(record, request, accepted, answered))
 
+    def quiet(self, ready: Callable[[], None]) -> None:
+        """Ask to be told when nothing is left to do at the subnet's present time."""
+        self.do(lambda: self._quiet_waiters.append(ready))
+
     def certificate(self, ready: Callable[[Certificate], None]) -> None:
         """Ask for a certificate of the state as it is from now on."""
         self.do(lambda: self._certificate_waiters.append(ready))
@@ -206,9 +211,10 @@ class Rounds:
                     self._active.set()
                 if self._round() or self._inbox:
                     continue
+                self._tell_quiet()
                 due = machine.next_due()
                 seconds = _LONGEST_WAIT
-                if due is not None:
+                if due is not None and not machine.clock.paused:
                     seconds = max(0.0, min(seconds, (due - machine.clock.now()) / 1e9))
                 machine.lock.release()
                 try:
@@ -240,6 +246,13 @@ class Rounds:
                 break
         self._publish()
         return worked
+
+    def _tell_quiet(self) -> None:
+        """Nothing is left to do: tell who waits for that, unless an execution is under way."""
+        if len(self._threads) == 1 and self._quiet_waiters:
+            waiting, self._quiet_waiters = self._quiet_waiters, []
+            for tell in waiting:
+                self._guarded(tell)
 
     def _guarded(self, action: Callable[[], object]) -> bool:
         """Do one thing; a defect of ours must not end the subnet."""
