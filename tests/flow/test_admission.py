@@ -231,6 +231,7 @@ def test_cycles_are_accepted_exactly_last_and_once(alice):
     used = Usages(peer=Usage(open=1))
     assert decide(alice, policy=full, cycles=5, usages=used).accept_cycles == 0
     assert decide(alice, cycles=50) == Verdict()
+    assert decide(alice, policy=dataclasses.replace(PAID, min_cycles=1)).refused == "cycles"
 
 
 # --- Sums ---------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from bridge.flow import PeerPolicy, Policy
-from bridge.flow.codec import to_json
+from bridge.errors import LocalProtocolError
+from bridge.flow import PeerPolicy, Policy, step
+from bridge.flow.codec import from_json, to_json
+from bridge.principal import Principal
 from flow_lab.walk import walk
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
@@ -33,6 +35,35 @@ def changed_fields(before, after):
     defaults = {entry.name: entry.default for entry in dataclasses.fields(after)}
     differing = {n: value for n, value in new.items() if n not in old or old[n] != value}
     return differing | {name: defaults[name] for name in old if name not in new}
+
+
+def policy_of(policies, vector) -> Policy:
+    """The policy of a vector."""
+    settings = dict(vector.get("settings", {}))
+    peers = {
+        Principal.from_text(text): PeerPolicy(**peer)
+        for text, peer in settings.pop("peers", {}).items()
+    }
+    return Policy(**(policies[vector["policy"]] | settings), peers=peers)
+
+
+def outcome_of(policies, vector) -> dict:
+    """What the tables make of a vector, in the vector's form."""
+    before = vector["before"] and from_json(vector["before"])
+    event = from_json(vector["event"])
+    try:
+        transition = step(before, event, vector["now"], policy_of(policies, vector))
+    except LocalProtocolError:
+        return {"error": True}
+    return {
+        "after": changed_fields(before, transition.flow),
+        "effects": [to_json(effect) for effect in transition.effects],
+    }
+
+
+def expected_of(vector) -> dict:
+    """What a vector says that they must make of it."""
+    return {name: vector[name] for name in ("error", "after", "effects") if name in vector}
 
 
 def _settings_to_json(settings):
