@@ -7,7 +7,7 @@ yet carried out, and in the in-flight table. It draws no chance and reads no clo
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from bridge.flow.admission import Access, Verdict, answer_fits, check_message, check_new, check_send
@@ -53,6 +53,7 @@ class Engine:
         policy: The settings.
         now: Nanoseconds since 1970.
         access: Who may call.
+        roles: The sides that this party takes; a message for another is counted and ignored.
         until_outcome: See ``InFlight``.
         on_step: Called after each step, for a trace.
     """
@@ -63,11 +64,13 @@ class Engine:
         *,
         now: int,
         access: Access | None = None,
+        roles: Collection[Role] = tuple(Role),
         until_outcome: bool = False,
         on_step: OnStep | None = None,
     ) -> None:
         self.policy = policy
         self.access = access or Access()
+        self.roles: Final = frozenset(roles)
         self.senders: Final[dict[int, SenderFlow]] = {}
         self.receivers: Final[dict[tuple[Principal, int], ReceiverFlow]] = {}
         self.time = ObservedTime(now)
@@ -168,8 +171,11 @@ class Engine:
         if refused is not None:
             self._count(f"refused.{refused}")
             return (), 0
-        self._in_flight.heard(caller, message)
         role = Role.SENDER if isinstance(message, Ack) else Role.RECEIVER
+        if role not in self.roles:
+            self._count("refused.role")
+            return (), 0
+        self._in_flight.heard(caller, message)
         key = FlowKey(role, caller, message.msg_id)
         record = self.get(key)
         verdict = Verdict()

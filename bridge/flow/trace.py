@@ -64,6 +64,15 @@ class Entry:
     effects: tuple[Json, ...]
     rows: tuple[str, ...]
 
+    def line(self) -> str:
+        """As one line of a timeline: when, which flow, what happened, and what was decided."""
+        effects = ", ".join(str(effect["effect"]) for effect in self.effects)
+        states = f"{self.before or '-'} -> {self.after or '-'}"
+        decided = " ".join(
+            part for part in (", ".join(self.rows), effects and f"=> {effects}") if part
+        )
+        return f"{self.time} {self.key or '-'}: {self.event['event']}: {states} {decided}".rstrip()
+
     def to_json(self) -> Json:
         """As one JSON object."""
         return {

@@ -25,6 +25,7 @@ from bridge.flow import (
     Transmit,
 )
 from bridge.flow.admission import Access
+from bridge.flow.batch import open_batch
 from bridge.flow.engine import Engine
 from bridge.flow.trace import FlowKey, entry, key_of
 from bridge.flow.usage import Usage, Usages
@@ -198,6 +199,46 @@ def test_what_admission_refuses_is_counted_and_leaves_nothing(seconds, alice, bo
     assert len(engine.receivers) == 1
 
 
+def test_a_message_for_a_role_that_is_not_taken_is_counted_and_silent(seconds, alice):
+    sender = Engine(seconds, now=NOW, roles=[Role.SENDER])
+    for message in (New(1, b"x"), Fin(1)):
+        assert sender.receive(message, alice, now=NOW) == ((), 0)
+    assert list(sender.flows()) == []
+    receiver = Engine(seconds, now=NOW, roles=[Role.RECEIVER])
+    assert receiver.receive(Ack(1, b"x"), alice, now=NOW) == ((), 0)
+    assert sender.counters == {"refused.role": 2}
+    assert receiver.counters == {"refused.role": 1}
+
+
+def test_a_batch_is_paid_in_order_and_one_that_traps_harms_no_other(seconds, alice):
+    """Scenario D5: cycles for 40 of 50, the 7th traps, then the last 10 come alone."""
+    policy = dataclasses.replace(seconds, min_cycles=5, oneway_new=False)
+    engine = Engine(policy, now=NOW)
+    entries = [New(n, b"x") for n in range(50)]
+
+    def is_paid(msg_id):
+        return engine.paid.holds(alice, msg_id, NOW) or (alice, msg_id) in engine.receivers
+
+    batch = open_batch(entries, cycles=200, is_paid=is_paid, policy=policy)
+    assert (batch.accept_cycles, batch.refused) == (200, 10)
+    for msg_id in batch.paid:
+        engine.paid.remember(alice, msg_id, NOW + policy.lifetime)
+
+    def play(message, cycles=0):
+        _, accepted = engine.receive(message, alice, now=NOW, cycles=cycles)
+        engine.answer(FlowKey(Role.RECEIVER, alice, message.msg_id), b"y", now=NOW)
+        return accepted
+
+    for message in batch.forward:
+        if message.msg_id != 6:  # it traps, and its commit is undone with it
+            assert play(message) == 0
+    assert len(engine.receivers) == 39
+    assert sum(play(message, 7) for message in entries[40:]) == 50
+    assert len(engine.receivers) == 49
+    assert play(entries[6], 7) == 0  # it was paid with the batch
+    assert {flow.state for flow in engine.flows()} == {ReceiverState.ACKNOWLEDGING}
+
+
 def test_a_removal_from_the_list_ends_no_flow_but_takes_no_new(seconds, alice):
     engine = Engine(seconds, now=NOW, access=Access(canisters=frozenset({alice})))
     engine.receive(New(1, b"x"), alice, now=NOW)
@@ -331,6 +372,10 @@ def test_each_step_is_reported_for_a_trace(seconds, bob):
     ]
     assert seen[0].key == f"sender {bob} 1"
     assert seen[0].to_json()["flow"] == seen[0].key
+    assert [e.line() for e in seen] == [
+        f"1000 sender {bob} 1: send: - -> queued send",
+        f"1000 sender {bob} 1: due: queued -> sending queued_due => transmit",
+    ]
 
 
 def test_which_flow_a_message_names(alice, bob):

@@ -206,10 +206,5 @@ class Judge:
             record = before if transition.flow is None else transition.flow
             ours = self.about is None or (record and record.msg_id == self.about[1])
             if ours:
-                told = entry(before, event, now, transition)
-                effects = ", ".join(str(e.get("effect")) for e in told.effects)
-                lines.append(
-                    f"{now} {str(who)[:5]} {told.event['event']}: {told.before} -> {told.after}"
-                    f" [{', '.join(told.rows)}] {effects}"
-                )
+                lines.append(f"{str(who)[:5]} {entry(before, event, now, transition).line()}")
         return lines[-60:]

@@ -96,7 +96,7 @@ class BrokenError(AssertionError):
     """
 
     def __init__(self, plan: Plan, what: str, timeline: list[str]) -> None:
-        super().__init__(what)
+        super().__init__(f"{what} ({plan})")
         self.plan = plan
         self.timeline = timeline
 
