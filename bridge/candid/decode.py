@@ -524,10 +524,7 @@ class DecoderWriter:
 
     def _name(self, value: object) -> str:
         """A global name for a value."""
-        for name, known in self.names.items():
-            if known is value:
-                return name
-        name = f"_g{len(self.names)}"
+        name = f"_g{id(value)}"
         self.names[name] = value
         return name
 

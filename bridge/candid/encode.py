@@ -93,21 +93,38 @@ class EncoderWriter:
             before = out.mark()
             for place, (arg, ref) in enumerate(zip(args, self.table.args, strict=True)):
                 self._step(f"[{place}]")
+                last = place == len(args) - 1 and not self.trace
+                if last and not self.written and self._is_variant(ref):
+                    # Each case ends the whole, so that it can return what it has joined.
+                    self._variant(ref, arg, 0, last=True)
+                    break
                 self._write(ref, arg, 0)
                 self._unstep()
-            if self.written:
-                self._flush()
-                out.line("return _join(o)")
-                out.insert(before, ["o = []", "w = o.append"])
             else:
-                self._settle()
-                out.line(f"return {self._joined()}")
+                self._finish(before)
             if self.deep:
                 out.line("yield")
         self.in_function = True
         while self.pending:
             self._function(self.pending.pop())
         return self.source.compile("encode", self.names)  # type: ignore[no-any-return]
+
+    def _is_variant(self, ref: int) -> bool:
+        return (
+            ref >= 0
+            and self.table.entries[ref].code == t.VARIANT
+            and self._size(ref) <= _INLINE_SIZE
+        )
+
+    def _finish(self, before: tuple[int, str]) -> None:
+        """Return what has been written since a mark: one join if it was all expressions."""
+        if self.written:
+            self._flush()
+            self.source.line("return _join(o)")
+            self.source.insert(before, ["o = []", "w = o.append"])
+        else:
+            self._settle()
+            self.source.line(f"return {self._joined()}")
 
     def _joined(self) -> str:
         if len(self.parts) == 1:
@@ -236,7 +253,10 @@ class EncoderWriter:
             if self.trace:
                 self._emit_now(f"_nat({x})")
             else:
-                self._emit(f"_U[{x}] if type({x}) is int and 0 <= {x} < {SMALL} else _nat({x})")
+                self._emit(
+                    f"_U[{x}] if type({x}) is int and 0 <= {x} < {SMALL} "
+                    f"else _unsigned({x}) if type({x}) is int and {x} > 0 else _nat({x})"
+                )
         elif code == t.Int.code:
             if self.trace:
                 self._emit_now(f"_int({x})")
@@ -396,33 +416,48 @@ class EncoderWriter:
             look()
 
     def _name(self, value: object) -> str:
-        for name, known in self.names.items():
-            if known is value:
-                return name
-        name = f"_g{len(self.names)}"
+        name = f"_g{id(value)}"
         self.names[name] = value
         return name
 
-    def _variant(self, ref: int, x: str, depth: int) -> None:
+    def _variant(self, ref: int, x: str, depth: int, *, last: bool = False) -> None:
         out = self.source
         entry = self.table.entries[ref]
         type_ = self.table.types[ref]
         assert isinstance(type_, t.Variant)
         label, value = out.fresh("l"), out.fresh("x")
-        self._flush()
+        labels = tuple(field.label for field in type_.fields)
+        plain = not self.trace and labels and all(part == t.Null.code for part in entry.refs)
+        if not last and not plain:
+            self._flush()
         out.line(f"if type({x}) is not _Case: _case({x})")
         out.line(f"{label}, {value} = {x}")
+        if plain:
+            # An unknown label misses, and is then told by the careful form.
+            out.line(f"if {value} is not None: _absent({value}, 'null')")
+            indices = {known: encode_unsigned(place) for place, known in enumerate(labels)}
+            self._emit(f"{self._name(indices)}[{label}]")
+            if last:
+                self._settle()
+                out.line(f"return {self._joined()}")
+            return
+        parts, literal = self.parts, self.literal
         word = "if"
         for place, (part, field) in enumerate(zip(entry.refs, type_.fields, strict=True)):
             out.line(f"{word} {label} == {field.label!r}:")
             word = "elif"
             with out.block():
+                before = out.mark()
                 self._step(f".{t.label_text(field.label)}")
+                if last:
+                    self.parts, self.literal, self.written = list(parts), literal, False
                 self._emit_literal(encode_unsigned(place))
                 self._write(part, value, depth + 1)
-                self._flush()
+                if last:
+                    self._finish(before)
+                else:
+                    self._flush()
                 self._unstep()
-        labels = tuple(field.label for field in type_.fields)
         if entry.refs:
             out.line(f"else: _no_case({label}, {labels!r})")
         else:

@@ -69,6 +69,29 @@ def _regroup(x: int, count: int) -> int:
     return x
 
 
+# For the opposite way: the upper half of each group of digits, which moves up to make room.
+_UPPER_8: Final = int.from_bytes((b"\x00" * 7 + b"\xff" * 7 + b"\x00" * 2) * 2, "little")
+_UPPER_4: Final = int.from_bytes(b"\x00\x00\x00\xf0\xff\xff\xff\x00" * 4, "little")
+_UPPER_2: Final = int.from_bytes(b"\x00\xc0\xff\x0f" * 8, "little")
+_UPPER_1: Final = int.from_bytes(b"\x80\x3f" * 16, "little")
+_MORE: Final = [int.from_bytes(b"\x80" * (count - 1), "little") for count in range(1, _LANES + 1)]
+
+
+def _spread(x: int, count: int) -> bytes:
+    """The bytes of a number of ``count`` digits, at most 32."""
+    upper = x >> 112
+    if upper:
+        x += (upper << 128) - (upper << 112)
+    upper = x & _UPPER_8
+    x += (upper << 8) - upper
+    upper = x & _UPPER_4
+    x += (upper << 4) - upper
+    upper = x & _UPPER_2
+    x += (upper << 2) - upper
+    x += x & _UPPER_1
+    return (x | _MORE[count - 1]).to_bytes(count, "little")
+
+
 def _join_digits(digits: bytes) -> int:
     """The number whose base-128 digits are the low seven bits of ``digits``, lowest first."""
     count = len(digits)
@@ -115,26 +138,9 @@ def encode_unsigned(value: int) -> bytes:
         return CONTINUED[value & 16383] + UNSIGNED[value >> 14]
     if value < 1 << 42:
         return CONTINUED[value & 16383] + CONTINUED[value >> 14 & 16383] + UNSIGNED[value >> 28]
-    if value < 1 << 140:
-        parts = []
-        while value >= SMALL:
-            low = value & 0xFFFFFFF
-            if value < 1 << 28:
-                parts.append(CONTINUED[low & 16383])
-                value >>= 14
-                break
-            parts.append(CONTINUED[low & 16383])
-            parts.append(CONTINUED[low >> 14])
-            value >>= 28
-        else:
-            if not value:
-                # The last pair was the end: clear its mark, and drop a zero digit.
-                last = parts.pop()
-                parts.append(UNSIGNED[last[0] & 0x7F | (last[1] & 0x7F) << 7])
-                return b"".join(parts)
-        parts.append(UNSIGNED[value])
-        return b"".join(parts)
-    count = -(-value.bit_length() // 7)
+    count = (value.bit_length() + 6) // 7
+    if count <= _LANES:
+        return _spread(value, count)
     digits = _split_digits(value, count)
     marked = int.from_bytes(digits, "little") | int.from_bytes(b"\x80" * (count - 1), "little")
     return marked.to_bytes(count, "little")
@@ -150,14 +156,8 @@ def encode_signed(value: int) -> bytes:
     bits = (value if value >= 0 else ~value).bit_length() + 1
     count = -(-bits // 7)
     value &= (1 << 7 * count) - 1
-    if count <= 20:
-        parts = []
-        while count > 2:
-            parts.append(CONTINUED[value & 16383])
-            value >>= 14
-            count -= 2
-        parts.append(bytes([value & 0x7F | 0x80, value >> 7]) if count == 2 else bytes([value]))
-        return b"".join(parts)
+    if count <= _LANES:
+        return _spread(value, count)
     digits = _split_digits(value, count)
     marked = int.from_bytes(digits, "little") | int.from_bytes(b"\x80" * (count - 1), "little")
     return marked.to_bytes(count, "little")
