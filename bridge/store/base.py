@@ -114,6 +114,15 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def peers(self, role: Role, *, with_open: bool = False) -> list[Principal]:
+        """The peers with whom flows of one side are stored, tombstones too.
+
+        Args:
+            role: Our side of the flows.
+            with_open: Only those with a flow that is open.
+        """
+
+    @abstractmethod
     async def usage(self, role: Role, peer: Principal | None = None) -> Usage:
         """What the flows of one side take, with one peer or in all."""
 

@@ -120,6 +120,14 @@ class MemoryStore(Store):
                     return FlowPage(tuple(found[:limit]), key_of(found[limit - 1]))
         return FlowPage(tuple(found), None)
 
+    async def peers(self, role: Role, *, with_open: bool = False) -> list[Principal]:
+        """See `Store.peers`."""
+        return [
+            peer
+            for (of_role, peer), used in self._usage.items()
+            if of_role is role and peer is not None and used.open >= with_open
+        ]
+
     async def usage(self, role: Role, peer: Principal | None = None) -> Usage:
         """See `Store.usage`."""
         return self._usage.get((role, peer), Usage())

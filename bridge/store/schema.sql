@@ -8,14 +8,19 @@ CREATE TABLE flow (
     state      TEXT NOT NULL,
     due        INTEGER,
     version    INTEGER NOT NULL,
-    record     TEXT NOT NULL,
-    payload    BLOB,                        -- payloads stand apart, so that changing a flow
-    response   BLOB,                        -- does not rewrite them inside the JSON
-    wrong      BLOB
+    record     TEXT NOT NULL
 ) WITHOUT ROWID;
 
 CREATE INDEX flow_due ON flow (due) WHERE due IS NOT NULL;
 CREATE INDEX flow_state ON flow (role, state, key);
+
+-- What may be large stands apart: a change of a flow rewrites its whole row above, and none of these.
+CREATE TABLE body (
+    key        BLOB NOT NULL,
+    part       TEXT NOT NULL CHECK (part IN ('payload', 'response', 'wrong')),
+    data       BLOB NOT NULL,
+    PRIMARY KEY (key, part)
+);
 
 -- What flows take of the quotas; peer is '' in the row for all.
 CREATE TABLE usage (

@@ -26,8 +26,15 @@ from bridge.store.base import Change, FlowPage, Store
 from bridge.store.keys import check_cursor, key_of, receiver_key, sender_key
 
 _VERSION: Final = 1
-_RECORD: Final = "record, payload, response, wrong"
+_BODIES: Final = ("payload", "response", "wrong")
+_RECORD: Final = (
+    "record,"
+    " (SELECT data FROM body WHERE body.key = flow.key AND part = 'payload'),"
+    " (SELECT data FROM body WHERE body.key = flow.key AND part = 'response'),"
+    " (SELECT data FROM body WHERE body.key = flow.key AND part = 'wrong')"
+)
 _T = TypeVar("_T")
+_Bodies = tuple[bytes | None, bytes | None, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ class SQLiteStore(Store):
 
     async def open(self) -> None:
         """See `Store.open`."""
+        if self._thread is not None:
+            raise StoreError(f"the store {self._path} is open already", hint="open it only once")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-store")
         try:
             await self._run(self._connect)
@@ -102,8 +111,13 @@ class SQLiteStore(Store):
             ) from error
         try:
             owner.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             owner.close()
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise StoreError(
+                    f"the store {self._path} cannot be opened: {place.name}: {error}",
+                    hint="see that this file and its folder may be written",
+                ) from error
             raise StoreError(
                 f"the store {self._path} is in use",
                 hint="another process works on it; stop that one, or give each its own file",
@@ -136,11 +150,13 @@ class SQLiteStore(Store):
         """See `Store.close`."""
         while self._writer is not None:
             await asyncio.wait([self._writer])
-        if self._thread is None:
+        thread, self._thread = self._thread, None  # from here on, whoever comes is told so
+        if thread is None:
             return
-        await self._run(self._disconnect)
-        self._thread.shutdown(wait=True)
-        self._thread = None
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
+        finally:
+            thread.shutdown(wait=True)
 
     def _disconnect(self) -> None:
         for held in (self._connection, self._owner):
@@ -156,9 +172,15 @@ class SQLiteStore(Store):
             try:
                 return work()
             except sqlite3.Error as error:
-                raise StoreError(f"the store {self._path} failed: {error}") from error
+                raise self._failed(error) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+
+    def _failed(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"the store {self._path} failed: {error}",
+            hint="see that its disk has room, and that nothing else writes to the file",
+        )
 
     @property
     def _sql(self) -> sqlite3.Connection:
@@ -210,9 +232,13 @@ class SQLiteStore(Store):
                         "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                         entry.notes.items(),
                     )
-                except StoreConflictError as error:
+                except Exception as error:
+                    # What is wrong with one commit alone is its own caller's; where SQLite gave
+                    # the whole transaction up, as it does on a full disk, it is everybody's.
+                    if not self._sql.in_transaction:
+                        raise
                     self._sql.execute("ROLLBACK TO one")
-                    outcomes.append(error)
+                    outcomes.append(error if isinstance(error, StoreError) else self._failed(error))
                 else:
                     outcomes.append(None)
                 self._sql.execute("RELEASE one")
@@ -229,7 +255,7 @@ class SQLiteStore(Store):
         if before is None:
             assert after is not None
             changed = self._sql.execute(
-                "INSERT INTO flow VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO flow VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (
                     key,
                     subject.role,
@@ -238,7 +264,7 @@ class SQLiteStore(Store):
                     after.state,
                     after.due,
                     after.version,
-                    *_columns(after),
+                    _document(after),
                 ),
             )
         elif after is None:
@@ -246,16 +272,17 @@ class SQLiteStore(Store):
                 "DELETE FROM flow WHERE key = ? AND version = ?", (key, before.version)
             )
         else:
-            assignments, values = _assignments(before, after)
             changed = self._sql.execute(
-                f"UPDATE flow SET {assignments} WHERE key = ? AND version = ?",  # noqa: S608 - names are ours
-                (*values, key, before.version),
+                "UPDATE flow SET state = ?, due = ?, version = ?, record = ?"
+                " WHERE key = ? AND version = ?",
+                (after.state, after.due, after.version, _document(after), key, before.version),
             )
         if changed.rowcount != 1:
             raise StoreConflictError(
                 f"flow {subject.msg_id} was changed meanwhile",
                 hint="read it again and decide anew",
             )
+        self._write_bodies(key, _bodies(before), _bodies(after))
         delta = Usage.of(after) - Usage.of(before)
         if delta != Usage():
             for peer in ("", str(subject.peer)):
@@ -270,6 +297,18 @@ class SQLiteStore(Store):
                 "DELETE FROM usage WHERE role = ? AND peer = ? AND open = 0 AND tombstones = 0",
                 (subject.role, str(subject.peer)),
             )
+
+    def _write_bodies(self, key: bytes, had: _Bodies, has: _Bodies) -> None:
+        """Write what differs; a body that stays is not touched, however large it is."""
+        for part, old, new in zip(_BODIES, had, has, strict=True):
+            if new is None and old is not None:
+                self._sql.execute("DELETE FROM body WHERE key = ? AND part = ?", (key, part))
+            elif new is not None and new is not old:
+                self._sql.execute(
+                    "INSERT INTO body VALUES (?, ?, ?)"
+                    " ON CONFLICT (key, part) DO UPDATE SET data = excluded.data",
+                    (key, part, new),
+                )
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -336,6 +375,15 @@ class SQLiteStore(Store):
         found = tuple(_flow(row) for row in rows[:limit])
         return FlowPage(found, key_of(found[-1]) if len(rows) > limit else None)
 
+    async def peers(self, role: Role, *, with_open: bool = False) -> list[Principal]:
+        """See `Store.peers`."""
+        rows = await self._select(
+            "SELECT peer FROM usage WHERE role = ? AND peer <> '' AND open >= ?",
+            role,
+            int(with_open),
+        )
+        return [Principal.from_text(peer) for (peer,) in rows]
+
     async def usage(self, role: Role, peer: Principal | None = None) -> Usage:
         """See `Store.usage`."""
         rows = await self._select(
@@ -351,12 +399,12 @@ def _statements(script: str) -> list[str]:
     return [statement for part in "\n".join(lines).split(";") if (statement := part.strip())]
 
 
-def _blobs(record: Flow) -> dict[str, bytes | None]:
-    return {
-        "payload": record.payload,
-        "response": record.response,
-        "wrong": record.wrong_payload if isinstance(record, SenderFlow) else None,
-    }
+def _bodies(record: Flow | None) -> _Bodies:
+    """The parts of a record that may be large, in the order of `_BODIES`."""
+    if record is None:
+        return (None, None, None)
+    wrong = record.wrong_payload if isinstance(record, SenderFlow) else None
+    return (record.payload, record.response, wrong)
 
 
 def _document(record: Flow) -> str:
@@ -365,23 +413,6 @@ def _document(record: Flow) -> str:
     else:
         bare = dataclasses.replace(record, payload=None, response=None)
     return json.dumps(to_json(bare), separators=(",", ":"))
-
-
-def _columns(record: Flow) -> tuple[Any, ...]:
-    return (_document(record), *_blobs(record).values())
-
-
-def _assignments(before: Flow, after: Flow) -> tuple[str, list[Any]]:
-    """What an update sets: the searched columns, the document, and the blobs that changed."""
-    values: dict[str, Any] = {
-        "state": str(after.state),
-        "due": after.due,
-        "version": after.version,
-        "record": _document(after),
-    }
-    had = _blobs(before)
-    values |= {name: blob for name, blob in _blobs(after).items() if blob is not had[name]}
-    return ", ".join(f"{name} = ?" for name in values), list(values.values())
 
 
 def _flow(row: tuple[Any, ...]) -> Flow:

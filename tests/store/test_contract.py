@@ -221,6 +221,35 @@ async def test_usage_adds_up_through_every_change(store: Store) -> None:
             assert await store.usage(role, peer) == expected, (role, peer)
 
 
+async def test_peers_are_those_with_whom_flows_are_stored(store: Store) -> None:
+    done = dataclasses.replace(receiver(2, peer=OTHER), state=ReceiverState.FINISHED)
+    await store.commit(Change(None, sender(1)), Change(None, receiver(1)), Change(None, done))
+    assert await store.peers(Role.SENDER) == [CANISTER]
+    assert set(await store.peers(Role.RECEIVER)) == {CANISTER, OTHER}
+    assert await store.peers(Role.RECEIVER, with_open=True) == [CANISTER]
+    await store.commit(Change(sender(1), None))
+    assert await store.peers(Role.SENDER) == []
+
+
+async def test_large_parts_come_change_and_go_with_their_flow(store: Store) -> None:
+    first = sender(1)
+    await store.commit(Change(None, first))
+    held = first
+    for fields in (
+        {"response": b"one", "wrong_payload": b"wrong", "wrong_hash": 1},
+        {"response": b"two", "wrong_payload": None},
+        {"payload": None, "response": None},
+    ):
+        after = changed(held, **fields)
+        await store.commit(Change(held, after))
+        assert await store.sender_flow(1) == after
+        held = after
+    await store.commit(Change(held, None))
+    again = dataclasses.replace(first, payload=b"another")
+    await store.commit(Change(None, again))
+    assert await store.sender_flow(1) == again
+
+
 async def test_notes_are_kept_with_the_changes(store: Store) -> None:
     assert await store.note("cursor") is None
     await store.commit(Change(None, sender(1)), notes={"cursor": b"\x01"})

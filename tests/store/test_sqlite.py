@@ -1,6 +1,7 @@
 """What only a store on disk can show: durability, layouts, files that cannot be used."""
 
 import asyncio
+import dataclasses
 import signal
 import sqlite3
 import stat
@@ -124,6 +125,64 @@ async def test_two_bridges_cannot_work_on_one_store(tmp_path: Path) -> None:
         reader.close()
     async with SQLiteStore(path) as second:
         assert await second.sender_flow(1) == flow(1)
+
+
+async def test_a_change_does_not_rewrite_a_large_payload(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    large = dataclasses.replace(flow(1), payload=bytes(1_000_000))
+    async with SQLiteStore(path) as store:
+        await store.commit(Change(None, large))
+        log = path.with_name("flows.db-wal")
+        before = log.stat().st_size
+        await store.commit(Change(large, dataclasses.replace(large, attempts=1, version=1)))
+        assert log.stat().st_size - before < 100_000
+
+
+async def test_a_commit_that_cannot_be_written_harms_no_other_of_its_batch(tmp_path: Path) -> None:
+    async with SQLiteStore(tmp_path / "flows.db") as store:
+        beyond = dataclasses.replace(flow(2), due=2**63)  # larger than SQLite's integers
+        outcomes = await asyncio.gather(
+            store.commit(Change(None, flow(1))),
+            store.commit(Change(None, beyond)),
+            store.commit(Change(None, flow(3))),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
+        assert [f.msg_id for f in (await store.flows()).flows] == [1, 3]
+
+
+async def test_a_full_disk_is_told_to_every_caller_changes_nothing_and_may_pass(
+    tmp_path: Path,
+) -> None:
+    async with SQLiteStore(tmp_path / "flows.db") as store:
+        await store.commit(Change(None, flow(1)))
+        await store._run(lambda: store._sql.execute("PRAGMA max_page_count = 1"))
+        large = [dataclasses.replace(flow(n), payload=bytes(500_000)) for n in (2, 3)]
+        outcomes = await asyncio.gather(
+            *(store.commit(Change(None, record)) for record in large), return_exceptions=True
+        )
+        for outcome in outcomes:
+            assert isinstance(outcome, StoreError)
+            assert "full" in str(outcome)
+            assert "has room" in str(outcome)
+        assert [f.msg_id for f in (await store.flows()).flows] == [1]
+        assert (await store.usage(Role.SENDER)).open == 1
+        await store._run(lambda: store._sql.execute("PRAGMA max_page_count = 1000000"))
+        await store.commit(Change(None, large[0]))
+        assert await store.sender_flow(2) == large[0]
+
+
+async def test_a_lock_file_that_is_no_lock_is_not_called_in_use(tmp_path: Path) -> None:
+    tmp_path.joinpath("flows.db-owner").write_bytes(b"this is not a database" * 100)
+    with pytest.raises(StoreError, match=r"cannot be opened: flows\.db-owner"):
+        await SQLiteStore(tmp_path / "flows.db").open()
+
+
+async def test_opening_twice_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    async with SQLiteStore(tmp_path / "flows.db") as store:
+        with pytest.raises(StoreError, match="open already"):
+            await store.open()
+        await store.commit(Change(None, flow(1)))
 
 
 async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
