@@ -38,7 +38,7 @@ def demo(seed: int | None, trace: IO[str] | None, as_json: bool) -> None:
         click.echo(json.dumps({"ok": report.ok, "flows": [asdict(flow) for flow in report.flows]}))
     else:
         # A file or a pipe has no width of its own; this is what the table needs.
-        width = None if sys.stdout.isatty() else 110
+        width = None if sys.stdout.isatty() else 120
         Console(highlight=False, width=width).print(_table(report))
     for flow in report.flows:
         if flow.fault is not None:

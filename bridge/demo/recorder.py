@@ -49,6 +49,7 @@ class Recorder:
         self._titles: dict[int, str] = {}
         self._seen: Counter[tuple[int, str]] = Counter()
         self._after = 0
+        self._reading = asyncio.Lock()
 
     def begin(self, title: str) -> None:
         """Name the flow whose first message comes next."""
@@ -62,15 +63,16 @@ class Recorder:
 
     async def catch_up(self) -> None:
         """Read what the log holds by now, and put what was fetched meanwhile into its place."""
-        lines = await self._admin.messages(after=self._after)
-        fetched, self._fetched = self._fetched, []
-        for line in lines:
-            while fetched and fetched[0].time < line.time:
-                self._add_fetched(fetched.pop(0))
-            self._after = line.seq
-            self._add_logged(line)
-        for sighting in fetched:
-            self._add_fetched(sighting)
+        async with self._reading:  # two readers would both count what comes next
+            lines = await self._admin.messages(after=self._after)
+            fetched, self._fetched = self._fetched, []
+            for line in lines:
+                while fetched and fetched[0].time < line.time:
+                    self._add_fetched(fetched.pop(0))
+                self._after = line.seq
+                self._add_logged(line)
+            for sighting in fetched:
+                self._add_fetched(sighting)
 
     def fetched(self, sighting: Sighting) -> None:
         """Note what the bridge received: it was fetched from the peer's outbox."""

@@ -1,12 +1,18 @@
 """The guided run: it passes on a good house, and says so where a flow is not as it must be."""
 
+import asyncio
 import json
 import subprocess
 import sys
 
+from bridge import dialects
 from bridge.cli import root
+from bridge.demo.recorder import Recorder
 from bridge.demo.run import _fault
+from bridge.flow import New
 from bridge.monitor import MessageRecord, read_trace
+from bridge.network import LoggedMessage
+from bridge.principal import Principal
 
 
 def test_the_demo_ends_every_flow_with_the_right_response(tmp_path) -> None:
@@ -50,6 +56,23 @@ def test_a_loss_that_did_not_happen_or_was_not_meant_is_a_fault() -> None:
     extra = [*ALL, record("ACK", "lost")]
     assert _fault(extra, right=True, must_lose=None) == "lost were ['ACK'], expected nothing"
     assert _fault(extra, right=True, must_lose="ACK") is None
+
+
+async def test_two_readers_of_the_log_count_no_message_twice() -> None:
+    sender, receiver, us = (Principal(bytes([n, 1])) for n in range(3))
+    method, arg = dialects.get("unified").call_for(New(7, b"x"))
+    line = LoggedMessage(
+        1, 1, sender, receiver, method, arg, kind="request", outcome="executed", detail=""
+    )
+
+    class SlowLog:
+        async def messages(self, after: int = 0) -> list[LoggedMessage]:
+            await asyncio.sleep(0)
+            return [line] if after < line.seq else []
+
+    recorder = Recorder(SlowLog(), {sender: "a", receiver: "b"}, us, lambda _record: None)
+    await asyncio.gather(recorder.catch_up(), recorder.catch_up())
+    assert [(r.message, r.attempt) for r in recorder.records] == [("NEW", 1)]
 
 
 def test_the_command_line_lists_what_it_can_do() -> None:
