@@ -64,6 +64,8 @@ FAULTS = (
     "damage",
     "hostile",
     "nowhere",
+    "room",
+    "quota",
 )
 # A message is never longer on its way than this; the horizon's slack is an hour.
 LONGEST_WAY = 50 * MINUTE
@@ -160,6 +162,8 @@ class Simulation:
         self.parties = {}
         for n in range(1, self.random.randint(2, 4) + 1):
             self._add(principal(n))
+        for party in self.parties.values():
+            party.engine.policy = self._tight_policy()
         self.apart: set[frozenset[Principal]] = set()
 
     def _chance(self, purpose: str) -> random.Random:
@@ -179,6 +183,15 @@ class Simulation:
         """Whether a fault strikes now."""
         rate = self._rates.get(fault, 0)
         return not self.healed and rate > 0 and self._chance(fault).random() < rate
+
+    def _tight_policy(self) -> Policy:
+        """What holds for a party until the faults end: little room in flight, low quotas."""
+        changes = {}
+        if self._may("room"):
+            changes["in_flight"] = self._chance("room").choice((2, 10, 400))
+        if self._may("quota"):
+            changes["open_flows_per_peer"] = self._chance("quota").choice((3, 30, 1_000))
+        return replace(self.policy, **changes)
 
     # --- Setting the scene --------------------------------------------------------------------
 
@@ -382,8 +395,13 @@ class Simulation:
             self.soon(10 * MINUTE, self._open, who, peer, n)
             return
         payload = f"{n} {self.random.choice(KINDS)}".encode()
+        try:
+            effects = party.engine.send(peer, n, payload, now=self._clock(party))
+        except LocalProtocolError:  # at the quota: the application tries again
+            self.soon(HOUR, self._open, who, peer, n)
+            return
         self.judge.opened(who, peer, n, _response(payload))
-        self._did(party, party.engine.send(peer, n, payload, now=self._clock(party)))
+        self._did(party, effects)
         if self.random.random() < 0.02:
             self.soon(30 * MINUTE, self._cancel, party, peer, n)
 
@@ -507,6 +525,7 @@ class Simulation:
             kept = [from_json(to_json(record)) for record in old.flows()]
             party.engine = self._engine(party.principal)
             party.engine.time = old.time
+            party.engine.policy = old.policy
             party.engine.load(kept)
         clock = self._clock(party)
         self._did(party, party.engine.restart(clock, self._u, self._share))
@@ -529,6 +548,7 @@ class Simulation:
         self.healed = True
         self.apart.clear()
         for party in self.parties.values():
+            party.engine.policy = self.policy
             self._come_back(party, upgrade=False)
             self._set_alarm(party)
 
