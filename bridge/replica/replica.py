@@ -13,7 +13,7 @@ from bridge.errors import ReplicaError
 from bridge.replica import management
 from bridge.replica.execution.engine import THREAD_STACK
 from bridge.replica.http.admin import Admin
-from bridge.replica.http.api import MAX_BODY, Api
+from bridge.replica.http.api import MAX_BODY, Api, allow_web_pages
 from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.machine import Limits, Machine
 from bridge.replica.scheduler.rounds import Rounds
@@ -86,7 +86,7 @@ class Replica:
 
     async def __aenter__(self) -> Self:
         self._executor = _executor()
-        app = web.Application(client_max_size=MAX_BODY)
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[allow_web_pages])
         app.add_routes(Api(self._rounds, self._executor, f"ic-bridge {__version__}").routes())
         if self._admin:
             app.add_routes(Admin(self._rounds).routes())

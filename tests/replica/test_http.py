@@ -394,3 +394,14 @@ async def test_queries_and_updates_of_one_canister_may_run_at_once(client, canis
             assert status(b"reply") == b"changed"
 
     await asyncio.gather(*(ask() for _ in range(4)), *(change() for _ in range(4)))
+
+
+async def test_pages_of_any_origin_may_use_the_interface(client, replica):
+    headers = {"Origin": "http://page.example", "Access-Control-Request-Method": "POST"}
+    address = replica.url + "/api/v3/canister/bkyz2-fmaaa-aaaaa-qaaaq-cai/query"
+    async with client.session.options(address, headers=headers) as response:
+        assert response.status == 204
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+    async with client.session.get(replica.url + "/api/v2/status", headers=headers) as response:
+        assert response.status == 200
+        assert response.headers["Access-Control-Allow-Origin"] == "*"

@@ -225,13 +225,19 @@ def test_burnt_cycles_are_gone(driver, canister, program):
     assert driver.canisters[canister].cycles == before - 12
 
 
-def test_a_bounded_wait_call_that_is_not_answered_in_time_ends_as_unknown(
+def test_a_bounded_wait_call_whose_answer_comes_late_ends_as_unknown(
     driver, canister, other, program
 ):
     on_reject = program().msg_reject_code().append_number().reply()
-    received = program().set_counter(9).reply(b"too late")
-    calling = program().call(other.raw, "update", received, reject=on_reject, timeout=10)
+    # The callee answers only after a call of its own to itself, which is still in the queue.
+    received = (
+        program()
+        .set_counter(9)
+        .call(other.raw, "update", program().reply(b""), reply=program().reply(b"too late"))
+    )
+    calling = program().call(other.raw, "update", received.drop(), reject=on_reject, timeout=10)
     record = driver.submit(canister, "update", calling.drop())
+    step(driver)
     step(driver)
     driver.machine.clock.advance(11 * SECOND)
     driver.settle()
@@ -239,6 +245,24 @@ def test_a_bounded_wait_call_that_is_not_answered_in_time_ends_as_unknown(
     assert number(record.payload.data) == 6
     assert number(driver.update(other, program().counter().append_number().reply())) == 9
     assert not driver.canisters[canister].callbacks
+    assert not driver.canisters[other].contexts
+
+
+def test_a_bounded_wait_call_still_queued_at_its_deadline_does_not_run(
+    driver, canister, other, program
+):
+    before = driver.canisters[canister].cycles
+    on_reject = program().msg_reject_code().append_number().reply()
+    received = program().set_counter(9).reply(b"")
+    calling = program().call(other.raw, "update", received, reject=on_reject, timeout=10, cycles=50)
+    record = driver.submit(canister, "update", calling.drop())
+    step(driver)
+    driver.machine.clock.advance(11 * SECOND)
+    driver.settle()
+    assert isinstance(record.payload, Reply)
+    assert number(record.payload.data) == 6
+    assert number(driver.update(other, program().counter().append_number().reply())) == 0
+    assert driver.canisters[canister].cycles == before
 
 
 def step(driver):

@@ -47,6 +47,21 @@ def _cbor(value: Mapping[str, Any]) -> web.Response:
     return web.Response(body=wire.encode(value), content_type=_CBOR)
 
 
+@web.middleware
+async def allow_web_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let pages of any origin use the interface, as the IC's own gateways do."""
+    if request.method == "OPTIONS" and request.path.startswith("/api/"):
+        response: web.StreamResponse = web.Response(status=204)
+    else:
+        response = await handler(request)
+    if request.path.startswith("/api/"):
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        response.headers["Access-Control-Allow-Methods"] = "GET, POST, HEAD"
+        response.headers["Access-Control-Allow-Headers"] = "Accept, Content-Type"
+        response.headers["Access-Control-Max-Age"] = "600"
+    return response
+
+
 def text_error(status: int, text: str) -> web.Response:
     """A refusal in plain words."""
     return web.Response(status=status, text=text + "\n")

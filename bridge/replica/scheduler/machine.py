@@ -290,7 +290,7 @@ class Machine:
             Response(
                 canister.canister_id,
                 callback_id,
-                Reject(RejectCode.SYS_UNKNOWN, "Call deadline has expired.", ""),
+                _EXPIRED,
                 0,
             )
         )
@@ -430,6 +430,11 @@ class Machine:
             text = "Ingress message timed out waiting to start executing."
             self._log_request(request, "rejected", text)
             self.reject(request, RejectCode.SYS_TRANSIENT, text, "IC0202")
+            return
+        if request.deadline and request.deadline < self.time:
+            # The caller has been told already that nothing more is known of this call.
+            self._log_request(request, "lost", "its deadline passed in the queue")
+            self.respond(request.origin, _EXPIRED, request.cycles)
             return
         self._mark_processing(request.origin)
         refusal = self.refusal(canister) or _too_few_cycles(canister, request)
@@ -748,6 +753,9 @@ class Machine:
 
 
 EMPTY_CANDID: Final = b"DIDL\x00\x00"
+
+
+_EXPIRED: Final = Reject(RejectCode.SYS_UNKNOWN, "Call deadline has expired.", "")
 
 
 def _nothing() -> None:

@@ -244,7 +244,7 @@ class Rounds:
                 return True
             if time.monotonic() > end:
                 break
-        self._publish()
+        self._guarded(self._publish)
         return worked
 
     def _tell_quiet(self) -> None:
