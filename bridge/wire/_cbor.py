@@ -17,8 +17,10 @@ SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
 
 MAX_ITEMS: Final = 250_000
 """How many items a message may have: one byte of CBOR can become some hundred bytes of objects."""
+MAX_DEPTH: Final = 512
+"""How many items may stand inside one another in a message that is long enough to matter."""
 
-_SMALL: Final = 65_536  # at most so many items stand in as many bytes: not worth counting
+_SMALL: Final = 4096  # shorter messages cannot hold enough items to cost anything
 _QUOTED_BYTES: Final = 24
 _QUOTED_CHARACTERS: Final = 64
 
@@ -42,6 +44,7 @@ _REFERENCES: Final = tuple(
     for tag in _REFERENCE_TAGS
     for width in (1, 2, 4, 8)
 )
+_SELF_DESCRIBED_TAG: Final = 55_799
 
 
 def encode(value: object) -> bytes:
@@ -62,8 +65,9 @@ def decode(data: bytes, what: str, error: type[BridgeError]) -> Any:
     """
     if data.startswith(SELF_DESCRIBED):
         data = data[3:]
-    if len(data) > _SMALL or any(tag in data for tag in _REFERENCES):
-        fault = _inspect(data)
+    large = len(data) > _SMALL
+    if large or any(tag in data for tag in _REFERENCES):
+        fault = _inspect(data, large=large)
         if fault is not None:
             raise error(f"{what} {fault}")
     try:
@@ -75,24 +79,50 @@ def decode(data: bytes, what: str, error: type[BridgeError]) -> Any:
         ) from None
 
 
-def _inspect(data: bytes) -> str | None:
+def _inspect(data: bytes, *, large: bool) -> str | None:
     """Walk over the heads of all items, without decoding; what is wrong with them, if anything.
 
-    What stands inside strings is jumped over, so large values cost nothing here.
+    Most of what is malformed is left to the decoder. What stands inside strings is jumped over, so
+    large values cost nothing here.
     """
     at, end = 0, len(data)
+    # Of each map or array that is open: how many items are to come (less than 0: until a break),
+    # and whether it is a map, whose items are keys and values in turn.
+    left, in_map = 1, False
+    above: list[tuple[int, bool]] = []
     for _ in range(MAX_ITEMS):
-        if at >= end:
+        while not left and above:
+            left, in_map = above.pop()
+        if at >= end or not left:
             return None
         major, info = data[at] >> 5, data[at] & 0x1F
         at += 1
         width = 1 << (info - 24) if 24 <= info <= 27 else 0
         argument = int.from_bytes(data[at : at + width], "big") if width else info
         at += width
-        if major == 6 and argument in _REFERENCE_TAGS:
-            return "uses CBOR's shared references, which the IC's interface does not"
+        if major == 6:
+            if argument in _REFERENCE_TAGS:
+                return "uses CBOR's shared references, which the IC's interface does not"
+            if large and argument != _SELF_DESCRIBED_TAG:
+                return f"uses the CBOR tag {argument}, which the IC's interface does not"
+            continue
+        if major == 7 and info == 0x1F:
+            if left > 0:
+                return "is not CBOR: a break ends what has a length"
+            left = 0
+            continue
+        if large and in_map and left % 2 == 0 and major != 3:
+            # Hashes of texts are keyed; those of numbers can be made to collide by the thousand.
+            return "has a CBOR map whose keys are not texts"
+        left -= 1
         if major in (2, 3) and info != 0x1F:
             at += argument
+        elif 2 <= major <= 5:
+            if len(above) >= MAX_DEPTH:
+                return f"has CBOR items nested more than {MAX_DEPTH} deep"
+            above.append((left, in_map))
+            in_map = major == 5
+            left = -2 if info == 0x1F else argument * (2 if in_map else 1)
     return f"has more than {MAX_ITEMS} CBOR items"
 
 

@@ -30,6 +30,7 @@ _GENERATOR: Final = pyblst.BlstP2Element.uncompress(
         "c121bdb8"
     )
 )
+_REMEMBERED_SIZE: Final = 128  # a subnet signs a digest; longer messages are not kept
 _IDENTITY: Final = bytes([0xC0]) + bytes(PUBLIC_KEY_SIZE - 1)
 
 
@@ -64,17 +65,24 @@ def _parse_public_key(raw: bytes) -> Any:
     return pyblst.BlstP2Element.uncompress(raw)
 
 
-@lru_cache(maxsize=1024)
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """Whether the signature of 48 bytes over the message is the one of this raw key of 96 bytes.
 
     False for malformed keys and signatures as well. Remembered: a subnet signs once a round, and
     all calls that end in that round come back with the one signature.
     """
+    # Sizes first: what is looked at is remembered, and a liar would choose how long that is.
     if len(signature) != SIGNATURE_SIZE or len(public_key) != PUBLIC_KEY_SIZE:
         return False
     if public_key == _IDENTITY:
         return False
+    if len(message) > _REMEMBERED_SIZE:
+        return _verify.__wrapped__(public_key, message, signature)
+    return _verify(public_key, message, signature)
+
+
+@lru_cache(maxsize=1024)
+def _verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     try:
         key = _parse_public_key(public_key)
         point = pyblst.BlstP1Element.uncompress(signature)

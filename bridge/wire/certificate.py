@@ -269,6 +269,10 @@ def _check_time(time: int, now: int, max_age: int, what: str) -> None:
 # --- Delegations --------------------------------------------------------------------------------
 
 
+_REMEMBERED_SIZE: Final = 65_536
+"""How long a delegation may be to be kept: padding would not break its signature."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Grant:
     """What a delegation, already verified, says."""
@@ -323,8 +327,14 @@ def _shard_for(tree: HashTree, subnet_id: bytes, canister_id: bytes) -> bytes | 
     return best.value if isinstance(best, hashtree.Leaf) else None
 
 
-@lru_cache(maxsize=256)
 def _open_delegation(root_key_der: bytes, subnet_id: bytes, data: bytes) -> _Grant:
+    if len(data) > _REMEMBERED_SIZE:
+        return _verified_grant.__wrapped__(root_key_der, subnet_id, data)
+    return _verified_grant(root_key_der, subnet_id, data)
+
+
+@lru_cache(maxsize=256)
+def _verified_grant(root_key_der: bytes, subnet_id: bytes, data: bytes) -> _Grant:
     # Cached: the same delegation comes with every certificate of a subnet, and whether its
     # signature is right depends on nothing but these arguments. Its age is checked at each use.
     certificate = Certificate.from_cbor(data)

@@ -131,7 +131,7 @@ CERTIFICATE_LIES = {
     changed: "signature is not the subnet's",
     wrong_subnet: "signature is not the subnet's",
     wrong_canister: "may not speak of canister",
-    deep: "not CBOR|deeper",
+    deep: "nested more than",
     wide: "signature is not the subnet's|delegation|time",
     shared: "shared references",
 }

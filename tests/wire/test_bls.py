@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from bridge.errors import CertificateError
@@ -93,3 +95,17 @@ def test_a_secret_key_is_never_shown():
 def test_scalars_out_of_range_are_refused(scalar):
     with pytest.raises(ValueError, match="group order"):
         bls.SecretKey(scalar)
+
+
+def test_what_a_liar_sends_is_not_kept_in_memory():
+    key = bls.SecretKey.generate(b"one")
+    proof = key.sign(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            assert not bls.verify(key.public_key, b"m", bytes([number]) * (1 << 20))
+            assert not bls.verify(key.public_key, bytes([number + 1]) * (1 << 20), proof)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1 << 20

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import cbor2
 import pytest
 
@@ -179,3 +181,19 @@ def test_malformed_ranges_are_refused(data):
 def test_the_wrong_kind_of_root_key_is_named(world):
     with pytest.raises(CertificateError, match="133 bytes"):
         world.certificate().verify(world.root.public_key, now=world.now)
+
+
+def test_padded_delegations_are_not_kept_in_memory(world, canister_id):
+    honest = cbor2.loads(world.delegation().certificate[3:])
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            padded = wire.encode({**honest, "padding": bytes([number]) * (1 << 20)})
+            delegation = wire.SubnetDelegation(world.subnet_id, padded)
+            certificate = world.certificate(delegation=delegation, key=world.subnet)
+            certificate.verify(world.root.public_key_der, canister_id(1), now=world.now)
+        del padded, delegation, certificate
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2 << 20

@@ -275,15 +275,15 @@ def test_malformed_requests_are_refused_by_name_of_the_field(content, message):
 
 @pytest.mark.parametrize(
     "value",
-    [2**200_000, "x" * 1_000_000, -(2**90_000), [1] * 9_000],
-    ids=["number", "text", "negative", "array"],
+    [2**200_000, 2**20_000, "x" * 1_000_000, -(2**90_000), [1] * 9_000],
+    ids=["number", "shorter number", "text", "negative", "array"],
 )
 @pytest.mark.parametrize("name", ["request_type", "sender", "ingress_expiry", "nonce", "paths"])
 def test_large_values_are_not_quoted_back(name, value):
     content = {**GOOD, "request_type": "read_state", "paths": [], name: value}
-    envelope = wire.Envelope.from_cbor(cbor2.dumps({"content": content}))
+    data = cbor2.dumps({"content": content})
     with pytest.raises(EnvelopeError) as caught:
-        wire.verify_envelope(envelope, now=NOW)
+        wire.verify_envelope(wire.Envelope.from_cbor(data), now=NOW)
     assert len(str(caught.value)) < 300
 
 
@@ -380,8 +380,8 @@ def test_no_damaged_envelope_passes_or_raises_anything_else(world):
 
 @pytest.mark.parametrize(
     "value",
-    [2**128, 2**200_000, -1, 1.5, {"a": {1: 2}}, [[[None]]]],
-    ids=["129 bits", "200,001 bits", "negative", "float", "unnamed field", "null"],
+    [2**128, 2**20_000, -1, 1.5, {"a": {1: 2}}, [[[None]]]],
+    ids=["129 bits", "20,001 bits", "negative", "float", "unnamed field", "null"],
 )
 def test_contents_that_have_no_hash_are_refused(value):
     envelope = wire.Envelope.from_cbor(cbor2.dumps({"content": {**GOOD, "extra": value}}))
