@@ -22,20 +22,20 @@ class Budget:
         base: Units that any message may use.
         per_byte: Further units for each byte of the message.
         type_nodes: The largest type table, in entries, fields, arguments and methods.
-        pairs: How many pairs of types, one of the message and one expected, may be compiled for one
-            layout of messages, beyond four for each part of the expected types. Only a recursive
-            type can be met by more.
+        parts: How many parts of types (entries, fields, cases) code may be written for, to read one
+            layout of messages, beyond four times those of the expected types. Only a recursive type
+            can be met by more.
         depth: The deepest nesting of values of a recursive type.
     """
 
     base: int = 65_536
     per_byte: int = 16
     type_nodes: int = 10_000
-    pairs: int = 256
+    parts: int = 1024
     depth: int = 10_000
 
     def __post_init__(self) -> None:
-        for name in ("base", "per_byte", "type_nodes", "pairs", "depth"):
+        for name in ("base", "per_byte", "type_nodes", "parts", "depth"):
             if getattr(self, name) < 0:
                 raise CandidError(f"a budget's {name} must not be negative")
 

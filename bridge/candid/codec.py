@@ -56,13 +56,13 @@ class _Charge:
     def __init__(self, expected: Table, budget: Budget, length: int) -> None:
         self._compared: rt.State = [budget.base + budget.per_byte * length]
         parts = len(expected.args) + sum(1 + len(entry.refs) for entry in expected.entries)
-        self._compiled: rt.State = [budget.pairs + 4 * parts]
+        self._compiled: rt.State = [budget.parts + 4 * parts]
 
     def compare(self) -> None:
         rt.charge(self._compared, 4)
 
-    def compile(self) -> None:
-        rt.charge(self._compiled, 1)
+    def compile(self, parts: int) -> None:
+        rt.charge(self._compiled, parts)
 
 
 class _Layout:
@@ -209,7 +209,7 @@ class Codec:
             )
             try:
                 decoder = writer.build()
-            except rt.Over:
+            except (rt.Over, RecursionError):
                 raise CandidError(
                     "comparing the message's types with those expected costs more than the budget",
                     offset=start,

@@ -34,6 +34,7 @@ _NAMES: Final[dict[str, Any]] = {
     "_charge": rt.charge,
     "_cut": rt.cut,
     "_skip": rt.skip,
+    "_no_case": rt.refuse_case,
     "_principal": rt.read_principal,
     "_service": rt.read_service,
     "_func": rt.read_func,
@@ -55,7 +56,7 @@ _NAMES: Final[dict[str, Any]] = {
 Decoder = Callable[[bytes, rt.State], list[Any]]
 
 
-def _free() -> None:
+def _free(units: int = 1) -> None:
     """Work that has been paid for."""
 
 
@@ -67,7 +68,7 @@ class DecoderWriter:
         expected: The types asked for.
         start: Where the values begin.
         compare: Called for each pair of types compared; may raise.
-        compile_: Called for each pair of types that code is written for; may raise.
+        compile_: Called with how many parts of types code is written for; may raise.
         trace: Whether to keep the path.
         deep: Whether to write generators.
     """
@@ -79,7 +80,7 @@ class DecoderWriter:
         start: int,
         *,
         compare: Callable[[], None] = _free,
-        compile_: Callable[[], None] = _free,
+        compile_: Callable[[int], None] = _free,
         trace: bool = False,
         deep: bool = False,
     ) -> None:
@@ -96,6 +97,7 @@ class DecoderWriter:
         self.names["_shapes"] = self.shapes
         self.functions: dict[tuple[int, int], str] = {}
         self.pending: list[tuple[int, int]] = []
+        self.charged: set[tuple[int, int]] = set()
         self.in_function = False
         self.sizes: dict[tuple[int, int], int] = {}
         self.open: set[tuple[int, int]] = set()
@@ -245,9 +247,28 @@ class DecoderWriter:
         else:
             out.line(f"p = _skip(_shapes, {ref}, D, p, S)")
 
+    def _pass_all(self, refs: list[int]) -> None:
+        """Pass over several values; however many they are, the code stays short."""
+        if len(refs) <= 3:
+            for ref in refs:
+                self._pass(ref)
+        elif all(self.shapes[ref].fixed for ref in refs):
+            self.source.line(f"p += {sum(self.shapes[ref].least for ref in refs)}")
+            self.source.line("if p > E: _cut(p)")
+        else:
+            name = self._name(tuple(refs))
+            self.source.line(f"for r in {name}: p = _skip(_shapes, r, D, p, S)")
+
+    def _charge_pair(self, wire: int, expected: int) -> None:
+        """Charge for a pair met for the first time, by what is written for it."""
+        pair = (wire, expected)
+        if wire >= 0 and expected >= 0 and pair not in self.charged:
+            self.charged.add(pair)
+            self.charge(1 + len(self.expected.entries[expected].refs))
+
     def _read(self, wire: int, expected: int, target: str, depth: int) -> None:
         """Read a value, inline or by a call."""
-        self.charge()
+        self._charge_pair(wire, expected)
         if self.shapes[wire].least == NEVER:
             self.source.line("raise _Malformed('this type has no values', p)")
             self.source.line(f"{target} = None")
@@ -495,16 +516,18 @@ class DecoderWriter:
         labels = {field.id: field.label for field in type_.fields}
         wants = dict(zip(wanted.keys, wanted.refs, strict=True))
         values: dict[int, str] = {}
+        unasked: list[int] = []
         for key, ref in zip(given.keys, given.refs, strict=True):
             if key in wants:
+                self._pass_all(unasked)
+                unasked = []
                 self._mark(f".{t.label_text(labels[key])}")
                 values[key] = out.fresh()
                 self._read(ref, wants[key], values[key], depth)
                 self._unmark()
             else:
-                self._mark(f".{key}")
-                self._pass(ref)
-                self._unmark()
+                unasked.append(ref)
+        self._pass_all(unasked)
         for key, ref in wants.items():
             if key not in values:
                 values[key] = self._missing(ref, f"the field {t.label_text(labels[key])}")
@@ -547,36 +570,30 @@ class DecoderWriter:
             out.line(f"{target} = {self._name(cases)}[{index}]")
             return
 
+        # Cases that are not expected share one branch, since there may be any number of them.
+        known = [place for place, key in enumerate(given.keys) if key in wants]
+
         def branch(low: int, high: int) -> None:
             if high - low > 4:
                 middle = (low + high) // 2
-                out.line(f"if {index} < {middle}:")
+                out.line(f"if {index} < {known[middle]}:")
                 with out.block():
                     branch(low, middle)
                 out.line("else:")
                 with out.block():
                     branch(middle, high)
                 return
-            for place in range(low, high):
-                word = "if" if place == low else "elif"
+            word = "if"
+            for place in known[low:high]:
+                key = given.keys[place]
                 out.line(f"{word} {index} == {place}:")
+                word = "elif"
                 with out.block():
-                    want = wants.get(given.keys[place])
-                    if want is None:
-                        self._unexpected_case(given.keys[place], given.refs[place])
-                    else:
-                        label = labels[given.keys[place]]
-                        self._case(label, given.refs[place], want, target, depth)
-            out.line("else: raise _Malformed('the variant has no such case', p)")
+                    self._case(labels[key], given.refs[place], wants[key], target, depth)
+            refuse = f"_no_case({index}, _shapes, {wire}, p)"
+            out.line(f"else: {refuse}" if low < high else refuse)
 
-        branch(0, len(given.refs))
-
-    def _unexpected_case(self, key: int, ref: int) -> None:
-        out = self.source
-        if self.shapes[ref].least == NEVER:
-            out.line("raise _Malformed('this type has no values', p)")
-        message = f"the variant's case {key} is not expected"
-        out.line(f"raise _Mismatch({message!r}, p)")
+        branch(0, len(known))
 
     def _case(self, label: str | int, ref: int, want: int, target: str, depth: int) -> None:
         out = self.source

@@ -19,6 +19,8 @@ from bridge.principal import Principal
 _INLINE_DEPTH: Final = 5
 _INLINE_SIZE: Final = 32
 PLAIN_DEPTH: Final = 120
+# Up to here a variant's cases are tried one after another.
+_FEW_CASES: Final = 6
 
 _NAMES: Final[dict[str, Any]] = {
     "_U": UNSIGNED,
@@ -39,6 +41,7 @@ _NAMES: Final[dict[str, Any]] = {
     "_content": rt.content,
     "_case": rt.case_of,
     "_no_case": rt.no_case,
+    "_index": rt.index_of,
     "_fields": rt.fields_of,
     "_positions": rt.positions_of,
     "_REFERENCES": rt.REFERENCES,
@@ -442,23 +445,46 @@ class EncoderWriter:
                 out.line(f"return {self._joined()}")
             return
         parts, literal = self.parts, self.literal
-        word = "if"
-        for place, (part, field) in enumerate(zip(entry.refs, type_.fields, strict=True)):
-            out.line(f"{word} {label} == {field.label!r}:")
-            word = "elif"
+
+        def case(place: int) -> None:
+            field, part = type_.fields[place], entry.refs[place]
+            before = out.mark()
+            self._step(f".{t.label_text(field.label)}")
+            if last:
+                self.parts, self.literal, self.written = list(parts), literal, False
+            self._emit_literal(encode_unsigned(place))
+            self._write(part, value, depth + 1)
+            if last:
+                self._finish(before)
+            else:
+                self._flush()
+            self._unstep()
+
+        if len(labels) <= _FEW_CASES:
+            word = "if"
+            for place, known in enumerate(labels):
+                out.line(f"{word} {label} == {known!r}:")
+                word = "elif"
+                with out.block():
+                    case(place)
+            refuse = f"_no_case({label}, {labels!r})"
+            out.line(f"else: {refuse}" if labels else refuse)
+            return
+        # Many cases: by number, halving.
+        index = out.fresh("i")
+        places = self._name({known: place for place, known in enumerate(labels)})
+        out.line(f"{index} = _index({places}, {label})")
+
+        def branch(low: int, high: int) -> None:
+            if high - low == 1:
+                case(low)
+                return
+            middle = (low + high) // 2
+            out.line(f"if {index} < {middle}:")
             with out.block():
-                before = out.mark()
-                self._step(f".{t.label_text(field.label)}")
-                if last:
-                    self.parts, self.literal, self.written = list(parts), literal, False
-                self._emit_literal(encode_unsigned(place))
-                self._write(part, value, depth + 1)
-                if last:
-                    self._finish(before)
-                else:
-                    self._flush()
-                self._unstep()
-        if entry.refs:
-            out.line(f"else: _no_case({label}, {labels!r})")
-        else:
-            out.line(f"_no_case({label}, {labels!r})")
+                branch(low, middle)
+            out.line("else:")
+            with out.block():
+                branch(middle, high)
+
+        branch(0, len(labels))

@@ -132,6 +132,16 @@ def read_bools(data: bytes, start: int, end: int) -> list[bool]:
     return list(map(bool, run))
 
 
+def refuse_case(index: int, shapes: Shapes, ref: int, at: int) -> NoReturn:
+    """A variant's case that there is no code for: not expected, or not there at all."""
+    entry = shapes.table.entries[ref]
+    if index >= len(entry.refs):
+        raise Malformed("the variant has no such case", at)
+    if shapes[entry.refs[index]].least == NEVER:
+        raise Malformed("this type has no values", at)
+    raise Mismatch(f"the variant's case {entry.keys[index]} is not expected", at)
+
+
 def skip(shapes: Shapes, ref: int, data: bytes, at: int, state: State) -> int:
     """Pass over a value, checking it as if it were read; returns the position after it.
 
@@ -405,10 +415,31 @@ def case_of(value: object) -> Case:
     return value
 
 
+def _brief(label: object) -> str:
+    text = repr(label) if isinstance(label, str | int) else type(label).__name__
+    return text if len(text) <= 80 else text[:80] + "..."
+
+
+def _listed(labels: Sequence[str | int]) -> str:
+    shown = [t.label_text(label) for label in labels[:30]]
+    if len(labels) > len(shown):
+        shown.append("and others")
+    return ", ".join(shown) or "none"
+
+
 def no_case(label: object, labels: Sequence[str | int]) -> NoReturn:
     """The variant has no such case."""
-    known = ", ".join(t.label_text(one) for one in labels) or "none"
-    raise CandidError(f"the variant has no case {label!r}", hint=f"its cases are {known}")
+    raise CandidError(
+        f"the variant has no case {_brief(label)}", hint=f"its cases are {_listed(labels)}"
+    )
+
+
+def index_of(places: Mapping[Any, int], label: object) -> int:
+    """The place of a case among many."""
+    place = places.get(label) if isinstance(label, str | int) else None
+    if place is None:
+        no_case(label, list(places))
+    return place
 
 
 def fields_of(
@@ -434,8 +465,8 @@ def fields_of(
         for label in found:
             if label not in known:
                 raise CandidError(
-                    f"the record has no field {label!r}",
-                    hint=f"its fields are {', '.join(map(t.label_text, [*required, *optional]))}",
+                    f"the record has no field {_brief(label)}",
+                    hint=f"its fields are {_listed([*required, *optional])}",
                 )
     return found
 

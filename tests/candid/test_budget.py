@@ -208,8 +208,37 @@ def test_a_deep_type_met_by_a_recursive_type_is_paid_for():
     assert value is None
     with pytest.raises(c.CandidError, match="budget"):
         c.decode([knot], deep(5000))
-    trusting = c.Codec([knot], budget=c.Budget(pairs=3000))
+    trusting = c.Codec([knot], budget=c.Budget(parts=5000))
     assert trusting.decode(deep(2000)) == c.decode([knot], deep(200))
+
+
+def test_wide_types_of_strangers_are_cheap_to_pass_over():
+    """Thousands of fields or cases that nobody asked for."""
+    wide = c.Record({number: c.Text if number % 2 else c.Nat8 for number in range(4000)})
+    value = {number: "x" if number % 2 else 7 for number in range(4000)}
+    data = c.encode([wide], [tuple(value.values())])
+    assert c.decode([c.Record({6: c.Nat8, 3999: c.Text})], data) == [{6: 7, 3999: "x"}]
+    with pytest.raises(c.CandidError, match="ends inside"):
+        c.decode([c.Record({6: c.Nat8})], data[:-1])
+    many = c.Variant(dict.fromkeys(range(4000), c.Nat8))
+    expected = c.Variant(dict.fromkeys(range(0, 4000, 400), c.Nat8))
+    for label in (0, 400, 3600):
+        data = c.encode([many], [c.Case(label, 5)])
+        assert c.decode([expected], data) == [c.Case(label, 5)]
+    for label in (1, 399, 3999):
+        data = c.encode([many], [c.Case(label, 5)])
+        assert c.decode([c.Opt(expected)], data) == [None]
+    fields = b"".join(leb(number) + b"\x7d" for number in range(9000))
+    stranger = head([b"\x6c" + leb(9000) + fields], b"\x00")
+    lines, _ = work_of(lambda: c.decode([c.Record({"a": c.Nat})], stranger))
+    assert lines < 3_000_000
+
+
+def test_types_that_share_many_parts_are_within_the_budget():
+    shared = c.Record({f"f{number}": c.Opt(c.Nat) for number in range(20)})
+    broad = c.Record({f"r{number}": c.Vec(shared) for number in range(300)})
+    value = {f"r{number}": [] for number in range(300)}
+    assert c.decode([broad], c.encode([broad], [value])) == [value]
 
 
 def test_trying_again_after_each_misfit_is_paid_for():

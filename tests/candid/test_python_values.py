@@ -324,6 +324,17 @@ def test_labels_of_any_text():
     assert round_trip(variant, c.Case("a'b\"\\n", 1)) == c.Case("a'b\"\\n", 1)
 
 
+def test_variants_of_many_cases():
+    type_ = c.Variant({f"c{number}": c.Nat if number % 3 else c.Null for number in range(50)})
+    for number in range(50):
+        value = c.Case(f"c{number}", 5 if number % 3 else None)
+        assert round_trip(c.Vec(type_), [value, value]) == [value, value]
+    for bad in (c.Case("c50"), c.Case([]), c.Case("c1", "x")):
+        with pytest.raises(c.CandidError) as caught:
+            c.encode([c.Vec(type_)], [[c.Case("c0"), bad]])
+        assert caught.value.path.startswith("[0][1]")
+
+
 def test_one_codec_serves_many_threads():
     codec = c.Codec([c.Record({"a": c.Nat, "b": c.Opt(c.Text)})])
     layouts = [

@@ -35,7 +35,7 @@ EXPECTED = [
     [c.PrincipalType],
 ]
 # Beyond this a run is a waste of time; the bounds themselves have tests.
-BUDGET = c.Budget(base=5_000, depth=200, pairs=64)
+BUDGET = c.Budget(base=5_000, depth=200, parts=64)
 CODECS = [c.Codec(types, budget=BUDGET) for types in EXPECTED]
 
 
