@@ -24,6 +24,7 @@ from bridge.flow import (
     DropDeadLetter,
     FailedForNow,
     Fin,
+    Finish,
     HandlerFailed,
     HandOver,
     New,
@@ -191,6 +192,10 @@ class Simulation:
             changes["in_flight"] = self._chance("room").choice((2, 10, 400))
         if self._may("quota"):
             changes["open_flows_per_peer"] = self._chance("quota").choice((3, 30, 1_000))
+        if self._may("handlers"):
+            chance = self._chance("handlers")
+            changes["handler_attempts"] = chance.choice((1, 2, 10))
+            changes["rerun_stalled"] = chance.random() < 0.5
         return replace(self.policy, **changes)
 
     # --- Setting the scene --------------------------------------------------------------------
@@ -402,6 +407,8 @@ class Simulation:
             return
         self.judge.opened(who, peer, n, _response(payload))
         self._did(party, effects)
+        if self.random.random() < 0.02:  # the application repeats its send, which is the same flow
+            self._did(party, party.engine.send(peer, n, payload, now=self._clock(party)))
         if self.random.random() < 0.02:
             self.soon(30 * MINUTE, self._cancel, party, peer, n)
 
@@ -430,14 +437,18 @@ class Simulation:
     def _finish_handler(self, party: Party, epoch: int, key: FlowKey, effect: HandOver) -> None:
         if not party.up or party.epoch != epoch:
             return
-        if self._fails():
-            event = HandlerFailed(of=effect, lag=party.engine.time.lag)
-            if self.random.random() < 0.5:
-                event = FailedForNow(lag=party.engine.time.lag)
-                self.judge.excused(party.principal, key)
-            self._apply(party, key, event, may_be_late=True)
+        if not self._fails():
+            self._answer(party, key, effect.payload)
             return
-        self._answer(party, key, effect.payload)
+        lag = party.engine.time.lag
+        match self.random.choice(("trap", "for now", "for good")):
+            case "trap":
+                self._apply(party, key, HandlerFailed(of=effect, lag=lag))
+            case "for now":
+                self.judge.excused(party.principal, key)
+                self._apply(party, key, FailedForNow(lag=lag), may_be_late=True)
+            case "for good":
+                self._answer(party, key, effect.payload, final=True)
 
     def _answer_deferred(self, party: Party, key: FlowKey, payload: bytes) -> None:
         if not party.up:
@@ -445,10 +456,11 @@ class Simulation:
             return
         self._answer(party, key, payload)
 
-    def _answer(self, party: Party, key: FlowKey, payload: bytes) -> None:
+    def _answer(self, party: Party, key: FlowKey, payload: bytes, *, final: bool = False) -> None:
         clock = self._clock(party)
+        response = _response(payload)
         try:
-            effects = party.engine.answer(key, _response(payload), now=clock, u=self._u())
+            effects = party.engine.answer(key, response, now=clock, u=self._u(), final=final)
         except LocalProtocolError:
             return  # answered by another try, or gone
         self._did(party, effects)
@@ -480,10 +492,9 @@ class Simulation:
         if not party.up:
             self.soon(HOUR, self._operate, party, key)
             return
-        again = self.random.random() < 0.7
-        if not again:
+        event = self.random.choice((RetryDeadLetter(), DropDeadLetter(), Finish()))
+        if not isinstance(event, RetryDeadLetter):
             self.judge.dropped(party.principal, key)
-        event = RetryDeadLetter() if again else DropDeadLetter()
         self._apply(party, key, event, may_be_late=True)
 
     def _decide(self, party: Party, epoch: int, effect: Ask) -> None:
@@ -493,6 +504,9 @@ class Simulation:
         if not party.engine.is_current(key, effect, self._clock(party)):
             return
         lag = party.engine.time.lag
+        if self._fails():
+            self._apply(party, key, HandlerFailed(of=effect, u=self._u(), lag=lag))
+            return
         room = self.random.random() < 0.9
         decision = self.random.choice(list(Decision))
         if effect.kind == "ACK" and decision is Decision.ACCEPT:
