@@ -14,7 +14,14 @@ from bridge.flow import (
     Transmit,
     step,
 )
-from bridge.flow.batch import BYTES_A_BATCH, MESSAGES_A_BATCH, may_join, open_batch, pack
+from bridge.flow.batch import (
+    BYTES_A_BATCH,
+    MESSAGES_A_BATCH,
+    METHOD,
+    may_join,
+    open_batch,
+    pack,
+)
 from bridge.flow.inflight import BYTES_A_TICK, FLOWS_A_TICK, InFlight, in_turn, one_tick
 from bridge.flow.world import FinRate, ObservedTime, PaidMarks
 
@@ -330,3 +337,15 @@ def test_entries_beyond_the_bounds_are_as_lost():
     large = [Ack(1, bytes(BYTES_A_BATCH - 64)), Fin(2), Fin(3)]
     opened = open_batch(large, cycles=0, is_paid=lambda _: False, policy=POLICY)
     assert (len(opened.forward), opened.refused) == (1, 2)
+
+
+def test_a_batch_of_exactly_the_bytes_is_passed_on():
+    exact = [Ack(1, bytes(BYTES_A_BATCH - 2 * 64)), Fin(2)]
+    opened = open_batch(exact, cycles=0, is_paid=lambda _: False, policy=POLICY)
+    assert opened.forward == tuple(exact)
+
+
+def test_the_bounds_are_the_pages():
+    assert (MESSAGES_A_BATCH, BYTES_A_BATCH) == (100, 1_900_000)
+    assert (FLOWS_A_TICK, BYTES_A_TICK) == (100, 1_900_000)
+    assert METHOD == "asyncFlow_batch"

@@ -41,6 +41,18 @@ _UNITS = [
     "test_page.py",
 ]
 _PROPERTIES = ["test_properties.py"]
+# Where a module's own tests are: they are the likeliest to notice.
+_FIRST = {
+    "admission": ["test_admission.py"],
+    "usage": ["test_admission.py"],
+    "policy": ["test_policy.py"],
+    "quantities": ["test_policy.py"],
+    "world": ["test_world.py"],
+    "inflight": ["test_world.py"],
+    "batch": ["test_world.py"],
+    "engine": ["test_engine.py"],
+    "trace": ["test_engine.py"],
+}
 _NOT_IN_VECTORS = {"policy", "quantities", "admission", "usage", "world", "inflight", "batch"}
 _NOT_IN_VECTORS |= {"engine", "trace"}
 _VECTORS = [
@@ -272,8 +284,19 @@ def _is_noticed(mutant: Mutant) -> bool:
     os.chdir(TESTS)
     if mutant.module not in _NOT_IN_VECTORS and _vectors_notice():
         return True
-    for stage in (_UNITS, _PROPERTIES):
-        arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header"]
+    first = _FIRST.get(mutant.module, ["test_step.py"])
+    rest = [name for name in _UNITS if name not in first]
+    for stage in (first, rest, _PROPERTIES):
+        arguments = [
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "--no-header",
+            "--assert=plain",
+        ]
         arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of hypothesis, above
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             code = pytest.main([*arguments, *stage])
