@@ -3,6 +3,7 @@
 Puts the parts of this room together; each does one thing and is a module of its own.
 """
 
+import asyncio
 import logging
 import os
 import time
@@ -24,7 +25,7 @@ from bridge.agent.foreign import IdentityLike, PrincipalLike, as_identity, as_pr
 from bridge.agent.identity import Identity
 from bridge.agent.nodes import NodeKeys
 from bridge.agent.outcome import describe, rejected_by_node
-from bridge.agent.settings import Limits, Retries, Timeouts
+from bridge.agent.settings import SECOND, Limits, Retries, Timeouts
 from bridge.agent.signed_call import SignedCall
 from bridge.agent.transport import Transport, is_loopback
 from bridge.agent.update import UpdateCall
@@ -227,13 +228,13 @@ class Agent:
                 canister_id, method, arg, effective_canister_id=effective_canister_id, nonce=nonce
             )
 
+        within = self._exchange.timeouts.call if within is None else within
+        deadline = asyncio.get_running_loop().time() + within / SECOND
         call = sign()
         try:
-            return await self.submit(call, within=within)
+            return await UpdateCall(self._exchange, call, signed_now=True).run(within)
         except RequestRefusedError as refusal:
-            if refusal.status != 400 or not await self._exchange.measure_clock(
-                call.effective_canister_id
-            ):
+            if refusal.status != 400 or not await self._measure_clock_until(deadline, call):
                 raise
             if not self.clock.proves_passed(call.request.ingress_expiry):
                 # What was refused could still be delivered later; calling anew is not ours to do.
@@ -242,7 +243,15 @@ class Agent:
                     status=refusal.status,
                     hint=f"{self.clock.describe()}; that is corrected now, so call again",
                 ) from None
-        return await self.submit(sign(), within=within)
+        left = round((deadline - asyncio.get_running_loop().time()) * SECOND)
+        return await UpdateCall(self._exchange, sign(), signed_now=True).run(left)
+
+    async def _measure_clock_until(self, deadline: float, call: SignedCall) -> bool:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._exchange.measure_clock(call.effective_canister_id)
+        except TimeoutError:
+            return False
 
     def sign_update(
         self,
@@ -301,7 +310,8 @@ class Agent:
         Harmless to repeat: the IC runs one signed call at most once.
         """
         self._check_can_ask(call)
-        return await UpdateCall(self._exchange, call).run(within or self._exchange.timeouts.call)
+        within = self._exchange.timeouts.call if within is None else within
+        return await UpdateCall(self._exchange, call).run(within)
 
     async def wait(
         self,
@@ -309,9 +319,14 @@ class Agent:
         *,
         within: int | None = None,
     ) -> bytes:
-        """Wait for the reply to a call that was sent before; raises as :meth:`update`."""
+        """Wait for the reply to a call that was sent before; raises as :meth:`update`.
+
+        That a call never ran can be proved only to who begins to wait before it expires: the IC
+        forgets what ran five minutes after it ended.
+        """
         self._check_can_ask(call)
-        return await UpdateCall(self._exchange, call).wait(within or self._exchange.timeouts.call)
+        within = self._exchange.timeouts.call if within is None else within
+        return await UpdateCall(self._exchange, call).wait(within)
 
     def _check_can_ask(self, call: SignedCall) -> None:
         sender = call.request.sender
@@ -419,8 +434,10 @@ class Agent:
             _, answer = await self._exchange.send(
                 "read_state", via, lambda: self._exchange.sign_read(wanted), what
             )
-        data = raw_certificate(answer.body, "the answer to a state read")
-        return self._exchange.verify(data, via, "read_state", self.clock.now())
+            data = raw_certificate(answer.body, "the answer to a state read")
+            certificate = await self._exchange.verify(data, via, "read_state")
+        certificate.check_fresh(self.clock.now())
+        return certificate
 
     async def read_subnet_state(
         self,

@@ -70,8 +70,13 @@ class Clock:
         side = "behind" if self._measured > 0 else "ahead of"
         return f"this machine's clock is {abs(self._measured) // SECOND} s {side} the IC's"
 
-    def check_answer(self, certificate: Certificate) -> None:
+    def check_answer(self, certificate: Certificate, *, signed_now: bool) -> None:
         """Check the freshness of a certificate that shows the status of a request of ours.
+
+        Args:
+            certificate: Verified.
+            signed_now: Whether the request was signed a moment ago, so that the certificate cannot
+                be old; of an older request it could be, and would prove nothing of the clock.
 
         Raises:
             CertificateError: If it is not fresh, and no measurement explains that.
@@ -79,6 +84,8 @@ class Clock:
         try:
             certificate.check_fresh(self.now())
         except CertificateError:
+            if not signed_now:
+                raise
             explained = self._local() + self._measured
             if not self._measured or abs(certificate.time - explained) > _AGREEMENT:
                 raise

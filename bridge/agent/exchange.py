@@ -15,6 +15,7 @@ from yarl import URL
 
 from bridge.agent.clock import Clock
 from bridge.agent.identity import Identity
+from bridge.agent.root_scope import RootScope
 from bridge.agent.settings import SECOND, Retries, Timeouts
 from bridge.agent.signed_call import SignedCall
 from bridge.agent.transport import Answer, Transport
@@ -56,6 +57,7 @@ class Exchange:
         self.clock = clock
         self.timeouts = timeouts
         self.retries = retries
+        self._root_scope = RootScope(root_key, clock, self._read_unscoped)
         self._versions = dict.fromkeys(_VERSIONS, 0)
         self._addresses: dict[tuple[str, str, str, Principal], URL] = {}
 
@@ -83,11 +85,11 @@ class Exchange:
                     measured = True
                     if await self.measure_clock(via):
                         continue
+                asked = answer.retry_after
                 self.check_answer(answer, what())
             except RequestRefusedError as refusal:
                 if refusal.status != 429 or attempt >= self.retries.attempts:
                     raise
-                asked = answer.retry_after
             except NotSentError:
                 if attempt >= self.retries.connection_attempts:
                     raise
@@ -124,7 +126,7 @@ class Exchange:
     @asynccontextmanager
     async def limited(self, within: int | None, what: Callable[[], str]) -> AsyncIterator[None]:
         """End what takes too long as a transport error."""
-        seconds = (within or self.timeouts.exchange) / SECOND
+        seconds = (self.timeouts.exchange if within is None else within) / SECOND
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
@@ -150,8 +152,19 @@ class Exchange:
         )
         return self.identity.sign_request(request.content())
 
-    def verify(self, data: bytes, via: Principal, kind: str, now: int | None) -> Certificate:
-        """Verify a certificate for a canister; with ``now`` also that it is fresh."""
+    async def verify(self, data: bytes, via: Principal, kind: str) -> Certificate:
+        """Verify a certificate for a canister; its time is left to the caller to judge.
+
+        Raises:
+            CertificateError: If it cannot be believed.
+            TransportError: If the root subnet made it and its ranges cannot be fetched.
+        """
+        certificate = self._verify_unscoped(data, via, kind)
+        await self._root_scope.check(certificate, via)
+        return certificate
+
+    def _verify_unscoped(self, data: bytes, via: Principal, kind: str) -> Certificate:
+        """Verify all but that the root subnet, where it signed, may speak of the canister."""
         certificate = Certificate.from_cbor(data)
         version = _VERSIONS[kind][self._versions[kind]]
         certificate.verify(
@@ -164,9 +177,13 @@ class Exchange:
             max_age=None,
             sharded_ranges_only=(kind, version) in _SHARDED,
         )
-        if now is not None:
-            certificate.check_fresh(now)
         return certificate
+
+    async def _read_unscoped(self, via: Principal, path: Sequence[bytes]) -> Certificate:
+        answer = await self.post("read_state", via, self.sign_read([path]).to_cbor())
+        what = "the root subnet's canister ranges"
+        self.check_answer(answer, what)
+        return self._verify_unscoped(raw_certificate(answer.body, what), via, "read_state")
 
     async def measure_clock(self, via: Principal) -> bool:
         """Measure the clocks after a refusal; whether they differ so that a new try may help."""
@@ -182,7 +199,8 @@ class Exchange:
             if answer.status != 200:
                 return False
             data = raw_certificate(answer.body, "the answer to a request for the time")
-            return self.clock.measure(self.verify(data, via, "read_state", None))
+            # A subnet's time is the same whichever subnet it is.
+            return self.clock.measure(self._verify_unscoped(data, via, "read_state"))
         except (TransportError, TrustError):
             return False
 
@@ -201,13 +219,13 @@ class Exchange:
         answer = await self.post("read_state", call.effective_canister_id, envelope.to_cbor())
         what = "the status of a call"
         self.check_answer(answer, what)
-        return self.verify(
-            raw_certificate(answer.body, what), call.effective_canister_id, "read_state", None
+        return await self.verify(
+            raw_certificate(answer.body, what), call.effective_canister_id, "read_state"
         )
 
-    def check_certificate(self, data: bytes, call: SignedCall) -> Certificate:
+    async def check_certificate(self, data: bytes, call: SignedCall) -> Certificate:
         """Verify a certificate that came with a call's answer; its time is left to the caller."""
-        return self.verify(data, call.effective_canister_id, "call", None)
+        return await self.verify(data, call.effective_canister_id, "call")
 
     # --- What HTTP says ---
 

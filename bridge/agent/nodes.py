@@ -138,7 +138,7 @@ class NodeKeys:
 
     async def _load(self, canister_id: Principal) -> SubnetNodes:
         certificate = await self._read_subnet(canister_id)
-        nodes = nodes_from(certificate, self._root_key, canister_id, self._clock.now())
+        nodes = nodes_from(certificate, self._root_key, self._clock.now())
         self._nodes[nodes.subnet_id] = nodes
         self._remember(canister_id, nodes.subnet_id)
         return nodes
@@ -160,36 +160,18 @@ class NodeKeys:
         self._subnets[canister_id] = subnet_id
 
 
-def nodes_from(
-    certificate: Certificate,
-    root_key: bytes,
-    effective_canister_id: Principal,
-    now: int,
-) -> SubnetNodes:
+def nodes_from(certificate: Certificate, root_key: bytes, now: int) -> SubnetNodes:
     """Read the nodes out of a verified certificate of ``/subnet``.
 
     Args:
-        certificate: Verified for the effective canister id.
+        certificate: Verified, also that its subnet may speak of the canister that was asked.
         root_key: The root of trust, in DER form.
-        effective_canister_id: The canister whose subnet it is; the management canister stands for
-            whichever subnet answers.
         now: The present, in nanoseconds since 1970.
 
     Raises:
-        CertificateError: If the certificate shows no nodes, or the root subnet signed without being
-            the canister's subnet.
+        CertificateError: If the certificate shows no nodes.
     """
     subnet_id = certificate.signer(root_key)
-    if (
-        certificate.delegation is None
-        and effective_canister_id != Principal.management()
-        and not certificate.covers(root_key, effective_canister_id)
-    ):
-        # The root subnet certifies without a delegation: its own ranges are in the certificate.
-        raise CertificateError(
-            f"the root subnet answered for canister {effective_canister_id}, which is not on it",
-            hint="check the canister id; no answer was used",
-        )
     keys: dict[Principal, bytes] = {}
     for node, subtree in certificate.children((b"subnet", subnet_id.raw, b"node")):
         found = lookup(subtree, (b"public_key",))

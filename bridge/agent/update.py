@@ -16,7 +16,6 @@ from bridge.agent.exchange import Exchange
 from bridge.agent.outcome import Outcome, describe, rejected_by_node
 from bridge.agent.settings import SECOND
 from bridge.agent.signed_call import SignedCall
-from bridge.agent.transport import Answer
 from bridge.errors import (
     CallNeverExecutedError,
     CallOutcomeUnknownError,
@@ -30,7 +29,8 @@ from bridge.principal import Principal
 from bridge.wire import Certificate, decode_map
 
 _GROWTH: Final = 1.4
-_FIVE_MINUTES: Final = 300 * SECOND
+_KEPT: Final = 300 * SECOND
+"""How long the IC keeps what became of a call, from when the call ended: five minutes."""
 
 
 @dataclass
@@ -40,10 +40,12 @@ class UpdateCall:
     Args:
         channel: The way to the replica.
         call: What to send.
+        signed_now: Whether it was signed a moment ago, by this agent.
     """
 
     channel: Exchange
     call: SignedCall
+    signed_now: bool = False
 
     def __post_init__(self) -> None:
         request = self.call.request
@@ -51,6 +53,8 @@ class UpdateCall:
         self._expiry = request.ingress_expiry
         self._perhaps_sent = False
         self._known = False
+        self._unknown_at: int | None = None
+        self._refusal: RequestRefusedError | None = None
         self._unproven: list[TrustError] = []
         self._failures: list[TransportError] = []
 
@@ -85,6 +89,8 @@ class UpdateCall:
             self._give_up(f"no outcome within {within / SECOND:g} s")
 
     def _give_up(self, why: str) -> NoReturn:
+        if not self._perhaps_sent and self._refusal is not None:
+            raise self._refusal
         if not self._perhaps_sent:
             raise NotSentError(
                 f"{self._what()} was not sent: {why}", hint="nothing happened; try again later"
@@ -123,11 +129,12 @@ class UpdateCall:
                 if answer.status == 202:
                     return None
                 if answer.status == 200:
-                    return await self._take(answer.body)
+                    return await self._take(answer.body, sent_before=before)
                 if 400 <= answer.status < 500:
                     self._perhaps_sent = before
+                    self._refusal = self.channel.refusal(answer, self._what())
                     if last_try or answer.status != 429:
-                        self._refused(answer)
+                        await self._refused()
                         return None
                 else:
                     self._failures.append(
@@ -138,18 +145,20 @@ class UpdateCall:
             await asyncio.sleep(retries.delay(attempt, asked))
         raise AssertionError("unreachable")
 
-    def _refused(self, answer: Answer) -> None:
-        # After an attempt that may have arrived, a refusal of the repetition proves nothing.
-        if not self._perhaps_sent:
-            raise self.channel.refusal(answer, self._what())
+    async def _refused(self) -> None:
+        # One node says so. After an attempt that may have arrived, that proves nothing.
+        if not self._perhaps_sent and not await self._is_known():
+            assert self._refusal is not None
+            raise self._refusal
+        self._perhaps_sent = True
 
-    async def _take(self, body: bytes) -> bytes | None:
+    async def _take(self, body: bytes, *, sent_before: bool) -> bytes | None:
         """Use what came with HTTP 200; ``None`` where it proves nothing and polling must."""
         try:
             raw = decode_map(body, "the answer to a call", TransportError)
             data = raw.get("certificate")
             if isinstance(data, bytes):
-                return self._judge(self.channel.check_certificate(data, self.call))
+                return self._judge(await self.channel.check_certificate(data, self.call))
             if raw.get("status") == "replied":
                 raise CertificateError(
                     f"the replica says that {self._what()} replied, without proof"
@@ -163,7 +172,8 @@ class UpdateCall:
         except TransportError as nonsense:
             self._failures.append(nonsense)
             return None
-        if await self._is_known():
+        # One node's word: of an attempt that may have arrived before, it says nothing.
+        if sent_before or await self._is_known():
             return None
         raise reject
 
@@ -232,17 +242,15 @@ class UpdateCall:
         """The reply in a certificate of this call; ``None`` while there is no outcome."""
         outcome = Outcome(certificate, self._id, self._what)
         clock = self.channel.clock
-        self._known = outcome.status is not None
-        if not self._known:
-            certificate.check_fresh(clock.now())
-        else:
-            clock.check_answer(certificate)
-        passed = certificate.time - self._expiry
-        if self._known or passed <= 0:
+        if outcome.status is not None:
+            clock.check_answer(certificate, signed_now=self.signed_now)
+            self._known = True
             return outcome.reply()
-        # The management canister's id stands for any subnet, so that one may not have the call
-        # proves nothing.
-        if passed <= _FIVE_MINUTES and self.call.effective_canister_id != Principal.management():
+        certificate.check_fresh(clock.now())
+        if certificate.time <= self._expiry:
+            self._unknown_at = max(certificate.time, self._unknown_at or 0)
+            return None
+        if self._never_ran(certificate.time):
             raise CallNeverExecutedError(
                 f"{self._what()} did not run and never will: the IC's certified time has passed "
                 "its expiry, and the IC does not know it",
@@ -252,4 +260,20 @@ class UpdateCall:
             f"{self._what()} has expired, and the IC cannot tell any more whether it ran "
             f"(request id {self._id.hex()})",
             hint="ask the canister what it did",
+        )
+
+    def _never_ran(self, time: int) -> bool:
+        """Whether it is proved of a call that is expired and unknown at a certified time.
+
+        That alone would not do: a call that ran at once is forgotten about when it expires. But if
+        it was unknown at an earlier time too, it could have run only since, and what ran since
+        would still be known.
+        """
+        return (
+            self._unknown_at is not None
+            and time - self._unknown_at <= _KEPT
+            and not self._known
+            # The management canister's id stands for any subnet: that one does not have the call
+            # proves nothing.
+            and self.call.effective_canister_id != Principal.management()
         )

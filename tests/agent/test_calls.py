@@ -165,13 +165,15 @@ async def test_what_is_no_replica_refuses_by_its_status(agent, replica, canister
         assert "URL" in caught.value.hint
 
 
-async def test_a_refused_request_tells_why_and_is_not_polled_for(connect, replica, canister):
+async def test_a_refused_request_tells_why_once_the_subnet_is_seen_not_to_have_it(
+    connect, replica, canister
+):
     async with connect(Identity.generate()) as agent:
         bad = agent.sign_update(canister, "greet", ingress_expiry=replica.now - SECOND)
         with pytest.raises(RequestRefusedError, match="ingress_expiry passed") as caught:
             await agent.submit(bad)
         assert caught.value.status == 400
-    assert [kind for kind, _ in replica.asked] == ["call"]
+    assert [kind for kind, _ in replica.asked] == ["call", "read_state"]
     assert replica.runs == []
 
 

@@ -248,6 +248,56 @@ async def test_endless_202_and_endless_ignorance_end_as_unknown(connect, replica
             await agent.update(canister, "greet", within=SECOND // 4)
 
 
+async def test_a_call_that_ran_long_before_its_expiry_is_not_proved_absent_after_it(
+    connect, replica, canister
+):
+    """The IC forgets a call five minutes after it ended, which may be right after its expiry."""
+    async with connect(Identity.generate()) as agent:
+        call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + SECOND // 4)
+        assert await agent.submit(call) == REPLY
+        await asyncio.sleep(0.3)
+        replica.statuses.clear()  # forgotten
+        with pytest.raises(CallOutcomeUnknownError, match="cannot tell any more"):
+            await agent.wait(call)
+
+
+async def test_a_call_once_seen_under_way_is_never_proved_not_to_have_run(
+    connect, replica, canister
+):
+    async def taken(ask):
+        ask.replica.statuses[ask.id] = {b"status": b"processing"}
+        return web.Response(status=202)
+
+    async def seen(ask):
+        data = ask.replica.certify(ask.envelope.content["paths"])
+        ask.replica.statuses.clear()
+        return wire.encode({"certificate": data})
+
+    replica.lie("call", taken, accepted, forever=True)
+    replica.lie("read_state", seen)
+    async with connect(Identity.generate()) as agent:
+        call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + SECOND // 4)
+        with pytest.raises(CallOutcomeUnknownError, match="cannot tell any more"):
+            await agent.submit(call)
+
+
+async def test_a_gap_in_what_is_known_is_no_proof(connect, replica, canister):
+    """Unknown before it could run and long after: in between it may have come and gone."""
+    ages = iter([290, -290])
+
+    async def at_its_time(ask):
+        time_ns = ask.replica.now - next(ages, -290) * SECOND
+        tree = ask.replica.tree(time_ns=time_ns)
+        return answered(ask.replica.certify(ask.envelope.content["paths"], tree=tree))
+
+    replica.lie("call", accepted, forever=True)
+    replica.lie("read_state", at_its_time, forever=True)
+    async with connect(Identity.generate()) as agent:
+        call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + 10 * SECOND)
+        with pytest.raises(CallOutcomeUnknownError, match="cannot tell any more"):
+            await agent.submit(call)
+
+
 async def test_a_call_that_the_ic_has_forgotten_is_unknown(agent, replica, canister):
     async def done(ask):
         ask.replica.statuses[ask.id] = {b"status": b"done"}
@@ -304,6 +354,41 @@ async def test_a_node_s_own_reject_of_a_call_that_the_subnet_has_taken_is_not_be
 
     replica.lie("call", lie)
     assert await agent.update(canister, "greet") == REPLY
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 429])
+async def test_a_node_that_refuses_a_call_which_the_subnet_has_taken_is_not_believed(
+    agent, replica, canister, status
+):
+    async def lie(ask):
+        ask.replica.take(ask.id, "greet")
+        return web.Response(status=status, text="no")
+
+    replica.lie("call", *[lie] * 4)
+    assert await agent.update(canister, "greet") == REPLY
+    assert replica.runs == ["greet"]
+
+
+async def test_a_node_s_own_reject_of_what_may_have_arrived_before_is_not_believed(
+    agent, replica, canister
+):
+    late = []
+
+    async def drop(ask):
+        late.append(ask.id)  # on its way to the subnet, though not there yet
+        ask.http.transport.close()
+        return web.Response()
+
+    async def refuse(_):
+        return wire.encode({"status": "rejected", "reject_code": 2, "reject_message": "busy"})
+
+    async def arrives(ask):
+        ask.replica.take(late[0], "greet")
+
+    replica.lie("call", drop, refuse)
+    replica.lie("read_state", None, arrives)
+    assert await agent.update(canister, "greet") == REPLY
+    assert replica.runs == ["greet"]
 
 
 async def test_a_dropped_connection_after_the_call_was_taken_runs_it_once(agent, replica, canister):
@@ -489,30 +574,63 @@ async def test_node_keys_that_nothing_proves_are_not_used(agent, replica, canist
         await agent.query(canister, "peek")
 
 
-async def test_a_certificate_of_the_root_subnet_proves_no_nodes_of_other_subnets(
-    connect, replica, canister
-):
-    async def by_root(ask):
+def by_the_root(replica, ranges):
+    """The root subnet answers honestly; it has these canisters and no others."""
+    root_id = Principal.self_authenticating(replica.root.public_key_der).raw
+    shown = [(low.raw, high.raw) for low, high in ranges]
+
+    async def answer(ask):
+        paths = status_path(ask)
+        node = {b"public_key": replica.node.public_key_der}
         tree = hashtree.build(
             {
                 b"time": leb128.encode(replica.now),
+                b"request_status": replica.statuses if shown else {},
+                b"canister": {},
                 b"subnet": {
-                    Principal.self_authenticating(replica.root.public_key_der).raw: {
-                        b"canister_ranges": wire.encode_ranges([(b"\xff\1\1", b"\xff\xff\1\1")]),
-                        b"node": {
-                            replica.node_id.raw: {b"public_key": replica.node.public_key_der}
-                        },
+                    root_id: {
+                        b"canister_ranges": wire.encode_ranges(shown),
+                        b"node": {replica.node_id.raw: node},
                     }
                 },
             }
         )
-        certificate = wire.Certificate.sign(tree, replica.root).to_cbor()
-        return wire.encode({"certificate": certificate})
+        certificate = wire.Certificate.sign(tree, replica.root).pruned(paths)
+        return answered(certificate.to_cbor())
 
-    replica.lie("read_state", by_root, forever=True)
-    async with connect() as agent:
-        with pytest.raises(CertificateError, match="root subnet answered"):
-            await agent.query(canister, "peek")
+    return answer
+
+
+async def test_the_root_subnet_s_word_proves_nothing_of_other_subnets_canisters(
+    connect, replica, canister
+):
+    replica.lie("read_state", by_the_root(replica, []), forever=True)
+    async with connect(Identity.generate()) as agent:
+        call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + SECOND // 10)
+        replica.lie("call", accepted, forever=True)
+        for ask in (
+            lambda: agent.query(canister, "peek"),
+            lambda: agent.module_hash(canister),
+            lambda: agent.time(canister),
+            lambda: agent.submit(call),
+            lambda: agent.wait(call),
+        ):
+            with pytest.raises(CertificateError, match="root subnet answered for canister"):
+                await ask()
+
+
+async def test_the_root_subnet_s_own_canisters_are_served_with_one_look_at_its_ranges(
+    connect, replica, canister
+):
+    own = by_the_root(replica, [(canister, canister)])
+    for kind in ("call", "read_state"):
+        replica.lie(kind, own, forever=True)
+    async with connect(Identity.generate()) as agent:
+        replies = [agent.update(canister, "greet") for _ in range(5)]
+        assert await asyncio.gather(*replies) == [REPLY] * 5
+        assert [kind for kind, _ in replica.asked].count("read_state") == 1
+        assert await agent.query(canister, "peek") == REPLY
+        assert await agent.module_hash(canister) is None
 
 
 async def test_unsigned_queries_are_taken_only_by_the_loudly_named_choice(
@@ -594,6 +712,26 @@ async def test_nonsense_about_a_call_leaves_its_outcome_to_the_polls(
         replica.lie("read_state", lie, forever=True)
         with pytest.raises(CallOutcomeUnknownError):
             await agent.update(canister, "greet", within=2 * SECOND)
+
+
+async def test_a_half_closed_connection_ends_with_the_request(connect, replica, canister):
+    from dataclasses import replace
+
+    from bridge.agent import Timeouts
+
+    async def half_closed(ask):
+        transport = ask.http.transport
+        transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n\xd9\xd9\xf7")
+        transport.write_eof()  # nothing more will come, and the other direction stays open
+        await asyncio.sleep(3600)
+
+    for kind in ("query", "call"):
+        replica.lie(kind, half_closed)
+    timeouts = replace(Timeouts(), request=SECOND, first_poll=SECOND // 1000)
+    async with connect(Identity.generate(), timeouts=timeouts) as agent:
+        assert await agent.query(canister, "peek") == REPLY
+        assert await agent.update(canister, "greet") == REPLY
+    assert replica.asked.count(("query", "v3")) == 2
 
 
 async def test_a_slow_drip_ends_with_the_request(connect, replica, canister):
