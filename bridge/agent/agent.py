@@ -160,7 +160,7 @@ class Agent:
 
     async def close(self) -> None:
         """Close all connections; may be called twice."""
-        self._nodes.close()
+        await self._nodes.close()
         await self._exchange.transport.close()
 
     @property

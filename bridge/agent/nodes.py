@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bridge.agent.clock import Clock
 from bridge.agent.settings import SECOND
-from bridge.errors import CertificateError, QuerySignatureError
+from bridge.errors import CertificateError, QuerySignatureError, UsageError
 from bridge.principal import Principal
 from bridge.wire import MAX_AGE, Certificate, NodeSignature
 from bridge.wire.hashtree import Found, lookup
@@ -98,10 +98,12 @@ class NodeKeys:
         self._subnets: dict[Principal, Principal] = {}  # of canisters
         self._fetching: dict[Principal, asyncio.Task[SubnetNodes]] = {}
 
-    def close(self) -> None:
-        """Give up what is being fetched."""
-        for task in list(self._fetching.values()):
+    async def close(self) -> None:
+        """Give up what is being fetched; who waits for it gets a UsageError."""
+        tasks = list(self._fetching.values())
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def check(
         self, response: Mapping[str, Any], request_id: bytes, canister_id: Principal
@@ -133,8 +135,17 @@ class NodeKeys:
                     task.exception()  # every asker may be gone; then nobody is left to tell
 
             task.add_done_callback(done)
-        # Shielded: one asker's cancellation must not fail the others.
-        return await asyncio.shield(task)
+        try:
+            # Shielded: one asker's cancellation must not fail the others.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            asker = asyncio.current_task()
+            if asker is not None and asker.cancelling():
+                raise
+            raise UsageError(
+                "the agent was closed while it fetched node keys",
+                hint="end what uses an agent before its async with block ends",
+            ) from None
 
     async def _load(self, canister_id: Principal) -> SubnetNodes:
         certificate = await self._read_subnet(canister_id)

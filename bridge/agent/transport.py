@@ -49,7 +49,10 @@ class Answer:
 
 def is_loopback(url: str) -> bool:
     """Whether a URL names this machine, by address or as ``localhost``."""
-    host = URL(url).host or ""
+    try:
+        host = URL(url).host or ""
+    except ValueError:
+        return False
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -75,6 +78,9 @@ class Transport:
             self._base = URL(url)
         except (ValueError, TypeError) as cause:
             raise UsageError(f"{url!r} is not a URL: {cause}") from None
+        if self._base.user is not None or self._base.password is not None:
+            # They would be shown wherever the URL is.
+            raise UsageError("the replica's URL holds a user name or password; leave them out")
         if self._base.scheme not in ("http", "https") or not self._base.host:
             raise UsageError(
                 f"{url!r} is not the URL of a replica: expected http:// or https:// and a host",
@@ -139,7 +145,6 @@ class Transport:
             NotSentError: If no connection could be made.
             TransportError: If the request was or may have been sent, and no whole answer came.
         """
-        session = self._open()
         headers = None if body is None else _POST_HEADERS
         data = io.BytesIO(body) if body is not None and len(body) > _LARGE else body
         seconds = self._timeouts.request / SECOND
@@ -147,7 +152,7 @@ class Transport:
             async with (
                 self._turn,
                 asyncio.timeout(seconds),
-                session.request(
+                self._open().request(
                     method, url, data=data, headers=headers, allow_redirects=False
                 ) as response,
             ):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.agent import Agent, Identity, Timeouts
+from bridge.agent import Agent, Identity, Retries, Timeouts
 from bridge.errors import (
     CallOutcomeUnknownError,
     CallRejectedError,
@@ -192,7 +192,13 @@ async def test_a_local_agent_takes_the_root_key_from_loopback_only(replica, cani
         assert agent.root_key == replica.root.public_key_der
         assert await agent.update(canister, "greet") == REPLY
         assert (await agent.status()).health == "healthy"
-    for url in ("http://example.org", "https://10.0.0.1", "http://127.0.0.1.example.org"):
+    for url in (
+        "http://example.org",
+        "https://10.0.0.1",
+        "http://127.0.0.1.example.org",
+        "http://[bad",
+        "",
+    ):
         with pytest.raises(UsageError, match="loopback"):
             await Agent.local(url)
 
@@ -211,6 +217,13 @@ async def test_another_root_key_believes_nothing_and_says_what_to_do(connect, ca
 async def test_what_is_no_url_is_refused(url):
     with pytest.raises(UsageError):
         Agent(url)
+
+
+@pytest.mark.parametrize("url", ["https://me:hush@127.0.0.1", "https://:hush@127.0.0.1"])
+async def test_a_password_in_the_url_is_refused_and_not_shown(url):
+    with pytest.raises(UsageError, match="leave them out") as caught:
+        Agent(url)
+    assert "hush" not in str(caught.value)
 
 
 async def test_what_is_no_root_key_is_refused():
@@ -287,6 +300,35 @@ async def test_a_call_without_an_answer_in_time_is_unknown_and_can_be_waited_for
             await agent.submit(call, within=SECOND // 5)
         assert await agent.wait(call) == REPLY
     assert replica.runs == ["greet"]
+
+
+async def test_a_deadline_holds_for_a_call_whose_clock_is_measured_in_between(
+    connect, replica, canister, silence
+):
+    import asyncio
+    import time
+
+    async with connect(
+        Identity.generate(), timeouts=Timeouts(), clock=lambda: time.time_ns() - 1200 * SECOND
+    ) as agent:
+        replica.lie("read_state", None, silence, forever=True)  # the look whether it is known
+        async with asyncio.timeout(10):
+            with pytest.raises(RequestRefusedError, match="ingress_expiry passed"):
+                await agent.update(canister, "greet", within=SECOND // 2)
+    assert replica.runs == []
+
+
+async def test_a_call_that_was_only_refused_when_time_is_up_was_refused(connect, replica, canister):
+    from aiohttp import web
+
+    async def busy(_):
+        return web.Response(status=429, headers={"Retry-After": "60"})
+
+    replica.lie("call", busy, forever=True)
+    async with connect(Identity.generate(), retries=Retries()) as agent:
+        with pytest.raises(RequestRefusedError) as caught:
+            await agent.update(canister, "greet", within=SECOND // 10)
+    assert caught.value.status == 429
 
 
 async def test_a_slow_query_ends_at_the_request_s_timeout(connect, replica, canister, silence):

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from bridge.agent import Identity, Limits, Retries, Timeouts
+from bridge.errors import BridgeError, UsageError
 
 SECOND = 1_000_000_000
 REPLY = b"DIDL\0\0reply"
@@ -176,13 +177,43 @@ async def test_cancelled_after_any_number_of_steps(connect, replica, canister, k
     await until(lambda: not [task for task in tasks() - before if "bridge/agent" in repr(task)])
 
 
-async def test_closing_ends_what_is_under_way(connect, replica, canister, silence):
+@pytest.mark.parametrize("kind", ["call", "query", "read_state", "poll", "node keys", "turn"])
+async def test_closing_ends_what_is_under_way_with_an_error_of_ours(
+    connect, replica, canister, silence, kind
+):
+    timeouts = replace(Timeouts(), first_poll=1)
+    quick = Retries(attempts=2, first_delay=1, longest_delay=1)
+    agent = connect(
+        Identity.generate(), timeouts=timeouts, retries=quick, limits=Limits(in_flight=1)
+    )
+    if kind == "poll":
+        replica.lie("call", accepted)
+    silent = {"poll": "read_state", "node keys": "read_state", "turn": "query"}.get(kind, kind)
+    replica.lie(silent, silence, forever=True)
+    ask = {
+        "call": lambda: agent.update(canister, "greet"),
+        "poll": lambda: agent.update(canister, "greet"),
+        "read_state": lambda: agent.module_hash(canister),
+    }.get(kind, lambda: agent.query(canister, "peek"))
+    asking = [asyncio.create_task(ask()) for _ in range(2 if kind == "turn" else 1)]
+    await until(lambda: [name for name, _ in replica.asked if name == silent])
+    await agent.close()
+    async with asyncio.timeout(5):
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    # Never a cancellation that nobody asked for: a group of tasks would swallow it.
+    assert all(isinstance(outcome, BridgeError) for outcome in outcomes), outcomes
+
+
+async def test_two_askers_for_node_keys_both_hear_that_the_agent_was_closed(
+    connect, replica, canister, silence
+):
     replica.lie("read_state", silence)
     agent = connect()
-    task = asyncio.create_task(agent.query(canister, "peek"))
+    asking = [asyncio.create_task(agent.query(canister, "peek")) for _ in range(2)]
+    await until(lambda: replica.asked.count(("query", "v3")) == 2)
     await until(lambda: ("read_state", "v3") in replica.asked)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
     await agent.close()
-    with pytest.raises(BaseException) as caught:
-        async with asyncio.timeout(5):
-            await task
-    assert not isinstance(caught.value, TimeoutError)
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [UsageError] * 2
