@@ -26,10 +26,17 @@ are bounded in proportion to a message's length (``budget``).
 
 from bridge.candid.budget import Budget
 from bridge.candid.codec import Codec, decode, encode, message_types
-from bridge.candid.did import Interface, parse_did, parse_type, parse_types, upgrade_faults
+from bridge.candid.did import (
+    Interface,
+    parse_did,
+    parse_type,
+    parse_types,
+    upgrade_faults,
+    upgrade_losses,
+)
 from bridge.candid.printer import did_text, type_text
 from bridge.candid.sample import random_values
-from bridge.candid.subtype import Fault, is_subtype, subtype_faults
+from bridge.candid.subtype import Fault, is_subtype, subtype_faults, subtype_losses
 from bridge.candid.text_printer import values_text
 from bridge.candid.text_reader import infer_values, parse_values
 from bridge.candid.types import (
@@ -123,7 +130,9 @@ __all__ = [
     "random_values",
     "resolve",
     "subtype_faults",
+    "subtype_losses",
     "type_text",
     "upgrade_faults",
+    "upgrade_losses",
     "values_text",
 ]

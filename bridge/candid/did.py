@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.candid import types as t
 from bridge.candid.lexer import fault
-from bridge.candid.subtype import Fault, subtype_faults
+from bridge.candid.subtype import Fault, subtype_faults, subtype_losses
 from bridge.candid.syntax import MAX_DEPTH, File, Node, Parser
 from bridge.errors import CandidError
 
@@ -410,3 +410,16 @@ def upgrade_faults(new: Interface, old: Interface) -> list[Fault]:
     if new.service is None or old.service is None:
         raise CandidError("both interfaces must have a service to be compared")
     return subtype_faults(new.service, old.service)
+
+
+def upgrade_losses(new: Interface, old: Interface) -> list[Fault]:
+    """Where clients of ``old`` would read null, instead of a value, from a service of ``new``.
+
+    Such an upgrade is allowed; the specification asks checkers to warn of it.
+
+    Raises:
+        CandidError: If one of them has no service.
+    """
+    if new.service is None or old.service is None:
+        raise CandidError("both interfaces must have a service to be compared")
+    return subtype_losses(new.service, old.service)

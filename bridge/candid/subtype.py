@@ -74,7 +74,9 @@ class Subtyping:
 
     def holds(self, left: int, right: int) -> bool:
         """Whether the first table's ``left`` is a subtype of the second's ``right``."""
-        start = Goal(False, left, right)
+        return self._holds(Goal(False, left, right))
+
+    def _holds(self, start: Goal) -> bool:
         if start in self._known:
             return self._known[start]
         seen = {start}
@@ -111,6 +113,37 @@ class Subtyping:
                 if part not in seen:
                     seen.add(part)
                     todo.append((part, (*path, step)))
+
+    def losses(self, left: int, right: int) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Where a subtype's value is read as null only because any type is a subtype of any opt.
+
+        Gives the steps that lead to each place, and what is lost there. The specification asks
+        checkers to warn of these.
+        """
+        start = Goal(False, left, right)
+        seen = {start}
+        todo: list[tuple[Goal, tuple[str, ...]]] = [(start, ())]
+        while todo:
+            goal, path = todo.pop()
+            self._charge()
+            mine, theirs = (self._tables[goal.swapped], self._tables[not goal.swapped])
+            a, b = code_of(mine, goal.left), code_of(theirs, goal.right)
+            parts: list[tuple[str, Goal]] = []
+            if b == t.OPT and a not in (t.Null.code, t.Reserved.code, t.Empty.code):
+                content = theirs.entries[goal.right].refs[0]
+                inner = mine.entries[goal.left].refs[0] if a == t.OPT else goal.left
+                step = Goal(goal.swapped, inner, content)
+                if (a != t.OPT and nullable(theirs, content)) or not self._holds(step):
+                    names = type_name(code_of(mine, inner)), type_name(code_of(theirs, content))
+                    yield path, f"{names[0]} would be read as null where opt {names[1]} is expected"
+                else:
+                    parts = [("content", step)]
+            elif b != t.OPT:
+                parts = self._step(goal)[1]
+            for name, part in reversed(parts):
+                if part not in seen:
+                    seen.add(part)
+                    todo.append((part, (*path, name)))
 
     def _step(self, goal: Goal) -> tuple[str | None, list[tuple[str, Goal]]]:
         """What is wrong with the pair itself (None: nothing), and the pairs it rests on."""
@@ -249,3 +282,13 @@ def subtype_faults(left: t.Type, right: t.Type) -> list[Fault]:
     first, second = flatten([left]), flatten([right])
     relation = Subtyping(first, second, _free)
     return [Fault(*fault) for fault in relation.faults(first.args[0], second.args[0])]
+
+
+def subtype_losses(left: t.Type, right: t.Type) -> list[Fault]:
+    """Where values of ``left``, though it may be a subtype, are read as null at ``right``.
+
+    Any type is a subtype of any ``opt``; what does not fit is null then, which is seldom meant.
+    """
+    first, second = flatten([left]), flatten([right])
+    relation = Subtyping(first, second, _free)
+    return [Fault(*loss) for loss in relation.losses(first.args[0], second.args[0])]

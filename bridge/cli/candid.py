@@ -212,13 +212,18 @@ def decode(
         click.echo(c.values_text(values, types))
 
 
-def _report(faults: Sequence[object], *, as_json: bool, key: str) -> None:
-    """Say yes or no, and why not; leave with 1 for no."""
+def _report(
+    faults: Sequence[object], losses: Sequence[object] = (), *, as_json: bool, key: str
+) -> None:
+    """Say yes or no, why not, and what to be careful of; leave with 1 for no."""
     if as_json:
-        click.echo(json.dumps({key: not faults, "faults": [str(fault) for fault in faults]}))
+        found = {"faults": [str(one) for one in faults], "warnings": [str(one) for one in losses]}
+        click.echo(json.dumps({key: not faults, **found}))
     else:
         for fault in faults:
             click.echo(str(fault))
+        for loss in losses:
+            click.echo(f"warning: {loss}", err=True)
     if faults:
         sys.exit(1)
 
@@ -231,7 +236,8 @@ def _report(faults: Sequence[object], *, as_json: bool, key: str) -> None:
 def check(new: Path, old: Path | None, *, strict: bool, as_json: bool) -> None:
     """Check the .did file NEW; with OLD, whether it can replace that without breaking clients.
 
-    Prints each thing that would break, and leaves with 1 if there is any.
+    Prints each thing that would break, and leaves with 1 if there is any; warns of values that
+    clients would read as null.
     """
     interface = _read_interface(new)
     assert interface is not None
@@ -243,7 +249,8 @@ def check(new: Path, old: Path | None, *, strict: bool, as_json: bool) -> None:
     faults: list[object] = list(c.upgrade_faults(interface, before))
     if strict and not faults and interface.service != before.service:
         faults.append("the services are compatible, but not equal")
-    _report(faults, as_json=as_json, key="compatible")
+    losses = c.upgrade_losses(interface, before)
+    _report(faults, losses, as_json=as_json, key="compatible")
 
 
 @candid.command()
@@ -255,7 +262,9 @@ def subtype(left: str, right: str, interface_path: Path | None, *, as_json: bool
     """Whether the type LEFT is a subtype of RIGHT; why not, and leave with 1, if it is none."""
     interface = _read_interface(interface_path)
     types = [c.parse_type(text, interface) for text in (left, right)]
-    _report(c.subtype_faults(types[0], types[1]), as_json=as_json, key="subtype")
+    faults = c.subtype_faults(types[0], types[1])
+    losses = c.subtype_losses(types[0], types[1])
+    _report(faults, losses, as_json=as_json, key="subtype")
 
 
 @candid.command(name="hash")

@@ -114,7 +114,7 @@ def test_check_compares_two_services(interface, tmp_path):
     assert code == 1
     assert "method all" in text
     found = json.loads(run("check", str(new), interface, "--json")[0])
-    assert found == {"compatible": False, "faults": [text]}
+    assert found == {"compatible": False, "faults": [text], "warnings": []}
 
 
 def test_subtype_answers_by_its_exit_code(interface):
@@ -123,7 +123,14 @@ def test_subtype_answers_by_its_exit_code(interface):
     assert code == 1
     assert text == "field a: int is not a subtype of nat"
     assert run("subtype", "List", "opt record { int; List }", "-d", interface)[1] == 0
-    assert json.loads(out("subtype", "nat", "nat", "--json")) == {"subtype": True, "faults": []}
+    assert json.loads(out("subtype", "nat", "nat", "--json")) == {
+        "subtype": True,
+        "faults": [],
+        "warnings": [],
+    }
+    text, code = run("subtype", "text", "opt nat")
+    assert code == 0
+    assert text == "warning: text would be read as null where opt nat is expected"
     assert run("subtype", "nat", "natt")[1] == 2
 
 

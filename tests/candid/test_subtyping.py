@@ -178,9 +178,47 @@ def test_a_changed_mode_breaks_clients():
     assert "query" in faults[0]
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "losses"),
+    [
+        ("nat", "opt nat", []),
+        ("nat", "opt int", []),
+        ("null", "opt nat", []),
+        ("opt nat", "opt int", []),
+        ("opt nat", "opt text", ["nat would be read as null where opt text is expected"]),
+        ("text", "opt nat", ["text would be read as null where opt nat is expected"]),
+        ("nat", "opt opt nat", ["nat would be read as null where opt opt is expected"]),
+        ("record { a : opt text }", "record { a : opt nat }", ["field a: text would be read as"]),
+        ("opt variant { a; b }", "opt variant { a }", ["variant would be read as null"]),
+        ("func (opt nat) -> ()", "func (opt text) -> ()", ["argument 0: text would be read as"]),
+        ("opt opt nat", "opt opt text", ["content: nat would be read as null"]),
+        ("List", "IntList", []),
+        ("List", "TextList", ["record would be read as null"]),
+        ("vec Loop", "vec Loop", []),
+    ],
+)
+def test_values_that_would_be_lost_are_told(left, right, losses):
+    left_type, right_type = (c.parse_type(one, INTERFACE) for one in (left, right))
+    assert c.is_subtype(left_type, right_type)
+    found = [str(loss) for loss in c.subtype_losses(left_type, right_type)]
+    assert len(found) == len(losses)
+    for one, expected in zip(found, losses, strict=True):
+        assert one.startswith(expected)
+
+
+def test_an_upgrade_that_changes_an_optional_field_is_allowed_with_a_warning():
+    new = OLD.replace("note : opt text", "note : opt nat")
+    assert upgrade(new) == []
+    losses = c.upgrade_losses(c.parse_did(new), c.parse_did(OLD))
+    assert any("method list, result 0" in str(loss) for loss in losses)
+    assert not c.upgrade_losses(c.parse_did(OLD), c.parse_did(OLD))
+
+
 def test_upgrades_need_services():
     with pytest.raises(c.CandidError, match="service"):
         c.upgrade_faults(c.parse_did("type A = nat;"), c.parse_did(OLD))
+    with pytest.raises(c.CandidError, match="service"):
+        c.upgrade_losses(c.parse_did(OLD), c.parse_did("type A = nat;"))
 
 
 def test_equal_types_are_equal_however_written():
