@@ -233,13 +233,13 @@ class Engine:
         return self.apply(key, kind(response=response, fits=fits, u=u, room=room), now)
 
     def failed(
-        self, transmit: Transmit, kind: type[NotSent | Refused | Rejected], *, now: int, u: int = 0
+        self, transmit: Transmit, kind: type[NotSent | Refused | Rejected], *, now: int
     ) -> tuple[Effect, ...]:
         """A transmission did not end well."""
         self.ended(transmit)
         role = Role.RECEIVER if isinstance(transmit.message, Ack) else Role.SENDER
         key = FlowKey(role, transmit.peer, transmit.message.msg_id)
-        return self.apply(key, kind(transmit=transmit, u=u), now)
+        return self.apply(key, kind(transmit=transmit), now)
 
     def ended(self, transmit: Transmit) -> None:
         """The outcome of a call is known: it is in flight no more."""

@@ -404,3 +404,94 @@ def test_a_million_ids_keep_the_timer_exact(alice, bob):
         engine.send(bob, n, b"x", now=1_000 - n)
     assert engine.next_due() == 1
     assert len(engine.tick(10, no_jitter)) == 10
+
+
+def test_the_timer_knows_the_receivers_flows_too(seconds, alice):
+    engine = Engine(dataclasses.replace(seconds, time_gap=10_000), now=NOW)
+    engine.receive(New(1, b"x"), alice, now=NOW)
+    engine.answer(FlowKey(Role.RECEIVER, alice, 1), b"y", now=NOW)
+    assert engine.next_due() == NOW + 330
+
+
+def test_what_is_not_said_is_unified_without_jitter_or_cycles(alice, bob):
+    policy = Policy(min_cycles=1, oneway_new=False)
+    engine = Engine(policy, now=0)
+    engine.receive(New(1, b"x"), alice, now=0)
+    assert engine.counters == {"refused.cycles": 1}
+    engine.receive(New(1, b"x"), alice, now=0, cycles=1)
+    key = FlowKey(Role.RECEIVER, alice, 1)
+    engine.answer(key, b"y", now=0)
+    assert engine.get(key).dialect == "unified"
+    assert engine.get(key).send_due == policy.first_retry
+    later = policy.echo_min
+    engine.receive(New(1, b"x"), alice, now=later)
+    assert engine.get(key).ack_echoes == 1
+    assert engine.get(key).send_due == later + policy.first_retry
+    (new,) = opened(engine, bob)
+    assert new.dialect == "unified"
+    engine.failed(new, NotSent, now=NOW)
+    assert engine.senders[1].send_due == NOW + policy.send_retry
+
+
+def test_each_message_is_a_look_at_the_clock(engine, alice, seconds):
+    late = NOW + 5 * seconds.time_gap
+    engine.receive(New(1, b"x"), alice, now=late)
+    assert (engine.time.last, engine.time.lag) == (late, 4 * seconds.time_gap)
+
+
+def test_the_rate_for_unknown_acks_does_not_concern_known_flows(seconds, bob):
+    engine = Engine(dataclasses.replace(seconds, unknown_fins_per_second=0), now=NOW)
+    opened(engine, bob)
+    effects, _ = engine.receive(Ack(1, b"y"), bob, now=NOW)
+    assert [type(message) for message in sent(effects)] == [Fin]
+    assert sent(engine.receive(Ack(2, b"y"), bob, now=NOW)[0]) == []
+
+
+def test_a_known_new_uses_no_rate(seconds, alice):
+    engine = Engine(dataclasses.replace(seconds, unknown_fins_per_second=1), now=NOW)
+    engine.receive(New(1, b"x"), alice, now=NOW)
+    assert len(sent(engine.receive(Ack(2, b"y"), alice, now=NOW)[0])) == 1
+
+
+def test_a_restart_forgets_what_was_in_flight(seconds, bob):
+    engine = Engine(dataclasses.replace(seconds, in_flight=1), now=NOW)
+    opened(engine, bob, 1)
+    engine.send(bob, 2, b"x", now=NOW)
+    assert engine.tick(NOW, no_jitter) == ()
+    engine.restart(NOW + 100, no_jitter, no_jitter)
+    assert sent(engine.tick(NOW + 100, no_jitter)) == [New(2, b"x")]
+
+
+def test_a_restart_is_a_look_at_the_clock(engine, alice, seconds):
+    engine.receive(New(1, b"x"), alice, now=NOW)
+    late = NOW + 5 * seconds.time_gap
+    (told,) = engine.restart(late, no_jitter, no_jitter)
+    assert told.what is Telling.STALLED
+    assert engine.time.lag == 4 * seconds.time_gap
+    assert engine.receivers[alice, 1].ends == NOW + seconds.time_gap + seconds.horizon
+
+
+def test_paid_marks_are_pruned_in_a_tick(engine, alice):
+    engine.paid.remember(alice, 1, NOW + 5)
+    engine.tick(NOW + 5, no_jitter)
+    assert engine.paid.until == {}
+
+
+def test_an_answer_is_no_failure_unless_it_is_said_to_be_final(seconds, alice):
+    from bridge.flow import FailedForGood
+
+    seen = []
+    engine = Engine(seconds, now=NOW, on_step=lambda _b, event, *_: seen.append(type(event)))
+    for msg_id, final in ((1, {}), (2, {"final": True})):
+        engine.receive(New(msg_id, b"x"), alice, now=NOW)
+        engine.answer(FlowKey(Role.RECEIVER, alice, msg_id), b"y", now=NOW, **final)
+    assert seen[1::2] == [Answer, FailedForGood]
+
+
+def test_an_answers_jitter_comes_from_outside(alice):
+    engine = Engine(Policy(), now=NOW)
+    for msg_id, jitter, extra in ((1, {}, 0), (2, {"u": 1}, 330_000)):
+        engine.receive(New(msg_id, b"x"), alice, now=NOW)
+        engine.answer(FlowKey(Role.RECEIVER, alice, msg_id), b"y", now=NOW, **jitter)
+        due = engine.receivers[alice, msg_id].send_due
+        assert due == NOW + engine.policy.first_retry + extra

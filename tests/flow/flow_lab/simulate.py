@@ -366,7 +366,7 @@ class Simulation:
     def _failed(self, party: Party, epoch: int, effect: Transmit, kind) -> None:
         if party.up and party.epoch == epoch:
             clock = self._clock(party)
-            self._did(party, party.engine.failed(effect, kind, now=clock, u=self._u()))
+            self._did(party, party.engine.failed(effect, kind, now=clock))
 
     def _arrive(self, caller: Principal, to: Principal, message) -> None:
         party = self.parties.get(to)
