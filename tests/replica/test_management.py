@@ -179,6 +179,11 @@ def test_only_a_stopped_canister_is_deleted(driver):
     driver.manage("stop_canister", named(canister))
     driver.manage("delete_canister", named(canister))
     assert canister not in driver.canisters
+    value = {"amount": None, "settings": None, "specified_id": canister,
+             "sender_canister_version": None}  # fmt: skip
+    answer = driver.manage_raw("provisional_create_canister_with_cycles", value)
+    assert isinstance(answer, Reject)
+    assert "has existed" in answer.message
 
 
 def test_settings_change_one_by_one(driver):

@@ -247,10 +247,10 @@ def _provisional_create(machine: Machine, request: Request, value: Any) -> Answe
             "subnet",
             "IC0405",
         )
-    elif wanted in machine.subnet.canisters:
+    elif wanted in machine.subnet.canisters or wanted in machine.subnet.deleted:
         return Reject(
             RejectCode.SYS_TRANSIENT,
-            f"The specified_id {wanted} is invalid: a canister of this id exists",
+            f"The specified_id {wanted} is invalid: a canister of this id exists or has existed",
             "IC0205",
         )
     amount = value["amount"]
@@ -445,6 +445,7 @@ def _delete_canister(machine: Machine, request: Request, value: Any) -> Answer:
             "IC0510",
         )
     _uninstall(machine, canister)
+    machine.subnet.deleted.add(canister.canister_id)
     del machine.subnet.canisters[canister.canister_id]
     del machine.sandboxes[canister.canister_id]
     machine.subnet.touch(canister.canister_id)

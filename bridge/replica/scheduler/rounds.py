@@ -24,6 +24,8 @@ _ROUND_SECONDS: Final = 0.05
 _SLOW_SECONDS: Final = 0.05
 _QUIET_SECONDS: Final = 1.0
 _MOST_THREADS: Final = 16
+# While requests come together, a round waits this long for more: they share its certificate.
+_GATHER_SECONDS: Final = 0.0005
 _ROUND_MESSAGES: Final = 1000
 _LONGEST_WAIT: Final = 3600.0
 # A certificate this young is as good as a new one for who reads the state.
@@ -68,6 +70,7 @@ class Rounds:
         self._driver: threading.Thread | None = None
         self._left_at: float | None = None
         self._active_at = 0.0
+        self._gathers = False
         self._active = threading.Event()
         self.rounds = 0
         machine.on_leaving = self._leaving
@@ -180,12 +183,15 @@ class Rounds:
             return
         if known is None:
             refusal = self._refusal(request)
-            accepted(refusal)
             if refusal is not None:
+                accepted(refusal)
                 return
-            known = record
+            # While the canister was asked, another thread may have taken in the same request.
+            known = machine.subnet.history.records.get(record.request_id)
+        if known is None:
+            accepted(None)
             if answered is not None:
-                known.waiters.append(answered)
+                record.waiters.append(answered)
             machine.submit(record, request)
             return
         accepted(None)
@@ -209,6 +215,8 @@ class Rounds:
                 self._active_at = time.monotonic()
                 if not self._active.is_set():
                     self._active.set()
+                if self._gathers:
+                    self._gather()
                 if self._round() or self._inbox:
                     continue
                 self._tell_quiet()
@@ -247,6 +255,14 @@ class Rounds:
         self._guarded(self._publish)
         return worked
 
+    def _gather(self) -> None:
+        machine = self.machine
+        machine.lock.release()
+        try:
+            time.sleep(_GATHER_SECONDS)
+        finally:
+            machine.lock.acquire()
+
     def _tell_quiet(self) -> None:
         """Nothing is left to do: tell who waits for that, unless an execution is under way."""
         if len(self._threads) == 1 and self._quiet_waiters:
@@ -272,6 +288,7 @@ class Rounds:
         machine.answered.clear()
         waiting += self._certificate_waiters
         self._certificate_waiters = []
+        self._gathers = len(waiting) > 1
         if not waiting:
             return
         subnet = machine.subnet

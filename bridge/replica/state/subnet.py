@@ -82,6 +82,7 @@ class Subnet:
     Attributes:
         seed: What keys and randomness follow from.
         canisters: By id.
+        deleted: Ids of canisters that are no more; they are never given again.
         history: The requests.
         certificate: The newest certificate of the whole tree; ``None`` before the first.
         transactions: Messages executed so far.
@@ -95,6 +96,7 @@ class Subnet:
     history: IngressHistory = field(default_factory=IngressHistory)
     certificate: Certificate | None = None
     certified_time: int = 0
+    deleted: set[Principal] = field(default_factory=set)
     next_number: int = _FIRST_FREE
     next_context: int = 1
     next_callback: int = 1
@@ -134,10 +136,11 @@ class Subnet:
 
     def new_canister_id(self) -> Principal:
         """The next free id."""
-        while canister_id(self.next_number) in self.canisters:
+        while True:
+            found = canister_id(self.next_number)
             self.next_number += 1
-        self.next_number += 1
-        return canister_id(self.next_number - 1)
+            if found not in self.canisters and found not in self.deleted:
+                return found
 
     def random(self) -> bytes:
         """The next 32 random bytes; the same after the same seed."""

@@ -27,22 +27,40 @@ def insert(tree: HashTree, label: bytes, below: HashTree) -> HashTree:
     """
     if isinstance(tree, Empty):
         return Labeled(label, below)
+    assert tree.first is not None
+    if len(tree.first) != len(label):
+        raise ValueError(f"a label of {len(label)} bytes among labels of {len(tree.first)}")
+    return _insert(tree, label, below)
+
+
+def _insert(tree: HashTree, label: bytes, below: HashTree) -> HashTree:
     first, last = tree.first, tree.last
     assert first is not None
     assert last is not None
-    if len(first) != len(label):
-        raise ValueError(f"a label of {len(label)} bytes among labels of {len(first)}")
-    split = _differing_bit(label, first)
-    if split < 0 and isinstance(tree, Labeled):
-        return Labeled(label, below)
     if isinstance(tree, Fork):
-        own = _differing_bit(first, last)
-        if split < 0 or split >= own:
-            if _bit(label, own):
-                return Fork(tree.left, insert(tree.right, label, below))
-            return Fork(insert(tree.left, label, below), tree.right)
+        left_last, right_first = tree.left.last, tree.right.first
+        assert left_last is not None
+        assert right_first is not None
+        # Within the labels that are there, comparing them finds the way; bits decide outside.
+        if first <= label <= last:
+            goes_left = label <= left_last or (
+                label < right_first
+                and _differing_bit(label, left_last) > _differing_bit(label, right_first)
+            )
+        else:
+            split = _differing_bit(label, first)
+            own = _differing_bit(first, last)
+            if split < own:
+                new = Labeled(label, below)
+                return Fork(tree, new) if _bit(label, split) else Fork(new, tree)
+            goes_left = not _bit(label, own)
+        if goes_left:
+            return Fork(_insert(tree.left, label, below), tree.right)
+        return Fork(tree.left, _insert(tree.right, label, below))
     new = Labeled(label, below)
-    return Fork(tree, new) if _bit(label, split) else Fork(new, tree)
+    if label == first:
+        return new
+    return Fork(new, tree) if label < first else Fork(tree, new)
 
 
 def remove(tree: HashTree, label: bytes) -> HashTree:
