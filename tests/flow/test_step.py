@@ -24,6 +24,7 @@ from bridge.flow import (
     Refused,
     Rejected,
     RememberPaid,
+    Restarted,
     Returned,
     Role,
     Send,
@@ -324,3 +325,8 @@ def test_what_is_not_of_the_format_is_refused(value, says):
 def test_what_has_no_form_in_json_is_refused():
     with pytest.raises(UsageError, match="a dict has no form in JSON"):
         to_json({})
+
+
+def test_an_event_that_says_no_more_has_no_jitter_no_lag_and_room():
+    assert (Due().u, Due().lag, Due().room) == (0, 0, True)
+    assert Restarted().share == 0
