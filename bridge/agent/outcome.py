@@ -7,6 +7,7 @@ talks to anyone.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from bridge.agent.quote import quote
 from bridge.errors import (
     CallOutcomeUnknownError,
     CallRejectedError,
@@ -15,6 +16,7 @@ from bridge.errors import (
 )
 from bridge.principal import Principal
 from bridge.wire import Certificate, hashtree, leb128
+from bridge.wire import _cbor as cbor
 from bridge.wire.certificate import value_at
 from bridge.wire.hashtree import Found, HashTree
 
@@ -26,6 +28,9 @@ REJECT_CODES: Final = {
     5: "CANISTER_ERROR",
     6: "SYS_UNKNOWN",
 }
+
+_LONGEST_SHOWN: Final = 2000
+_LONGEST_CODE: Final = 32
 
 _STATUSES: Final = (None, "received", "processing", "replied", "rejected", "done")
 
@@ -60,10 +65,11 @@ def rejected(
         certified: Whether a certificate proves the reject.
     """
     name = REJECT_CODES.get(code, "an unknown code")
-    detail = f", {error_code}" if error_code else ""
+    detail = f", {quote(error_code, _LONGEST_CODE)}" if error_code else ""
     proof = "" if certified else "; one node's word, not certified"
+    shown = quote(message, _LONGEST_SHOWN)
     return CallRejectedError(
-        f"{what} was rejected: {message} (reject code {code} {name}{detail}{proof})",
+        f"{what} was rejected: {shown} (reject code {code} {name}{detail}{proof})",
         code=code,
         reject_message=message,
         error_code=error_code,
@@ -80,7 +86,7 @@ def rejected_by_node(what: str, body: Mapping[Any, Any]) -> CallRejectedError:
     """
     code, message = body.get("reject_code"), body.get("reject_message")
     error_code = body.get("error_code")
-    if type(code) is not int or not isinstance(message, str):
+    if not cbor.is_nat(code) or not isinstance(message, str):
         raise TransportError(
             f"the answer about {what} is neither a reply nor a reject",
             hint="this is no replica, or one that speaks another version",

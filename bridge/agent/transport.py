@@ -17,6 +17,7 @@ import aiohttp
 from yarl import URL
 
 from bridge._version import __version__
+from bridge.agent.quote import quote
 from bridge.agent.settings import SECOND, Limits, Timeouts
 from bridge.errors import NotSentError, TransportError, UsageError
 
@@ -42,9 +43,8 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The beginning of the body as text for a message, without control characters."""
-        text = self.body[:400].decode(errors="replace")
-        return "".join(char if char.isprintable() else " " for char in text).strip()
+        """The beginning of the body as text for a message."""
+        return quote(self.body[:2000].decode(errors="replace"))
 
 
 def is_loopback(url: str) -> bool:
@@ -175,18 +175,19 @@ class Transport:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._limits.response
-        if (response.content_length or 0) > limit:
-            raise TransportError(
-                f"an answer of {response.content_length} bytes is too large; {limit} are accepted"
-            )
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            size += len(chunk)
+        size = response.content_length
+        if size is not None:
             if size > limit:
+                raise TransportError(
+                    f"an answer of {size} bytes is too large; {limit} are accepted"
+                )
+            return await response.read()  # the library reads no more than was announced
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            body += chunk
+            if len(body) > limit:
                 raise TransportError(f"an answer of more than {limit} bytes was cut off")
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return bytes(body)
 
 
 def _reason(cause: BaseException) -> str:
@@ -194,7 +195,7 @@ def _reason(cause: BaseException) -> str:
         return "connecting took too long"
     if isinstance(cause, ssl.SSLError):
         return f"TLS: {cause.reason}"
-    return str(cause) or type(cause).__name__
+    return quote(str(cause)) or type(cause).__name__
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> int | None:

@@ -19,6 +19,7 @@ MILLISECOND = 1_000_000
 CANISTER = Principal(b"\0\0\0\0\0\0\0\x01\x01\x01")
 ELSEWHERE = Principal(b"\0\0\0\0\0\0\xff\x01\x01\x01")
 REPLY = b"DIDL\0\0reply"
+RANGES = wire.encode_ranges([(bytes(8) + b"\1\1", bytes(6) + b"\xfe\xff\1\1")])
 
 Lie = Callable[["Ask"], Awaitable[web.StreamResponse | bytes | None]]
 
@@ -75,23 +76,26 @@ class Replica:
     def node_id(self) -> Principal:
         return Principal.self_authenticating(self.node.public_key_der)
 
-    def delegation(self, key: bls.SecretKey | None = None) -> wire.SubnetDelegation:
-        ranges = wire.encode_ranges([(bytes(8) + b"\1\1", bytes(6) + b"\xfe\xff\1\1")])
+    def delegation(self, key: bls.SecretKey | None = None) -> wire.SubnetDelegation | None:
+        if self.subnet is self.root:
+            return None
         subnet: dict[bytes, hashtree.Buildable] = {b"public_key": self.subnet.public_key_der}
         content: dict[bytes, hashtree.Buildable] = {
             b"time": leb128.encode(self.now),
             b"subnet": {self.subnet_id.raw: subnet},
         }
         if self.flat_ranges:
-            subnet[b"canister_ranges"] = ranges
+            subnet[b"canister_ranges"] = RANGES
         else:
-            content[b"canister_ranges"] = {self.subnet_id.raw: {bytes(8) + b"\1\1": ranges}}
+            content[b"canister_ranges"] = {self.subnet_id.raw: {bytes(8) + b"\1\1": RANGES}}
         tree = hashtree.build(content)
         certificate = wire.Certificate.sign(tree, key or self.root)
         return wire.SubnetDelegation(self.subnet_id, certificate.to_cbor())
 
     def tree(self, *, time_ns: int | None = None) -> hashtree.HashTree:
         node = {b"public_key": self.node.public_key_der}
+        # Only the root subnet tells its ranges here; of others its delegations tell.
+        ranges = {b"canister_ranges": RANGES} if self.subnet is self.root else {}
         return hashtree.build(
             {
                 b"time": leb128.encode(self.now if time_ns is None else time_ns),
@@ -101,6 +105,7 @@ class Replica:
                         b"public_key": self.subnet.public_key_der,
                         b"type": b"application",
                         b"node": {self.node_id.raw: node},
+                        **ranges,
                     }
                 },
                 b"canister": {

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from bridge.agent import Identity, Limits, Retries, Timeouts
-from bridge.errors import BridgeError, UsageError
+from bridge.errors import BridgeError, RequestRefusedError, UsageError
 
 SECOND = 1_000_000_000
 REPLY = b"DIDL\0\0reply"
@@ -24,6 +24,10 @@ async def accepted(ask):
 
 async def busy(_):
     return web.Response(status=429)
+
+
+async def refused(_):
+    return web.Response(status=400)
 
 
 async def half_an_answer(ask):
@@ -150,7 +154,7 @@ async def test_connecting_is_cancelled(connect, canister):
                 filler.close()
 
 
-@pytest.mark.parametrize("kind", ["call", "poll", "query"])
+@pytest.mark.parametrize("kind", ["call", "poll", "query", "refused", "of the root subnet"])
 async def test_cancelled_after_any_number_of_steps(connect, replica, canister, kind):
     """Lets the event loop run 0, 1, 2, ... times before it cancels: no await is left out."""
     timeouts = replace(Timeouts(), first_poll=1, longest_poll=1000)
@@ -161,12 +165,16 @@ async def test_cancelled_after_any_number_of_steps(connect, replica, canister, k
             agent._nodes._subnets.clear()
             if kind == "poll":
                 replica.lie("call", accepted)
+            if kind == "refused":  # then the clock is measured, which changes nothing
+                replica.lie("call", refused, None)
+            if kind == "of the root subnet":
+                replica.subnet, agent._exchange._root_scope._shown = replica.root, None
             work = agent.query(canister, "peek") if kind == "query" else agent.update(canister, "x")
             task = asyncio.create_task(work)
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, RequestRefusedError):
                 assert await task == REPLY
             replica.lies.clear()
             assert agent._exchange.transport._turn._value in (

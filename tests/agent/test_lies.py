@@ -574,37 +574,23 @@ async def test_node_keys_that_nothing_proves_are_not_used(agent, replica, canist
         await agent.query(canister, "peek")
 
 
-def by_the_root(replica, ranges):
-    """The root subnet answers honestly; it has these canisters and no others."""
+async def by_the_root(ask):
+    """The root subnet answers honestly for itself: it has no such request and no such canister."""
+    replica = ask.replica
     root_id = Principal.self_authenticating(replica.root.public_key_der).raw
-    shown = [(low.raw, high.raw) for low, high in ranges]
-
-    async def answer(ask):
-        paths = status_path(ask)
-        node = {b"public_key": replica.node.public_key_der}
-        tree = hashtree.build(
-            {
-                b"time": leb128.encode(replica.now),
-                b"request_status": replica.statuses if shown else {},
-                b"canister": {},
-                b"subnet": {
-                    root_id: {
-                        b"canister_ranges": wire.encode_ranges(shown),
-                        b"node": {replica.node_id.raw: node},
-                    }
-                },
-            }
-        )
-        certificate = wire.Certificate.sign(tree, replica.root).pruned(paths)
-        return answered(certificate.to_cbor())
-
-    return answer
+    subnet = {
+        b"canister_ranges": wire.encode_ranges([(b"\xff\1\1", b"\xff\xff\1\1")]),
+        b"node": {replica.node_id.raw: {b"public_key": replica.node.public_key_der}},
+    }
+    content = {b"time": leb128.encode(replica.now), b"subnet": {root_id: subnet}}
+    certificate = wire.Certificate.sign(hashtree.build(content), replica.root)
+    return answered(certificate.pruned(status_path(ask)).to_cbor())
 
 
 async def test_the_root_subnet_s_word_proves_nothing_of_other_subnets_canisters(
     connect, replica, canister
 ):
-    replica.lie("read_state", by_the_root(replica, []), forever=True)
+    replica.lie("read_state", by_the_root, forever=True)
     async with connect(Identity.generate()) as agent:
         call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + SECOND // 10)
         replica.lie("call", accepted, forever=True)
@@ -622,15 +608,13 @@ async def test_the_root_subnet_s_word_proves_nothing_of_other_subnets_canisters(
 async def test_the_root_subnet_s_own_canisters_are_served_with_one_look_at_its_ranges(
     connect, replica, canister
 ):
-    own = by_the_root(replica, [(canister, canister)])
-    for kind in ("call", "read_state"):
-        replica.lie(kind, own, forever=True)
+    replica.subnet = replica.root
     async with connect(Identity.generate()) as agent:
         replies = [agent.update(canister, "greet") for _ in range(5)]
         assert await asyncio.gather(*replies) == [REPLY] * 5
         assert [kind for kind, _ in replica.asked].count("read_state") == 1
         assert await agent.query(canister, "peek") == REPLY
-        assert await agent.module_hash(canister) is None
+        assert await agent.module_hash(canister) == b"h" * 32
 
 
 async def test_unsigned_queries_are_taken_only_by_the_loudly_named_choice(
@@ -820,3 +804,60 @@ async def test_no_damaged_answer_is_taken_for_another_one(agent, replica, canist
             outcomes.append(None)
     assert set(outcomes) <= {truth, None}
     assert outcomes.count(None) > 30 or kind == "call"
+
+
+# --- What is shown ------------------------------------------------------------------------------
+
+LOUD = "\x1b[31m\x07evil\u202e\r" + "x" * 1_000_000
+
+
+@pytest.mark.parametrize("certified", [True, False])
+async def test_a_reject_is_shown_short_and_harmless_and_kept_whole(
+    agent, replica, canister, certified
+):
+    async def loud(ask):
+        if not certified:
+            body = {"status": "rejected", "reject_code": 5, "reject_message": LOUD}
+            return wire.encode({**body, "error_code": LOUD})
+        ask.replica.statuses[ask.id] = {
+            b"status": b"rejected",
+            b"reject_code": b"\5",
+            b"reject_message": LOUD.encode(),
+            b"error_code": LOUD.encode(),
+        }
+        return answered(ask.replica.certify([(b"request_status", ask.id)]))
+
+    replica.lie("call", loud)
+    with pytest.raises(CallRejectedError, match="evil") as caught:
+        await agent.update(canister, "greet")
+    error = caught.value
+    assert (error.reject_message, error.error_code, error.certified) == (LOUD, LOUD, certified)
+    assert len(str(error)) < 3_000
+    assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    "code", [2**20_000, -1, 2**64, "4", None, True], ids=lambda code: type(code).__name__
+)
+async def test_a_node_s_reject_without_a_proper_code_is_no_reject(agent, replica, canister, code):
+    async def odd(_):
+        body = {"status": "rejected", "reject_message": "no", "reject_code": code}
+        return wire.encode(body)
+
+    replica.lie("call", odd)
+    assert await agent.update(canister, "greet") == REPLY
+
+
+async def test_what_http_says_is_shown_short_and_harmless(agent, replica, canister):
+    async def loud(_):
+        return web.Response(status=400, text=LOUD)
+
+    async def long_header(ask):
+        ask.http.transport.write(b"HTTP/1.1 200 OK\r\nX-Evil: \x1b[31m" + b"x" * 100_000)
+
+    for lie in (loud, long_header):
+        replica.lie("query", lie, forever=True)
+        with pytest.raises(TransportError) as caught:
+            await agent.query(canister, "peek")
+        assert len(str(caught.value)) < 1_000
+        assert str(caught.value).replace("\n", "").isprintable()
