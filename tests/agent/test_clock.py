@@ -79,3 +79,29 @@ async def test_a_refusal_and_a_replayed_certificate_do_not_make_old_answers_fres
             await agent.update(canister, "greet")
         with pytest.raises(CertificateError, match="s old"):
             await agent.module_hash(canister)
+
+
+async def test_the_answer_to_an_old_call_proves_nothing_of_the_clock(connect, replica, canister):
+    """Such an answer may be as old as its call: a node could have kept it to pass for fresh."""
+    from aiohttp import web
+
+    async def refuse(_):
+        return web.Response(status=400, text="expired")
+
+    async def old(ask):
+        paths = ask.envelope.content["paths"]
+        data = ask.replica.certify(paths, time_ns=ask.replica.now - 900 * SECOND)
+        return wire.encode({"certificate": data})
+
+    async with connect(Identity.generate()) as agent:
+        call = agent.sign_update(canister, "greet")
+        assert await agent.submit(call) == REPLY
+        replica.lie("call", refuse)
+        replica.lie("read_state", old, forever=True)
+        with pytest.raises(RequestRefusedError):
+            await agent.update(canister, "greet")
+        assert agent.clock.measured_skew < -800 * SECOND
+        with pytest.raises(CertificateError, match="s old"):
+            await agent.wait(call)
+        with pytest.raises(CertificateError, match="s old"):
+            await agent.module_hash(canister)

@@ -57,6 +57,32 @@ async def test_retry_after_is_read_in_both_of_its_forms(
     assert (found.status, found.retry_after) == (429, expected)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("kind", ["call", "query", "read_state"])
+async def test_what_a_replica_asks_for_is_waited(
+    connect, replica, canister, monkeypatch, kind, status
+):
+    pauses = []
+    delay = Retries.delay
+
+    def noted(self, attempt, asked=None):
+        pauses.append(asked)
+        return delay(self, attempt) if asked is None else 0
+
+    async def answer(_):
+        return web.Response(status=status, headers={"Retry-After": "7"})
+
+    monkeypatch.setattr(Retries, "delay", noted)
+    replica.lie(kind, answer)
+    async with connect(Identity.generate()) as agent:
+        await {
+            "call": lambda: agent.update(canister, "greet"),
+            "query": lambda: agent.query(canister, "peek"),
+            "read_state": lambda: agent.module_hash(canister),
+        }[kind]()
+    assert pauses == [7 * SECOND]
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
