@@ -182,6 +182,27 @@ def test_an_agents_calls_count_until_their_outcome_is_known(alice):
     assert calls.count(alice, 0) == 0
 
 
+def test_a_call_that_ended_is_not_freed_again(alice):
+    calls = InFlight()
+    first = calls.started(alice, [New(1, b"")], 0, POLICY)
+    calls.started(alice, [New(1, b"")], 0, POLICY)
+    calls.ended(alice, first)
+    calls.heard(alice, Ack(1, b""))
+    assert calls.count(alice, 0) == 0
+
+
+def test_nothing_is_kept_of_calls_that_are_over(alice):
+    calls = InFlight()
+    calls.ended(alice, calls.started(alice, [New(1, b"")], 0, POLICY))
+    assert calls._peers == {}
+    calls.started(alice, [New(1, b"")], 0, POLICY)
+    calls.heard(alice, Ack(1, b""))
+    assert calls._peers == {}
+    calls.started(alice, [Fin(1)], 0, POLICY)
+    calls.count(alice, POLICY.send_retry)
+    assert calls._peers == {}
+
+
 def test_room_ends_at_the_bound_and_is_each_peers_own(alice, bob):
     policy = Policy(in_flight=2)
     calls = InFlight()
@@ -231,6 +252,25 @@ def test_what_transmits_nothing_waits_for_nobody(alice, bob):
     assert in_turn([queued(bob, 1), done], 10**15)[0] is done
     not_yet = dataclasses.replace(answer, msg_id=5)
     assert in_turn([queued(bob, 1), not_yet], 1)[0] is not_yet
+
+
+def test_room_is_for_what_is_due_at_this_very_moment_too(alice, bob):
+    queued, _, fin, ack = flows(alice, bob)
+    last, answer = fin(bob, 3), ack(alice, 4)
+    assert in_turn([queued(bob, 1), answer], answer.send_due)[0] is answer
+    assert in_turn([answer, last], last.fin_due)[0] is answer
+    assert in_turn([answer, last], max(last.fin_due, answer.send_due)) == [last, answer]
+    only_fin = dataclasses.replace(last, tell_due=0)
+    assert in_turn([queued(bob, 1), only_fin], last.fin_due - 1)[0] is only_fin
+
+
+def test_what_transmits_nothing_comes_before_a_fin(alice, bob):
+    _, sending, fin, ack = flows(alice, bob)
+    last = fin(bob, 3)
+    tombstone = step(ack(alice, 4), Received(message=Fin(4), caller=alice), 0, POLICY).flow
+    answered = step(sending(alice, 5), Received(message=Ack(5, b""), caller=alice), 0, POLICY).flow
+    for other in (tombstone, answered):
+        assert in_turn([last, other], last.fin_due) == [other, last]
 
 
 def test_peers_take_turns(alice, bob):
