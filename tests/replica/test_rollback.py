@@ -11,7 +11,7 @@ from bridge.replica.execution.engine import compile_module
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.rollback import ENGINES, CopyUsedPages, TrackWhenLarge, best_engine
 from bridge.replica.execution.run import Environment, Mode, Run
-from bridge.replica.execution.stable import StableMemory
+from bridge.replica.state.stable import StableMemory
 
 PAGE = mmap.PAGESIZE
 AVAILABLE = [kind for kind in ENGINES if kind is CopyUsedPages or pages.can_watch()]

@@ -79,7 +79,7 @@ class ModuleInfo:
         memory64: Whether pointers have 64 bits.
         has_memory: Whether there is a memory, exported as ``memory_name``.
         prefix: What the names of the added exports begin with.
-        mutable_globals: How many values ``save_name`` gives and ``load_name`` takes.
+        global_types: The value types that ``save_name`` gives and ``load_name`` takes.
         has_table: Whether there is a table, exported as ``table_name``.
         has_start: Whether there was a start function, now exported as ``start_name``.
         hooks: Names of the exported system entry points, such as ``canister_init``.
@@ -95,7 +95,7 @@ class ModuleInfo:
     memory64: bool
     has_memory: bool
     prefix: str
-    mutable_globals: int
+    global_types: tuple[int, ...]
     has_table: bool
     has_start: bool
     hooks: frozenset[str]
@@ -467,7 +467,7 @@ def instrument(module: bytes) -> ModuleInfo:
         memory64=memory64,
         has_memory=has_memory,
         prefix=prefix,
-        mutable_globals=len(mutable),
+        global_types=tuple(value_type for _, value_type in mutable),
         has_table=has_table,
         has_start=has_start,
         hooks=hooks,

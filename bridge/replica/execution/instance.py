@@ -32,8 +32,8 @@ from bridge.replica.execution.native import (
 )
 from bridge.replica.execution.rollback import Rollback, best_engine
 from bridge.replica.execution.run import Run
-from bridge.replica.execution.stable import StableMemory
 from bridge.replica.execution.system_api import limit_text
+from bridge.replica.state.stable import StableMemory
 
 WASM_PAGE: Final = 65_536
 _U64: Final = 2**64 - 1
@@ -97,10 +97,10 @@ class Instance:
         self._saved_size = 0
         self._saved = False
         # Arguments and results of a call; also the two out-parameters of one.
-        self._values = (ffi.wasmtime_val_raw_t * max(1, compiled.info.mutable_globals))()
+        self._values = (ffi.wasmtime_val_raw_t * max(1, len(compiled.info.global_types)))()
         self._words = ctypes.cast(self._values, Words)
         self._values_address = ctypes.addressof(self._values)
-        self._globals_size = compiled.info.mutable_globals * 16
+        self._globals_size = len(compiled.info.global_types) * 16
         self._trap = ctypes.c_size_t()
         self._trap_address = ctypes.addressof(self._trap)
         self._fuel = ctypes.c_uint64()
@@ -127,7 +127,7 @@ class Instance:
         self._functions = {name: _Entry(exports[name]._func) for name in wanted}  # noqa: SLF001
         self._save: _Entry | None = None
         self._load: _Entry | None = None
-        if info.mutable_globals:
+        if info.global_types:
             self._save = _Entry(exports[info.save_name]._func)  # noqa: SLF001
             self._load = _Entry(exports[info.load_name]._func)  # noqa: SLF001
         self._memory: Any = None

@@ -17,7 +17,7 @@ from bridge.principal import Principal
 from bridge.replica.execution.engine import compile_module, runs_canisters_here
 from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.http.paths import ForbiddenPathError, Scope, allowed_paths
-from bridge.replica.management.canister import effective_canister_id
+from bridge.replica.management import effective_canister_id
 from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler.queries import NotQuickError, query, quick_query
 from bridge.replica.scheduler.rounds import Rounds

@@ -1,5 +1,13 @@
 """The management canister ``aaaaa-aa``: creating, installing and running canisters."""
 
-from bridge.replica.management.canister import handle, ingress_filter, query
+# Importing the modules enters their methods into the table.
+from bridge.replica.management import canister as _canister  # noqa: F401
+from bridge.replica.management import snapshots as _snapshots  # noqa: F401
+from bridge.replica.management.dispatch import (
+    effective_canister_id,
+    handle,
+    ingress_filter,
+    query,
+)
 
-__all__ = ["handle", "ingress_filter", "query"]
+__all__ = ["effective_canister_id", "handle", "ingress_filter", "query"]

@@ -1,200 +1,37 @@
-"""The management canister's methods: who may call which, and what each does.
+"""What the management canister's methods do to canisters, all but snapshots.
 
-Rule implemented: interface specification, section The IC management canister. A method that this
-replica lacks is rejected by name; fees are zero.
+Rule implemented: interface specification, section The IC management canister. Fees are zero.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from bridge import wire
 from bridge.candid import Case
-from bridge.errors import CandidError
 from bridge.principal import Principal
 from bridge.replica.management.install import Installation, install
+from bridge.replica.management.registry import (
+    Answer,
+    canister_of,
+    not_controller,
+    record_change,
+    result,
+    serves,
+)
 from bridge.replica.management.settings import (
     SettingsError,
     apply_settings,
     definite,
     initial_settings,
 )
-from bridge.replica.management.types import SIGNATURES, UNSUPPORTED
 from bridge.replica.scheduler.machine import Machine
 from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.canister import DEFAULT_CYCLES, Canister, Change, Settings, Status
-from bridge.replica.state.messages import (
-    FromUser,
-    Payload,
-    Reject,
-    RejectCode,
-    Reply,
-    Request,
-)
+from bridge.replica.state.messages import Reject, RejectCode, Request
 from bridge.replica.state.subnet import is_hosted
 
 MAX_CHUNK: Final = 1024 * 1024
 MAX_CHUNKS: Final = 100
-_MAX_PRINCIPALS: Final = 10
-
-Answer = Reject | bytes | None
-"""A reject, a reply's bytes, or nothing: the answer comes later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One method.
-
-    Attributes:
-        run: Does it; gets the machine, the request and the decoded argument.
-        controllers_only: Whether only a controller of the canister named in the argument may call.
-        from_users: Whether users may call it, and not only canisters.
-        canister_field: The field of the argument that names the canister, if there is one.
-        needs_idle: Whether it must wait until no execution of the canister is under way.
-    """
-
-    run: Callable[[Machine, Request, Any], Answer]
-    controllers_only: bool
-    from_users: bool
-    canister_field: str | None
-    needs_idle: bool
-
-
-_METHODS: Final[dict[str, Method]] = {}
-
-
-def _method(
-    name: str,
-    *,
-    controllers_only: bool = True,
-    from_users: bool = True,
-    canister_field: str | None = "canister_id",
-    needs_idle: bool = False,
-) -> Callable[[Callable[[Machine, Request, Any], Answer]], Callable[..., Answer]]:
-    def register(run: Callable[[Machine, Request, Any], Answer]) -> Callable[..., Answer]:
-        _METHODS[name] = Method(run, controllers_only, from_users, canister_field, needs_idle)
-        return run
-
-    return register
-
-
-# --- entry points -------------------------------------------------------------------------------
-
-
-def _unknown(name: str) -> Reject:
-    if name in UNSUPPORTED:
-        return Reject(
-            RejectCode.CANISTER_REJECT,
-            f"The management canister's method '{name}' is not supported by this replica: use a "
-            "full replica for it",
-            "IC0407",
-        )
-    return Reject(
-        RejectCode.CANISTER_REJECT, f"Management canister has no method '{name}'", "IC0407"
-    )
-
-
-def effective_canister_id(method: str, arg: bytes) -> Principal | None:
-    """The canister that an argument names, by which a call is addressed; ``None`` for none.
-
-    Raises:
-        CandidError: If the argument is not of the method's type.
-    """
-    found = _METHODS.get(method)
-    if found is None or found.canister_field is None:
-        return None
-    value = SIGNATURES[method].decode(arg)
-    named: Principal = value[found.canister_field]
-    return named
-
-
-def _check(machine: Machine, request: Request) -> tuple[Method, Any, Canister | None] | Reject:
-    """Decode, and check that this caller may do this."""
-    method = _METHODS.get(request.method)
-    if method is None:
-        return _unknown(request.method)
-    try:
-        value = SIGNATURES[request.method].decode(request.arg)
-    except CandidError as error:
-        return Reject(
-            RejectCode.CANISTER_REJECT, f"Error decoding candid: {error.message}", "IC0408"
-        )
-    if method.canister_field is None:
-        return method, value, None
-    name: Principal = value[method.canister_field]
-    canister = machine.subnet.canisters.get(name)
-    if canister is None:
-        return Reject(RejectCode.DESTINATION_INVALID, f"Canister {name} not found", "IC0301")
-    if method.controllers_only and not canister.is_controller(request.sender):
-        return _not_controller(canister, request)
-    return method, value, canister
-
-
-def _not_controller(canister: Canister, request: Request) -> Reject:
-    return Reject(
-        RejectCode.CANISTER_ERROR,
-        f"Only controllers of canister {canister.canister_id} can call ic00 method "
-        f"{request.method}",
-        "IC0512",
-    )
-
-
-def ingress_filter(machine: Machine, request: Request) -> Reject | None:
-    """Why a user's call to the management canister is not taken in; ``None`` if it is."""
-    method = _METHODS.get(request.method)
-    if method is not None and not method.from_users:
-        return Reject(
-            RejectCode.CANISTER_REJECT,
-            f"ic00 method {request.method} can not be called via ingress messages",
-            "IC0406",
-        )
-    checked = _check(machine, request)
-    return checked if isinstance(checked, Reject) else None
-
-
-def handle(machine: Machine, request: Request) -> None:
-    """Do what a call to the management canister asks, and answer it."""
-    checked = _check(machine, request)
-    if isinstance(checked, Reject):
-        answer: Answer = checked
-    else:
-        method, value, canister = checked
-        if canister is not None and canister.busy and method.needs_idle:
-            machine.when_idle(canister, lambda: handle(machine, request))
-            return
-        if isinstance(request.origin, FromUser) and not method.from_users:
-            answer = ingress_filter(machine, request)
-        else:
-            answer = method.run(machine, request, value)
-    if isinstance(answer, Reject):
-        machine.respond(request.origin, answer, request.cycles)
-    elif answer is not None:
-        machine.reply(request, answer)
-
-
-def _result(request: Request, value: Any = None) -> bytes:
-    return SIGNATURES[request.method].encode(value)
-
-
-def _canister(machine: Machine, value: Any, field: str = "canister_id") -> Canister:
-    return machine.subnet.canisters[value[field]]
-
-
-def _record(
-    machine: Machine, canister: Canister, request: Request, kind: str, data: Any = None
-) -> None:
-    from_user = isinstance(request.origin, FromUser)
-    canister.record_change(
-        Change(
-            timestamp=machine.time,
-            version=canister.version,
-            user=request.sender if from_user else None,
-            canister=None if from_user else (request.sender, request.sender_version),
-            details=(kind, data),
-        )
-    )
-
 
 # --- creating -----------------------------------------------------------------------------------
 
@@ -207,7 +44,7 @@ def _create(
     machine.sandboxes[name] = Sandbox()
     machine.subnet.touch(name)
     variables = settings.environment_variables
-    _record(
+    record_change(
         machine,
         canister,
         request,
@@ -217,10 +54,10 @@ def _create(
             "environment_variables_hash": wire.hash_of_map(dict(variables)) if variables else None,
         },
     )
-    return _result(request, {"canister_id": name})
+    return result(request, {"canister_id": name})
 
 
-@_method("create_canister", controllers_only=False, from_users=False, canister_field=None)
+@serves("create_canister", controllers_only=False, from_users=False, canister_field=None)
 def _create_canister(machine: Machine, request: Request, value: Any) -> Answer:
     try:
         settings = initial_settings(value["settings"], request.sender)
@@ -231,7 +68,7 @@ def _create_canister(machine: Machine, request: Request, value: Any) -> Answer:
     return _create(machine, request, settings, cycles, name)
 
 
-@_method("provisional_create_canister_with_cycles", controllers_only=False, canister_field=None)
+@serves("provisional_create_canister_with_cycles", controllers_only=False, canister_field=None)
 def _provisional_create(machine: Machine, request: Request, value: Any) -> Answer:
     try:
         settings = initial_settings(value["settings"], request.sender)
@@ -257,17 +94,17 @@ def _provisional_create(machine: Machine, request: Request, value: Any) -> Answe
     return _create(machine, request, settings, DEFAULT_CYCLES if amount is None else amount, wanted)
 
 
-@_method("provisional_top_up_canister", controllers_only=False)
+@serves("provisional_top_up_canister", controllers_only=False)
 def _provisional_top_up(machine: Machine, request: Request, value: Any) -> Answer:
-    _canister(machine, value).cycles += value["amount"]
-    return _result(request)
+    canister_of(machine, value).cycles += value["amount"]
+    return result(request)
 
 
-@_method("deposit_cycles", controllers_only=False, from_users=False)
+@serves("deposit_cycles", controllers_only=False, from_users=False)
 def _deposit_cycles(machine: Machine, request: Request, value: Any) -> Answer:
-    _canister(machine, value).cycles += request.cycles
+    canister_of(machine, value).cycles += request.cycles
     request.cycles = 0
-    return _result(request)
+    return result(request)
 
 
 # --- code ---------------------------------------------------------------------------------------
@@ -293,24 +130,24 @@ def _install(machine: Machine, canister: Canister, request: Request, value: Any,
         failure = install(machine, canister, request, wanted)
     if failure is not None:
         return failure
-    _record(
+    record_change(
         machine,
         canister,
         request,
         "code_deployment",
         {"mode": Case(wanted.kind), "module_hash": canister.module_hash},
     )
-    return _result(request)
+    return result(request)
 
 
-@_method("install_code", needs_idle=True)
+@serves("install_code", needs_idle=True)
 def _install_code(machine: Machine, request: Request, value: Any) -> Answer:
-    return _install(machine, _canister(machine, value), request, value, value["wasm_module"])
+    return _install(machine, canister_of(machine, value), request, value, value["wasm_module"])
 
 
-@_method("install_chunked_code", canister_field="target_canister", needs_idle=True)
+@serves("install_chunked_code", canister_field="target_canister", needs_idle=True)
 def _install_chunked_code(machine: Machine, request: Request, value: Any) -> Answer:
-    target = _canister(machine, value, "target_canister")
+    target = canister_of(machine, value, "target_canister")
     store = target
     if value["store_canister"] is not None:
         found = machine.subnet.canisters.get(value["store_canister"])
@@ -322,7 +159,7 @@ def _install_chunked_code(machine: Machine, request: Request, value: Any) -> Ans
             )
         store = found
         if not store.is_controller(request.sender) and store.canister_id != request.sender:
-            return _not_controller(store, request)
+            return not_controller(store, request)
     parts = []
     for entry in value["chunk_hashes_list"]:
         chunk = store.chunks.get(entry["hash"])
@@ -344,22 +181,24 @@ def _install_chunked_code(machine: Machine, request: Request, value: Any) -> Ans
     return _install(machine, target, request, value, module)
 
 
-@_method("uninstall_code", needs_idle=True)
+@serves("uninstall_code", needs_idle=True)
 def _uninstall_code(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
-    _uninstall(machine, canister)
-    _record(machine, canister, request, "code_uninstall")
-    return _result(request)
+    canister = canister_of(machine, value)
+    uninstall(machine, canister)
+    record_change(machine, canister, request, "code_uninstall")
+    return result(request)
 
 
-def _uninstall(machine: Machine, canister: Canister) -> None:
+def uninstall(machine: Machine, canister: Canister) -> None:
+    """Make a canister empty, and reject the calls that it has not answered."""
     sandbox = machine.sandbox(canister)
     with machine.occupied(canister):
         machine.outside(sandbox, sandbox.empty)
     machine.measure(canister)
-    canister.module_hash, canister.module_size, canister.metadata = None, 0, {}
+    canister.module_hash, canister.module, canister.metadata = None, b"", {}
     canister.certified_data, canister.global_timer = b"", 0
     canister.chunks.clear()
+    canister.clear_log()
     canister.version += 1
     machine.drop_contexts(canister)
     machine.module_changed(canister)
@@ -371,12 +210,12 @@ def _uninstall(machine: Machine, canister: Canister) -> None:
 def _own_store(canister: Canister, request: Request) -> Reject | None:
     if canister.is_controller(request.sender) or canister.canister_id == request.sender:
         return None
-    return _not_controller(canister, request)
+    return not_controller(canister, request)
 
 
-@_method("upload_chunk", controllers_only=False)
+@serves("upload_chunk", controllers_only=False)
 def _upload_chunk(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     refusal = _own_store(canister, request)
     if refusal is not None:
         return refusal
@@ -396,46 +235,46 @@ def _upload_chunk(machine: Machine, request: Request, value: Any) -> Answer:
             "IC0402",
         )
     canister.chunks[digest] = chunk
-    return _result(request, {"hash": digest})
+    return result(request, {"hash": digest})
 
 
-@_method("clear_chunk_store", controllers_only=False)
+@serves("clear_chunk_store", controllers_only=False)
 def _clear_chunk_store(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     refusal = _own_store(canister, request)
     if refusal is not None:
         return refusal
     canister.chunks.clear()
-    return _result(request)
+    return result(request)
 
 
-@_method("stored_chunks", controllers_only=False)
+@serves("stored_chunks", controllers_only=False)
 def _stored_chunks(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     refusal = _own_store(canister, request)
     if refusal is not None:
         return refusal
-    return _result(request, [{"hash": digest} for digest in canister.chunks])
+    return result(request, [{"hash": digest} for digest in canister.chunks])
 
 
 # --- running ------------------------------------------------------------------------------------
 
 
-@_method("start_canister")
+@serves("start_canister")
 def _start_canister(machine: Machine, request: Request, value: Any) -> Answer:
-    machine.start(_canister(machine, value))
-    return _result(request)
+    machine.start(canister_of(machine, value))
+    return result(request)
 
 
-@_method("stop_canister")
+@serves("stop_canister")
 def _stop_canister(machine: Machine, request: Request, value: Any) -> Answer:
-    machine.stop(_canister(machine, value), request.origin)
+    machine.stop(canister_of(machine, value), request.origin)
     return None
 
 
-@_method("delete_canister", needs_idle=True)
+@serves("delete_canister", needs_idle=True)
 def _delete_canister(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     if canister.canister_id == request.sender:
         return Reject(RejectCode.CANISTER_ERROR, "A canister cannot delete itself.", "IC0512")
     if canister.status is not Status.STOPPED:
@@ -444,17 +283,17 @@ def _delete_canister(machine: Machine, request: Request, value: Any) -> Answer:
             f"Canister {canister.canister_id} must be stopped before it is deleted.",
             "IC0510",
         )
-    _uninstall(machine, canister)
+    uninstall(machine, canister)
     machine.subnet.deleted.add(canister.canister_id)
     del machine.subnet.canisters[canister.canister_id]
     del machine.sandboxes[canister.canister_id]
     machine.subnet.touch(canister.canister_id)
-    return _result(request)
+    return result(request)
 
 
-@_method("update_settings")
+@serves("update_settings")
 def _update_settings(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     before = canister.settings.controllers
     try:
         canister.settings = apply_settings(canister.settings, value["settings"])
@@ -463,31 +302,32 @@ def _update_settings(machine: Machine, request: Request, value: Any) -> Answer:
     canister.version += 1
     machine.subnet.touch(canister.canister_id)
     if canister.settings.controllers != before:
-        _record(
+        record_change(
             machine,
             canister,
             request,
             "controllers_change",
             {"controllers": list(canister.settings.controllers)},
         )
-    return _result(request)
+    return result(request)
 
 
-@_method("canister_status", controllers_only=False)
+@serves("canister_status", controllers_only=False)
 def _canister_status(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     own = canister.canister_id == request.sender
     if not own and not canister.may_see(request.sender, canister.settings.status_visibility):
-        return _not_controller(canister, request)
+        return not_controller(canister, request)
     sandbox = machine.sandbox(canister)
     wasm = sandbox.instance.kept_size if sandbox.instance is not None else 0
     stable = sandbox.stable.kept_size * 65_536
     chunks = sum(map(len, canister.chunks.values()))
     sections = sum(len(data) for _, data in canister.metadata.values())
     logs = canister.settings.log_memory_limit
-    total = wasm + stable + chunks + canister.module_size + sections + logs
+    snapshots = sum(snapshot.size for snapshot in canister.snapshots.values())
+    total = wasm + stable + chunks + len(canister.module) + sections + logs + snapshots
     queries = canister.queries
-    return _result(
+    return result(
         request,
         {
             "status": Case(canister.status.name.lower()),
@@ -500,11 +340,11 @@ def _canister_status(machine: Machine, request: Request, value: Any) -> Answer:
                 "wasm_memory_size": wasm,
                 "stable_memory_size": stable,
                 "global_memory_size": 0,
-                "wasm_binary_size": canister.module_size,
+                "wasm_binary_size": len(canister.module),
                 "custom_sections_size": sections,
                 "canister_history_size": 0,
                 "wasm_chunk_store_size": chunks,
-                "snapshots_size": 0,
+                "snapshots_size": snapshots,
                 "log_memory_store_size": logs,
             },
             "cycles": canister.cycles,
@@ -520,12 +360,12 @@ def _canister_status(machine: Machine, request: Request, value: Any) -> Answer:
     )
 
 
-@_method("canister_info", controllers_only=False, from_users=False)
+@serves("canister_info", controllers_only=False, from_users=False)
 def _canister_info(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     wanted = value["num_requested_changes"] or 0
     recent = list(canister.history)[-wanted:] if wanted else []
-    return _result(
+    return result(
         request,
         {
             "total_num_changes": canister.changes,
@@ -551,9 +391,9 @@ def _change(change: Change) -> dict[str, Any]:
     }
 
 
-@_method("canister_metadata", controllers_only=False, from_users=False)
+@serves("canister_metadata", controllers_only=False, from_users=False)
 def _canister_metadata(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     found = canister.metadata.get(value["name"])
     if found is None or not (found[0] or canister.is_controller(request.sender)):
         return Reject(
@@ -562,15 +402,15 @@ def _canister_metadata(machine: Machine, request: Request, value: Any) -> Answer
             f"{value['name']}.",
             "IC0406",
         )
-    return _result(request, {"value": found[1]})
+    return result(request, {"value": found[1]})
 
 
-@_method("raw_rand", controllers_only=False, from_users=False, canister_field=None)
+@serves("raw_rand", controllers_only=False, from_users=False, canister_field=None)
 def _raw_rand(machine: Machine, request: Request, _value: Any) -> Answer:
-    return _result(request, machine.subnet.random())
+    return result(request, machine.subnet.random())
 
 
-@_method("canister_metrics")
+@serves("canister_metrics")
 def _canister_metrics(machine: Machine, request: Request, value: Any) -> Answer:
     consumed = dict.fromkeys(
         (
@@ -580,13 +420,13 @@ def _canister_metrics(machine: Machine, request: Request, value: Any) -> Answer:
         ),
         0,
     )  # fmt: skip
-    consumed["burned_cycles"] = _canister(machine, value).burned
-    return _result(request, {"cycles_consumed": consumed})
+    consumed["burned_cycles"] = canister_of(machine, value).burned
+    return result(request, {"cycles_consumed": consumed})
 
 
-@_method("fetch_canister_logs", controllers_only=False, from_users=False)
+@serves("fetch_canister_logs", controllers_only=False, from_users=False)
 def _fetch_canister_logs(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = _canister(machine, value)
+    canister = canister_of(machine, value)
     if not canister.may_see(request.sender, canister.settings.log_visibility):
         return Reject(
             RejectCode.CANISTER_REJECT,
@@ -601,26 +441,4 @@ def _fetch_canister_logs(machine: Machine, request: Request, value: Any) -> Answ
         key = "idx" if chosen.label == "by_idx" else "timestamp_nanos"
         start, end = chosen.value["start"], chosen.value["end"]
         records = [record for record in records if start <= record[key] < end]
-    return _result(request, {"canister_log_records": records})
-
-
-_QUERIES: Final = frozenset(
-    {"canister_status", "canister_info", "canister_metrics", "fetch_canister_logs"}
-)
-
-
-def query(machine: Machine, request: Request) -> Payload:
-    """Answer a query to the management canister, under the machine's lock."""
-    if request.method not in _QUERIES:
-        return Reject(
-            RejectCode.CANISTER_ERROR,
-            f"Management canister has no query method '{request.method}'",
-            "IC0536",
-        )
-    checked = _check(machine, request)
-    if isinstance(checked, Reject):
-        return checked
-    method, value, _ = checked
-    answer = method.run(machine, request, value)
-    assert answer is not None
-    return answer if isinstance(answer, Reject) else Reply(answer)
+    return result(request, {"canister_log_records": records})

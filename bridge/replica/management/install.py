@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from bridge.replica.execution.binary import ModuleInfo
 from bridge.replica.execution.engine import CompiledModule, compile_module
 from bridge.replica.execution.failures import ExecutionError, InvalidModuleError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
-from bridge.replica.execution.stable import StableMemory
 from bridge.replica.scheduler.machine import Machine, failure_reject
 from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, attempt, check_memory, new_instance
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import Reject, RejectCode, Request
+from bridge.replica.state.stable import StableMemory
 
 Kind = Literal["install", "reinstall", "upgrade"]
 _PERSISTENT: Final = "enhanced-orthogonal-persistence"
@@ -163,17 +164,23 @@ def install(
         canister.global_timer = timer
         return failure_reject(canister, failure)
     info = compiled.info
-    canister.module_hash, canister.module_size = info.module_hash, info.size
-    canister.metadata = {
-        name: (section.public, section.content) for name, section in info.metadata.items()
-    }
     if wanted.kind != "upgrade":
         canister.certified_data = b""
         canister.low_memory_reported = False
+        canister.clear_log()
+    note_module(machine, canister, wanted.module, info)
     for run in runs:
         machine.apply_hook(canister, run, None, keep=True)
     canister.version += 1
-    canister.installed = machine.time
     machine.measure(canister)
-    machine.module_changed(canister)
     return None
+
+
+def note_module(machine: Machine, canister: Canister, module: bytes, info: ModuleInfo) -> None:
+    """Remember which module a canister now runs."""
+    canister.module_hash, canister.module = info.module_hash, module
+    canister.metadata = {
+        name: (section.public, section.content) for name, section in info.metadata.items()
+    }
+    canister.installed = machine.time
+    machine.module_changed(canister)

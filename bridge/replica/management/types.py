@@ -8,6 +8,10 @@ from bridge.candid import (
     Blob,
     Bool,
     Codec,
+    Float32,
+    Float64,
+    Int32,
+    Int64,
     Nat,
     Nat64,
     Null,
@@ -101,6 +105,7 @@ _CHANGE: Final = Record(
                 ),
                 "load_snapshot": Record(
                     {
+                        "from_canister_id": Opt(PrincipalType),
                         "canister_version": Nat64,
                         "snapshot_id": Blob,
                         "taken_at_timestamp": Nat64,
@@ -118,6 +123,24 @@ _ID: Final = Record({"canister_id": PrincipalType})
 _LOG_RANGE: Final = Record({"start": Nat64, "end": Nat64})
 _CHUNK_HASH: Final = Record({"hash": Blob})
 _SENDER_VERSION: Final = {"sender_canister_version": Opt(Nat64)}
+_SNAPSHOT: Final = Record({"id": Blob, "taken_at_timestamp": Nat64, "total_size": Nat64})
+_ONE_SNAPSHOT: Final = Record({"canister_id": PrincipalType, "snapshot_id": Blob})
+_GLOBALS: Final = Vec(
+    Variant({"i32": Int32, "i64": Int64, "f32": Float32, "f64": Float64, "v128": Nat})
+)
+_SNAPSHOT_STATE: Final = {
+    "wasm_module_size": Nat64,
+    "globals": _GLOBALS,
+    "wasm_memory_size": Nat64,
+    "stable_memory_size": Nat64,
+    "certified_data": Blob,
+    "global_timer": Opt(Variant({"inactive": Null, "active": Nat64})),
+    "on_low_wasm_memory_hook_status": Opt(
+        Variant({"condition_not_satisfied": Null, "ready": Null, "executed": Null})
+    ),
+}
+_PART: Final = Record({"offset": Nat64, "size": Nat64})
+_PLACE: Final = Record({"offset": Nat64})
 _QUERY_STATS: Final = Record(
     {
         "num_calls_total": Nat,
@@ -264,6 +287,78 @@ SIGNATURES: Final[dict[str, Signature]] = {
     "delete_canister": _method(_ID),
     "deposit_cycles": _method(_ID),
     "raw_rand": _method(None, Blob),
+    "take_canister_snapshot": _method(
+        Record(
+            {
+                "canister_id": PrincipalType,
+                "replace_snapshot": Opt(Blob),
+                "uninstall_code": Opt(Bool),
+                **_SENDER_VERSION,
+            }
+        ),
+        _SNAPSHOT,
+    ),
+    "load_canister_snapshot": _method(
+        Record({"canister_id": PrincipalType, "snapshot_id": Blob, **_SENDER_VERSION})
+    ),
+    "list_canister_snapshots": _method(_ID, Vec(_SNAPSHOT)),
+    "delete_canister_snapshot": _method(_ONE_SNAPSHOT),
+    "read_canister_snapshot_metadata": _method(
+        _ONE_SNAPSHOT,
+        Record(
+            {
+                "source": Variant({"taken_from_canister": Reserved, "metadata_upload": Reserved}),
+                "taken_at_timestamp": Nat64,
+                "wasm_chunk_store": Vec(_CHUNK_HASH),
+                "canister_version": Nat64,
+                **_SNAPSHOT_STATE,
+            }
+        ),
+    ),
+    "read_canister_snapshot_data": _method(
+        Record(
+            {
+                "canister_id": PrincipalType,
+                "snapshot_id": Blob,
+                "kind": Variant(
+                    {
+                        "wasm_module": _PART,
+                        "wasm_memory": _PART,
+                        "stable_memory": _PART,
+                        "wasm_chunk": _CHUNK_HASH,
+                    }
+                ),
+            }
+        ),
+        Record({"chunk": Blob}),
+    ),
+    "upload_canister_snapshot_metadata": _method(
+        Record(
+            {
+                "canister_id": PrincipalType,
+                "replace_snapshot": Opt(Blob),
+                **_SNAPSHOT_STATE,
+            }
+        ),
+        Record({"snapshot_id": Blob}),
+    ),
+    "upload_canister_snapshot_data": _method(
+        Record(
+            {
+                "canister_id": PrincipalType,
+                "snapshot_id": Blob,
+                "kind": Variant(
+                    {
+                        "wasm_module": _PLACE,
+                        "wasm_memory": _PLACE,
+                        "stable_memory": _PLACE,
+                        "wasm_chunk": Null,
+                    }
+                ),
+                "chunk": Blob,
+            }
+        )
+    ),
     "fetch_canister_logs": _method(
         Record(
             {
@@ -301,9 +396,6 @@ UNSUPPORTED: Final = frozenset(
         "bitcoin_get_balance", "bitcoin_get_utxos", "bitcoin_send_transaction",
         "bitcoin_get_current_fee_percentiles", "bitcoin_get_block_headers",
         "node_metrics_history", "subnet_metrics", "subnet_info", "list_canisters",
-        "take_canister_snapshot", "load_canister_snapshot",
-        "list_canister_snapshots", "delete_canister_snapshot",
-        "read_canister_snapshot_metadata", "read_canister_snapshot_data",
-        "upload_canister_snapshot_metadata", "upload_canister_snapshot_data", "rename_canister",
+        "rename_canister",
     }
 )  # fmt: skip

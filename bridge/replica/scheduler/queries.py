@@ -82,7 +82,7 @@ def _prepare(
 
 
 def query(machine: Machine, request: Request) -> Payload:
-    """Answer a query; nothing that it does stays, except lines in the canister's log."""
+    """Answer a query; nothing that it does stays."""
     if not request.receiver.raw:
         return _management(machine, request)
     evaluation = _Evaluation(machine, machine.limits.query)
@@ -137,10 +137,8 @@ def quick_query(machine: Machine, request: Request) -> Payload:
 
 
 def _keep_traces(machine: Machine, canister: Canister, run: Run, answer: Payload) -> None:
-    """What stays of a query: lines in the log, and the statistics."""
+    """What stays of a query: the statistics. Its log does not."""
     with machine.lock:
-        for content in run.log:
-            canister.append_log(machine.time, content)
         queries = canister.queries
         queries.calls += 1
         queries.instructions += run.instructions
@@ -250,7 +248,6 @@ def _composite(
         )
         failure = _nested(instance, run, function)
         evaluation.instructions_left -= run.instructions
-        first.log += run.log
         if failure is not None:
             if call.cleanup is not None:
                 cleanup = _callback_run(evaluation, first, payload, responded=True, mode=Mode.CC)
@@ -321,8 +318,6 @@ def inspect(machine: Machine, request: Request) -> Reject | None:
         return None
     run.instruction_limit = machine.limits.inspect
     failure = machine.run_wasm(sandbox, lambda instance: enter(instance, run, _INSPECT), keep=False)
-    for content in run.log:
-        canister.append_log(machine.time, content)
     if failure is not None:
         return failure_reject(canister, failure)
     if run.ingress_accepted:

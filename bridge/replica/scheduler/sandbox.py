@@ -11,7 +11,7 @@ from bridge.replica.execution.engine import CompiledModule
 from bridge.replica.execution.failures import ExecutionError, MemoryLimitError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
-from bridge.replica.execution.stable import StableMemory
+from bridge.replica.state.stable import StableMemory
 
 MAX_WASM32: Final = 4 * 1024**3
 MAX_WASM64: Final = 6 * 1024**3

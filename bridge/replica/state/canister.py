@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from bridge.principal import Principal
 from bridge.replica.state.messages import Message, Origin
+from bridge.replica.state.snapshot import Snapshot
 
 DEFAULT_CYCLES: Final = 100_000_000_000_000
 DEFAULT_FREEZING_THRESHOLD: Final = 2_592_000
@@ -139,6 +140,7 @@ class Canister:
         memory_bytes: Of both memories, as last measured.
         burned: Cycles that it has burned.
         module_hash: SHA-256 of the installed module, or ``None``.
+        module: The module as it was installed.
         metadata: The module's custom sections: name to (public, content).
         global_timer: Nanoseconds since 1970; 0 when inactive.
         queue: Messages to process, first in first out; tasks go to the front.
@@ -160,7 +162,7 @@ class Canister:
     burned: int = 0
     queries: QueryStatistics = field(default_factory=QueryStatistics)
     module_hash: bytes | None = None
-    module_size: int = 0
+    module: bytes = b""
     metadata: dict[str, tuple[bool, bytes]] = field(default_factory=dict)
     certified_data: bytes = b""
     global_timer: int = 0
@@ -175,6 +177,8 @@ class Canister:
     log_next: int = 0
     log_bytes: int = 0
     chunks: dict[bytes, bytes] = field(default_factory=dict)
+    snapshots: dict[bytes, Snapshot] = field(default_factory=dict)
+    snapshots_made: int = 0
     low_memory_reported: bool = False
     scheduled: bool = False
     busy: bool = False
@@ -199,6 +203,11 @@ class Canister:
         self.log_bytes += len(content)
         while self.log and self.log_bytes > self.settings.log_memory_limit:
             self.log_bytes -= len(self.log.popleft().content)
+
+    def clear_log(self) -> None:
+        """Empty the log; its numbers go on."""
+        self.log.clear()
+        self.log_bytes = 0
 
     def record_change(self, change: Change) -> None:
         """Add to the history."""

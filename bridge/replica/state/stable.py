@@ -1,6 +1,7 @@
 """Stable memory: pages that appear when written, and a journal that undoes one message.
 
-Rule implemented: interface specification, section Stable memory. Knows nothing of Wasm instances.
+Rule implemented: interface specification, section Stable memory. Snapshots keep main memories in
+the same way. Knows nothing of Wasm instances.
 """
 
 from typing import Final
@@ -94,6 +95,23 @@ class StableMemory:
                 self._pages[number] = page
         self.size = self._size_before
         self._journal = None
+
+    def parts(self) -> list[tuple[int, bytes]]:
+        """What has been written: offset and bytes; the rest is zero."""
+        end = self.size * WASM_PAGE
+        return [
+            (number * _PAGE, bytes(page[: end - number * _PAGE]))
+            for number, page in sorted(self._pages.items())
+        ]
+
+    @classmethod
+    def of(cls, size: int, parts: list[tuple[int, bytes]]) -> "StableMemory":
+        """A memory of ``size`` Wasm pages with these contents."""
+        made = cls(size)
+        made.grow(size)
+        for offset, data in parts:
+            made.write(offset, data)
+        return made
 
     def copy(self) -> "StableMemory":
         """An independent copy."""
