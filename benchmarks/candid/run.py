@@ -35,6 +35,10 @@ TARGETS = [
     ("tree of 2,047 nodes", "decode", "javascript", 1),
     ("tree 100 deep", "encode", "icp-py-core", 3),
     ("tree 100 deep", "decode", "icp-py-core", 3),
+    ("tree 100 deep", "encode", "ic-py", 20),
+    ("tree 100 deep", "decode", "ic-py", 20),
+    ("tree 100 deep", "encode", "javascript", 1),
+    ("tree 100 deep", "decode", "javascript", 1),
     ("100,000 nats", "encode", "icp-py-core", 3),
     ("100,000 nats", "decode", "icp-py-core", 3),
 ]

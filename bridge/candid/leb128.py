@@ -38,7 +38,6 @@ def _mask(group: int, lanes: int) -> int:
 
 _MORE_20: Final = int.from_bytes(b"\x80" * 20, "little")
 _DIGITS_20: Final = int.from_bytes(b"\x7f" * 20, "little")
-_DIGITS_32: Final = int.from_bytes(b"\x7f" * _LANES, "little")
 _M1: Final = _mask(1, _LANES)
 _M2: Final = _mask(2, _LANES)
 _M4: Final = _mask(4, _LANES)
@@ -50,23 +49,6 @@ _M4_LANE: Final = _mask(4, 8).to_bytes(8, "little")
 
 class Unterminated(Exception):  # noqa: N818 - it is a signal to the caller, who makes the error
     """The data ended inside a number."""
-
-
-def _regroup(x: int, count: int) -> int:
-    """From ``count`` digits in eight bits each, at most 32, to seven bits each."""
-    # Neighbours join in pairs, pairs join and so on: the upper one moves down to the lower.
-    x -= (x & _M1) >> 1
-    upper = x & _M2
-    x += (upper >> 2) - upper
-    upper = x & _M4
-    x += (upper >> 4) - upper
-    if count > 8:
-        upper = x & _M8
-        x += (upper >> 8) - upper
-        if count > 16:
-            upper = x >> 128
-            x += (upper << 112) - (upper << 128)
-    return x
 
 
 # For the opposite way: the upper half of each group of digits, which moves up to make room.
@@ -94,15 +76,7 @@ def _spread(x: int, count: int) -> bytes:
 
 def _join_digits(digits: bytes) -> int:
     """The number whose base-128 digits are the low seven bits of ``digits``, lowest first."""
-    count = len(digits)
-    if count <= 4:
-        value = 0
-        for digit in reversed(digits):
-            value = value << 7 | digit & 0x7F
-        return value
-    if count <= _LANES:
-        return _regroup(int.from_bytes(digits, "little") & _DIGITS_32, count)
-    lanes = -(-count // 8)
+    lanes = -(-len(digits) // 8)
     x = int.from_bytes(digits, "little") & int.from_bytes(b"\x7f" * (8 * lanes), "little")
     x -= (x & int.from_bytes(_M1_LANE * lanes, "little")) >> 1
     x -= ((x & int.from_bytes(_M2_LANE * lanes, "little")) >> 2) * 3
@@ -190,7 +164,8 @@ def decode_longer(data: bytes, position: int) -> tuple[int, int]:
     if fourth < 128:
         low = data[position] + (data[position + 1] << 7) + (third << 14)
         return low + (fourth << 21) - 0x204080, position + 4
-    # At most twenty digits at once: the first without its high bit is the last.
+    # At most twenty digits at once: the first without its high bit is the last. From eight bits
+    # each to seven, neighbours join in pairs, pairs join and so on: the upper moves down.
     digits = data[position : position + 20]
     x = int.from_bytes(digits, "little")
     if ends := ~x & _MORE_20:
@@ -198,7 +173,19 @@ def decode_longer(data: bytes, position: int) -> tuple[int, int]:
         count = end.bit_length() >> 3
         if count > len(digits):
             raise Unterminated
-        return _regroup(x & end - 1 & _DIGITS_20, count), position + count
+        x &= end - 1 & _DIGITS_20
+        x -= (x & _M1) >> 1
+        upper = x & _M2
+        x += (upper >> 2) - upper
+        upper = x & _M4
+        x += (upper >> 4) - upper
+        if count > 8:
+            upper = x & _M8
+            x += (upper >> 8) - upper
+            if count > 16:
+                upper = x >> 128
+                x += (upper << 112) - (upper << 128)
+        return x, position + count
     found = _number_match(data, position)
     if found is None:
         raise Unterminated
@@ -219,15 +206,7 @@ def decode_signed(data: bytes, position: int) -> tuple[int, int]:
     if second < 128:
         value += (second << 7) - 0x80
         return value if second < 64 else value - 0x4000, position + 2
-    third = data[position + 2]
-    if third < 128:
-        value += (second << 7) + (third << 14) - 0x4080
-        return value if third < 64 else value - 0x200000, position + 3
-    found = _number_match(data, position)
-    if found is None:
-        raise Unterminated
-    digits = found[0]
-    value = _join_digits(digits)
-    if digits[-1] & 0x40:
-        value -= 1 << 7 * len(digits)
-    return value, found.end()
+    value, end = decode_longer(data, position)
+    if data[end - 1] & 0x40:
+        value -= 1 << 7 * (end - position)
+    return value, end
