@@ -61,8 +61,14 @@ class Admission:
         """Whether a new flow of ours may be opened.
 
         Raises:
-            LocalProtocolError: If its payload is too large or a quota is reached.
+            LocalProtocolError: If the peer is no canister, the payload is too large or a quota is
+                reached.
         """
+        if not peer.is_canister:
+            raise LocalProtocolError(
+                f"{peer} is no canister, and an agent can call nothing else",
+                hint="give the id of a canister, such as rrkah-fqaaa-aaaaa-aaaaq-cai",
+            )
         message = New(0, payload)
         if len(payload) > self._policy.max_payload:
             raise LocalProtocolError(

@@ -1,6 +1,7 @@
 """`Bridge`: opens flows, answers them, and keeps them going until each has its end."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import random
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
+from bridge import dialects
 from bridge.agent import Agent
 from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError, StoreError
 from bridge.flow import (
@@ -25,7 +27,6 @@ from bridge.flow import (
     Policy,
     Received,
     Rerun,
-    Restarted,
     Returned,
     Role,
     Send,
@@ -33,7 +34,6 @@ from bridge.flow import (
     SenderState,
     Tell,
     Telling,
-    is_open,
     kind_of,
 )
 from bridge.flow.inflight import in_turn
@@ -48,10 +48,11 @@ from bridge.service.application import (
     OutcomeHandler,
     resend_when_corrupt,
 )
-from bridge.service.engine import Engine, Key
+from bridge.service.engine import Engine, EventMaker, Key
 from bridge.service.ids import Mint
 from bridge.service.outbox import Entry, Outbox, Poller
 from bridge.service.performer import Performer, Sighting, always
+from bridge.service.recovery import check_owner, resume
 from bridge.service.tasks import Tasks
 from bridge.service.transmitter import Transmitter
 from bridge.service.waiters import Waiter, Waiters
@@ -62,7 +63,6 @@ _log = logging.getLogger("bridge.service")
 _BATCH: Final = 100
 _LAST_ID: Final = "last_msg_id"
 _PAUSE_AFTER_FAILURE: Final = 1.0
-_MILLION: Final = 1_000_000
 
 
 class Bridge:
@@ -82,6 +82,8 @@ class Bridge:
         accept: Canisters whose requests are taken; ``None`` takes those of every watched canister.
         poll_every: Seconds between two looks into an outbox in which nothing is expected.
         concurrency: How many calls may be open at once.
+        close_within: Seconds that handlers and calls have to end by themselves when the bridge
+            ends; what then still runs is cancelled, and counts as lost in a crash.
         observer: Told of each message sent and received; must not raise or block.
     """
 
@@ -98,12 +100,14 @@ class Bridge:
         accept: frozenset[Principal] | None = None,
         poll_every: float = 1.0,
         concurrency: int = 64,
+        close_within: float = 5.0,
         observer: Callable[[Sighting], None] | None = None,
     ) -> None:
         self._agent = agent
         self._policy = (policy or Policy()).validate()
         self._receives = handler is not None
         self._poll_every = poll_every
+        self._close_within = close_within
         self._observer = observer
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
         self._engine = Engine(store, self._policy, clock=time.time_ns, draw=self._draw)
@@ -112,8 +116,9 @@ class Bridge:
             agent, self._policy, clock=time.time_ns, concurrency=concurrency
         )
         self._mint = Mint(time.time_ns)
-        self._waiters = Waiters()
+        self._waiters = Waiters(self._retell)
         self._tasks = Tasks()
+        self._loops = Tasks()
         self._pollers: dict[Principal, Poller] = {}
         self._performer = Performer(
             self._engine,
@@ -130,13 +135,23 @@ class Bridge:
     # --- Life -----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        last = await self._engine.store.note(_LAST_ID)
+        try:
+            await self._begin()
+        except BaseException:
+            await self._end(grace=0)
+            raise
+        return self
+
+    async def _begin(self) -> None:
+        store = self._engine.store
+        await check_owner(store, self._agent.principal)
+        last = await store.note(_LAST_ID)
         self._mint.last = int.from_bytes(last or b"", "big")
         await self._engine.recall()
         self._running = True
-        await self._resume()
-        self._tasks.spawn(self._work())
-        return self
+        for peer in await resume(self._engine, self._performer, self._draw):
+            self.watch(peer)
+        self._loops.spawn(self._work())
 
     async def __aexit__(
         self,
@@ -144,32 +159,23 @@ class Bridge:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._end(grace=self._close_within)
+
+    async def _end(self, *, grace: float) -> None:
         self._running = False
+        self._performer.leave()
         self._waiters.end()
-        await self._tasks.end()
-        self._pollers.clear()
+        try:
+            await self._loops.end()
+        finally:
+            await self._tasks.end(grace=grace)
+            self._pollers.clear()
 
     def _check_running(self) -> None:
         if not self._running:
             raise LocalProtocolError(
                 "the bridge is not running", hint="use it inside: async with Bridge(...)"
             )
-
-    async def _resume(self) -> None:
-        """Take up what an earlier process left: spread overdue work, repeat untaken tellings."""
-        cursor = None
-        while True:
-            page = await self._engine.store.flows(after=cursor, limit=_BATCH)
-            for record in page.flows:
-                if not is_open(record) and record.due is None:
-                    continue
-                share = self._draw.randrange(_MILLION)
-                await self._performer.decide(Key.of(record), always(Restarted(share=share)))
-                if is_open(record):
-                    self.watch(record.peer)
-            cursor = page.next
-            if cursor is None:
-                return
 
     async def _work(self) -> None:
         """Serve due flows for ever."""
@@ -178,6 +184,9 @@ class Bridge:
                 moved = await self._serve(await self._engine.wait_until_due(_BATCH))
             except BridgeError as error:
                 _log.error("the due flows could not be served: %s", error)
+                moved = False
+            except Exception:  # noqa: BLE001 - a fault of this program must not stop all flows
+                _log.exception("the due flows could not be served")
                 moved = False
             if not moved:  # whatever keeps a flow due must not keep this loop spinning
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE)
@@ -190,7 +199,8 @@ class Bridge:
         for record in turns:
             room = self._transmitter.has_room(record.peer, more=planned[record.peer])
             planned[record.peer] += 1
-            steps.append(self._performer.decide(Key.of(record), always(Due(room=room))))
+            decision = self._performer.decide(Key.of(record), always(Due(room=room)))
+            steps.append(self._tasks.whole(decision))
         moved = False
         outcomes = await asyncio.gather(*steps, return_exceptions=True)
         for record, outcome in zip(turns, outcomes, strict=True):
@@ -229,8 +239,9 @@ class Bridge:
 
         Raises:
             FlowFailedError: If the flow failed; it says whether the request was certainly not done.
-            LocalProtocolError: If the id is in use for another payload or peer, or a bound of the
-                policy is reached.
+            LocalProtocolError: If the peer is no canister, the id is in use for another payload or
+                peer, a bound of the policy is reached, or the bridge ends first.
+            UsageError: If there is no such dialect.
         """
         self._check_running()
         chosen = self._mint.next() if msg_id is None else msg_id
@@ -261,6 +272,7 @@ class Bridge:
 
         Raises:
             LocalProtocolError: As in `send`.
+            UsageError: As in `send`.
         """
         self._check_running()
         chosen = self._mint.next() if msg_id is None else msg_id
@@ -271,7 +283,7 @@ class Bridge:
         self, peer: Principal, payload: bytes, msg_id: int, dialect: str | None
     ) -> SenderFlow | None:
         """Open a flow; returns the one that was opened before under this id."""
-        spoken = dialect or self._policy.peer(peer).dialect or "unified"
+        spoken = dialects.get(dialect or self._policy.peer(peer).dialect or "unified").name
         known: SenderFlow | None = None
 
         async def make(record: Flow | None) -> Event:
@@ -283,10 +295,15 @@ class Bridge:
                 known = record
             return Send(peer=peer, msg_id=msg_id, payload=payload, dialect=spoken)
 
-        self.watch(peer)
         notes = {_LAST_ID: self._mint.last.to_bytes(16, "big")}
         key = Key(Role.SENDER, peer, msg_id)
-        await self._tasks.whole(self._performer.decide(key, make, notes=notes))
+
+        async def open_it() -> None:
+            await self._performer.decide(key, make, notes=notes)
+            if self._running:
+                self.watch(peer)
+
+        await self._tasks.whole(open_it())
         return known
 
     async def response(self, msg_id: int) -> bytes | None:
@@ -300,19 +317,18 @@ class Bridge:
 
         Raises:
             FlowFailedError: If the flow failed.
-            LocalProtocolError: If there is no such flow, or its response was taken already.
+            LocalProtocolError: If there is no such flow, its response was taken already, or the
+                bridge ends first.
         """
         self._check_running()
         with self._waiters.waiting(msg_id) as waiter:
-            record = await self._engine.store.sender_flow(msg_id)
-            if record is None:
-                raise LocalProtocolError(f"there is no flow {msg_id}, or it was forgotten")
-            return await self._response(record, waiter)
+            return await self._response(await self._ours(msg_id), waiter)
 
     async def _response(self, record: SenderFlow, waiter: Waiter) -> bytes | None:
         """The response of a flow that may have ended before anybody waited for it."""
+        key = Key.of(record)
         if record.state in (SenderState.ANSWERED, SenderState.DEAD_LETTER):
-            await self._command(record, record.msg_id, Finish())
+            self._tasks.spawn(self._finished(key))
             return record.response
         if record.state is SenderState.ACKNOWLEDGED:
             raise LocalProtocolError(f"the response of flow {record.msg_id} was taken already")
@@ -326,17 +342,29 @@ class Bridge:
                     failure=record.failure,
                     tries=record.tries,
                 )
-                await self._command(record, record.msg_id, Returned(of=telling))
+                self._tasks.spawn(self._performer.settle(key, always(Returned(of=telling))))
             raise _failed(Outcome(record.peer, record.msg_id, None, record.failure))
         return await self._taken(waiter)
 
+    async def _finished(self, key: Key) -> None:
+        with contextlib.suppress(LocalProtocolError):  # another took it meanwhile
+            await self._performer.settle(key, always(Finish()))
+
     async def _taken(self, waiter: Waiter) -> bytes | None:
-        outcome, telling = await waiter
+        """Take an outcome. That it was taken is written down once the application has it.
+
+        Nothing is awaited in between, so neither a cancellation nor a crash can lose a response
+        that counts as taken; after a crash it may be told again.
+        """
+        outcome, telling = await waiter.take()
         key = Key(Role.SENDER, outcome.peer, outcome.msg_id)
-        await self._tasks.whole(self._performer.decide(key, always(Returned(of=telling))))
+        self._tasks.spawn(self._performer.settle(key, always(Returned(of=telling))))
         if outcome.failure is not None:
             raise _failed(outcome)
         return outcome.response
+
+    def _retell(self, telling: Tell) -> None:
+        self._tasks.spawn(self._performer.retell(telling))
 
     async def cancel(self, msg_id: int) -> None:
         """Give a flow up. It fails as unsent or, once it left, as cancelled with unknown outcome.
@@ -344,7 +372,7 @@ class Bridge:
         Raises:
             LocalProtocolError: If there is no such flow or it has ended.
         """
-        await self._command(await self._engine.store.sender_flow(msg_id), msg_id, Cancel())
+        await self._command(await self._ours(msg_id), always(Cancel()))
 
     async def finish(self, msg_id: int) -> None:
         """Say that the application has the response, however it got it.
@@ -352,7 +380,7 @@ class Bridge:
         Raises:
             LocalProtocolError: If there is no such flow or it has no response to be taken.
         """
-        await self._command(await self._engine.store.sender_flow(msg_id), msg_id, Finish())
+        await self._command(await self._ours(msg_id), always(Finish()))
 
     # --- Receiving ------------------------------------------------------------------------------
 
@@ -360,8 +388,13 @@ class Bridge:
         """Fetch what this canister keeps for us in its outbox, from now on.
 
         Peers to whom a flow is open are watched by themselves.
+
+        Raises:
+            LocalProtocolError: If this is no canister, or the bridge does not run.
         """
         self._check_running()
+        if not canister_id.is_canister:
+            raise LocalProtocolError(f"{canister_id} is no canister, so it keeps no outbox")
         if canister_id in self._pollers:
             return
 
@@ -375,7 +408,7 @@ class Bridge:
         outbox = Outbox(self._agent, canister_id)
         poller = Poller(outbox, take, report, pause=self._poll_every)
         self._pollers[canister_id] = poller
-        self._tasks.spawn(poller.run())
+        self._loops.spawn(poller.run())
 
     def _expect(self, peer: Principal) -> None:
         if (poller := self._pollers.get(peer)) is not None:
@@ -418,7 +451,8 @@ class Bridge:
                 return dataclasses.replace(event, room=room)
             return dataclasses.replace(event, room=self._transmitter.has_room(caller))
 
-        await self._performer.decide(Key(role, caller, message.msg_id), make)
+        decision = self._performer.decide(Key(role, caller, message.msg_id), make)
+        await self._tasks.whole(decision)  # what it decides to do must not be cut off from it
 
     async def answer(self, peer: Principal, msg_id: int, response: bytes | None) -> None:
         """Answer a request whose handler returned `DEFERRED`, or one that is stalled.
@@ -427,9 +461,8 @@ class Bridge:
             LocalProtocolError: If there is no such request, it was answered before, or the response
                 is larger than the policy allows.
         """
-        fits = await self._admission.answer_fits(peer, response)
-        record = await self._engine.store.receiver_flow(peer, msg_id)
-        await self._command(record, msg_id, Answer(response=response, fits=fits))
+        make = self._performer.answer(Answer, peer, response)
+        await self._command(await self._theirs(peer, msg_id), make)
 
     async def rerun(self, peer: Principal, msg_id: int) -> None:
         """Run the handler of a stalled request again; it sees ``redelivered``.
@@ -437,15 +470,30 @@ class Bridge:
         Raises:
             LocalProtocolError: If there is no such request or it is not stalled.
         """
-        await self._command(await self._engine.store.receiver_flow(peer, msg_id), msg_id, Rerun())
+        await self._command(await self._theirs(peer, msg_id), always(Rerun()))
 
     # --- Both -----------------------------------------------------------------------------------
 
-    async def _command(self, record: Flow | None, msg_id: int, event: Event) -> None:
+    async def _ours(self, msg_id: int) -> SenderFlow:
+        record = await self._record(Key(Role.SENDER, self._agent.principal, msg_id))
+        assert isinstance(record, SenderFlow)
+        return record
+
+    async def _theirs(self, peer: Principal, msg_id: int) -> Flow:
+        return await self._record(Key(Role.RECEIVER, peer, msg_id))
+
+    async def _record(self, key: Key) -> Flow:
         self._check_running()
+        record = await self._engine.load(key)
         if record is None:
-            raise LocalProtocolError(f"there is no flow {msg_id}, or it was forgotten")
-        await self._tasks.whole(self._performer.decide(Key.of(record), always(event)))
+            raise LocalProtocolError(
+                f"there is no flow {key.msg_id}", hint="it was forgotten, or its id is wrong"
+            )
+        return record
+
+    async def _command(self, record: Flow, make: EventMaker) -> None:
+        self._check_running()
+        await self._tasks.whole(self._performer.decide(Key.of(record), make))
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -464,9 +512,14 @@ _MEANING: Final = {
 
 def _failed(outcome: Outcome) -> FlowFailedError:
     assert outcome.failure is not None
-    return FlowFailedError(
+    error = FlowFailedError(
         f"flow {outcome.msg_id} to {outcome.peer} failed as {outcome.failure}: "
         f"{_MEANING[outcome.failure]}",
         failure=outcome.failure,
-        hint="a late response, should one come, is told to on_outcome",
     )
+    error.hint = (
+        "check the canister's id and that it speaks the protocol, then send it anew"
+        if error.certainly_not_done
+        else "a late response, should one come, is told to on_outcome"
+    )
+    return error

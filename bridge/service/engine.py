@@ -28,7 +28,8 @@ from bridge.flow import (
     kind_of,
     step,
 )
-from bridge.flow.effects import Transmit
+from bridge.flow.effects import Effect
+from bridge.flow.messages import MAX_MSG_ID
 from bridge.flow.world import ObservedTime
 from bridge.principal import Principal
 from bridge.store import Change, Store
@@ -86,6 +87,8 @@ class Engine:
         self._observed = ObservedTime(clock())
         self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         self._wake = asyncio.Event()
+        self._asleep_until: int | None = None
+        self._kept_at = clock()
 
     async def recall(self) -> None:
         """Take up observed time where an earlier process left it."""
@@ -100,8 +103,15 @@ class Engine:
         self._observed = self._observed.observe(self.clock(), self.policy)
         return self._observed.lag
 
+    def _note(self) -> dict[str, bytes]:
+        """Observed time as it is kept; a standstill while nobody notes it down would count."""
+        self._kept_at = self._observed.last
+        return {_OBSERVED: json.dumps([self._observed.last, self._observed.lag]).encode()}
+
     async def load(self, key: Key) -> Flow | None:
-        """The flow as it is stored."""
+        """The flow as it is stored; under an id that none can have there is none."""
+        if not 0 <= key.msg_id <= MAX_MSG_ID:
+            return None
         if key.role is Role.SENDER:
             return await self.store.sender_flow(key.msg_id)
         return await self.store.receiver_flow(key.peer, key.msg_id)
@@ -133,10 +143,8 @@ class Engine:
                 if transition.flow is record:
                     break
                 try:
-                    observed = json.dumps([self._observed.last, self._observed.lag]).encode()
                     await self.store.commit(
-                        Change(record, transition.flow),
-                        notes={_OBSERVED: observed, **(notes or {})},
+                        Change(record, transition.flow), notes={**self._note(), **(notes or {})}
                     )
                     break
                 except StoreConflictError:
@@ -147,7 +155,8 @@ class Engine:
                 self.counters[effect.reason] += 1
         if isinstance(event, Received):
             self.counters[f"received {kind_of(event.message)}"] += 1
-        if transition.flow is not None and transition.flow.due is not None:
+        due = None if transition.flow is None else transition.flow.due
+        if due is not None and (self._asleep_until is None or due < self._asleep_until):
             self._wake.set()
         return transition
 
@@ -156,8 +165,8 @@ class Engine:
         event = dataclasses.replace(event, u=u, lag=self.observe())
         return step(record, event, self.clock(), self.policy)
 
-    async def is_current(self, key: Key, effect: Transmit) -> bool:
-        """Whether a pending transmission is still wanted."""
+    async def is_current(self, key: Key, effect: Effect) -> bool:
+        """Whether a pending effect is still wanted."""
         return is_current(await self.load(key), effect, self.clock(), self.policy)
 
     async def wait_until_due(self, limit: int) -> list[Flow]:
@@ -168,14 +177,18 @@ class Engine:
         """
         while True:
             self._wake.clear()
+            self._asleep_until = None  # until it is known, every due time may be the earliest
             self.observe()
             now = self.clock()
+            if now - self._kept_at >= self.policy.time_gap // 2:
+                await self.store.commit(notes=self._note())
             due = await self.store.next_due()
             if due is not None and due <= now:
                 return await self.store.due(now, limit)
             # Tombstones age by observed time, which has to be looked at this often.
             look = max(0, self._observed.next_look(self.policy) - now)
             wait = (look if due is None else min(look, due - now)) / 1e9
+            self._asleep_until = due
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()

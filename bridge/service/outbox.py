@@ -103,7 +103,7 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        failures = 0
+        wait = self._pause
         while True:
             self._nudged.clear()
             try:
@@ -112,14 +112,12 @@ class Poller:
                     await self._take(entries)
                     await self._outbox.trim(entries[-1].seq)
             except Exception as error:  # noqa: BLE001 - nothing a canister says may end the polling
-                failures += 1
+                wait = min(2 * wait, self._longest_pause)
                 self._report(error)
-                entries = []
             else:
-                failures = 0
-            if entries:
-                continue
-            wait = min(self._pause * 2**failures, self._longest_pause)
+                wait = self._pause
+                if entries:
+                    continue
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: before Python 3.12 it may swallow a cancellation.
                 async with asyncio.timeout(wait):

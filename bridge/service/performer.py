@@ -4,16 +4,18 @@ The order is the protocol's: first the decision is durable, then its effects hap
 a crash prevents is asked for again by the record itself, when it is next due.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, TypeVar
 
-from bridge.errors import LocalProtocolError
+from bridge.errors import LocalProtocolError, StoreError
 from bridge.flow import (
     Answer,
     Ask,
     Decided,
+    Decision,
     Deferred,
     Event,
     FailedForGood,
@@ -46,6 +48,10 @@ from bridge.service.transmitter import Handed, Transmitter
 from bridge.service.waiters import Waiters
 
 _log = logging.getLogger("bridge.service")
+
+_PAUSE: Final = 0.5  # seconds before a failed store is asked again, and the longest such pause
+_LONGEST_PAUSE: Final = 30.0
+_What = TypeVar("_What")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,7 @@ class Performer:
         self._tasks = tasks
         self._expect = expect
         self._observer = observer
+        self._ending = False
 
     async def decide(
         self, key: Key, make: EventMaker, *, notes: Mapping[str, bytes] | None = None
@@ -129,7 +136,8 @@ class Performer:
         for effect in transition.effects:
             match effect:
                 case Transmit():
-                    self._tasks.spawn(self._transmit(key, effect))
+                    token = self._transmitter.begin(effect)
+                    self._tasks.spawn(self._transmit(key, effect, token))
                 case HandOver():
                     self._tasks.spawn(self._handle(key, effect))
                 case Tell():
@@ -138,16 +146,47 @@ class Performer:
                     self._tasks.spawn(self._ask(key, effect))
         return transition
 
-    async def _transmit(self, key: Key, effect: Transmit) -> None:
+    async def settle(self, key: Key, make: EventMaker) -> None:
+        """Decide what must not be lost to a store that fails for a while: it is tried until it is.
+
+        Args:
+            key: Which flow.
+            make: As in `Engine.apply`.
+
+        Raises:
+            LocalProtocolError: As in `Engine.apply`.
+        """
+        pause = _PAUSE
+        while True:
+            try:
+                await self.decide(key, make)
+            except StoreError as error:
+                _log.error("flow %d with %s waits for the store: %s", key.msg_id, key.peer, error)
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def leave(self) -> None:
+        """The bridge ends: what a handler now fails with may be just that, and decides nothing."""
+        self._ending = True
+
+    async def retell(self, telling: Tell) -> None:
+        """Tell once more what was given to a waiter that left without it."""
+        key = Key(telling.role, telling.peer, telling.msg_id)
+        if await self._engine.is_current(key, telling):
+            self._tell(key, telling)
+
+    async def _transmit(self, key: Key, effect: Transmit, token: int) -> None:
         async def wanted() -> bool:
             return await self._engine.is_current(key, effect)
 
-        result = await self._transmitter.transmit(effect, wanted)
+        result = await self._transmitter.transmit(effect, token, wanted)
         if result is Handed.DROPPED:
             self._engine.counters["outdated transmission dropped"] += 1
             return
         if result is not Handed.EXECUTED:
-            await self.decide(key, always(result))
+            await self.settle(key, always(result))
             return
         if self._observer is not None:
             now = self._engine.clock()
@@ -156,15 +195,17 @@ class Performer:
             self._expect(effect.peer)
 
     async def _handle(self, key: Key, effect: HandOver) -> None:
-        failed = HandlerFailed(of=effect)
-        event = await self._run_handler(effect, failed)
+        failed = always(HandlerFailed(of=effect))
+        make = await self._run_handler(effect, failed)
+        if make is None:
+            return
         try:
-            await self.decide(key, always(event))
+            await self.settle(key, make)
         except LocalProtocolError as error:
             _log.error("request %d of %s: %s", effect.msg_id, effect.peer, error)
-            await self.decide(key, always(failed))
+            await self.settle(key, failed)
 
-    async def _run_handler(self, effect: HandOver, failed: Event) -> Event:
+    async def _run_handler(self, effect: HandOver, failed: EventMaker) -> EventMaker | None:
         handler = self._application.handler
         if handler is None:  # the process that took this request had one, this one has not
             return failed
@@ -172,22 +213,33 @@ class Performer:
         try:
             result = await handler(request)
         except RetryLater:
-            return FailedForNow()
+            return always(FailedForNow())
         except FinalFailure as failure:
-            fits = await self._admission.answer_fits(effect.peer, failure.response)
-            return FailedForGood(response=failure.response, fits=fits)
+            return self.answer(FailedForGood, effect.peer, failure.response)
         except Exception:  # noqa: BLE001 - an application may fail in any way; it is logged and stepped
+            if self._ending:
+                return None  # as if it had been cancelled: the next bridge finds it and decides
             _log.exception("the handler failed on request %d of %s", effect.msg_id, effect.peer)
             return failed
         if result is DEFERRED:
-            return Deferred()
+            return always(Deferred())
         if result is None or isinstance(result, bytes):
-            fits = await self._admission.answer_fits(effect.peer, result)
-            return Answer(response=result, fits=fits)
+            return self.answer(Answer, effect.peer, result)
         _log.error(  # type: ignore[unreachable]  # an application need not be type-checked
             "the handler returned %s; expected bytes, None or DEFERRED", type(result).__name__
         )
         return failed
+
+    def answer(
+        self, kind: type[Answer | FailedForGood], peer: Principal, response: bytes | None
+    ) -> EventMaker:
+        """An answer, with what the quotas and the calls in flight allow when it is decided."""
+
+        async def make(_record: Flow | None) -> Event:
+            fits = await self._admission.answer_fits(peer, response)
+            return kind(response=response, fits=fits, room=self._transmitter.has_room(peer))
+
+        return make
 
     def _tell(self, key: Key, effect: Tell) -> None:
         application = self._application
@@ -203,21 +255,23 @@ class Performer:
             if not outcome.late and self._waiters.give(outcome, effect):
                 return
             if application.on_outcome is not None:
-                self._tasks.spawn(self._told(key, effect, application.on_outcome(outcome)))
+                self._tasks.spawn(self._told(key, effect, application.on_outcome, outcome))
         elif application.on_operator is not None:
-            self._tasks.spawn(self._told(key, effect, application.on_operator(effect)))
+            self._tasks.spawn(self._told(key, effect, application.on_operator, effect))
         else:
             _log.warning("flow %d with %s is %s", effect.msg_id, effect.peer, effect.what)
-            self._tasks.spawn(self.decide(key, always(Returned(of=effect))))
+            self._tasks.spawn(self.settle(key, always(Returned(of=effect))))
 
-    async def _told(self, key: Key, effect: Tell, telling: Awaitable[None]) -> None:
+    async def _told(
+        self, key: Key, effect: Tell, listener: Callable[[_What], Awaitable[None]], what: _What
+    ) -> None:
         event: Event = Returned(of=effect)
         try:
-            await telling
+            await listener(what)
         except Exception:  # noqa: BLE001 - an application may fail in any way; it is logged and stepped
             _log.exception("the application failed on %s of flow %d", effect.what, effect.msg_id)
             event = HandlerFailed(of=effect)
-        await self.decide(key, always(event))
+        await self.settle(key, always(event))
 
     async def _ask(self, key: Key, question: Ask) -> None:
         event: Event = HandlerFailed(of=question)
@@ -226,6 +280,12 @@ class Performer:
         except Exception:  # noqa: BLE001 - an application may fail in any way; it is logged and stepped
             _log.exception("the corruption handler failed on flow %d", question.msg_id)
         else:
-            event = Decided(decision=decision, hash=question.their_hash)
+            if isinstance(decision, Decision):  # an application need not be type-checked
+                room = self._transmitter.has_room(question.peer)
+                event = Decided(decision=decision, hash=question.their_hash, room=room)
+            else:
+                _log.error(  # type: ignore[unreachable]  # as above
+                    "the corruption handler returned %r; expected a Decision", decision
+                )
         if question.decide:
-            await self.decide(key, always(event))
+            await self.settle(key, always(event))

@@ -34,10 +34,25 @@ class Tasks:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._ended)  # nobody else hears of its fault any more
+            raise
 
-    async def end(self) -> None:
-        """Cancel all, and wait until they are gone."""
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+    async def end(self, *, grace: float = 0.0) -> None:
+        """Let what runs come to its end, cancel the rest, and wait until all are gone.
+
+        Args:
+            grace: Seconds that it has to end by itself, with all that it begins meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        try:
+            while self._running and (left := deadline - loop.time()) > 0:
+                await asyncio.wait(self._running, timeout=left)
+        finally:
+            while self._running:  # a task may begin another while it ends
+                for task in self._running:
+                    task.cancel()
+                await asyncio.wait(self._running)

@@ -17,6 +17,7 @@ from bridge.errors import (
     CallNeverExecutedError,
     CallRejectedError,
     NotSentError,
+    StoreError,
     TrustError,
 )
 from bridge.flow import NotSent, Policy, Refused, Rejected, Transmit
@@ -59,25 +60,37 @@ class Transmitter:
         """Whether another transmission to this peer fits, beside ``more`` that are planned."""
         return self._in_flight.count(peer, self._clock()) + more < self._policy.in_flight
 
+    def begin(self, effect: Transmit) -> int:
+        """Count a transmission as in flight, from its decision on.
+
+        Returns:
+            A token for `transmit`.
+        """
+        return self._in_flight.started(effect.peer, [effect.message], self._clock(), self._policy)
+
     async def transmit(
-        self, effect: Transmit, wanted: Callable[[], Awaitable[bool]]
+        self, effect: Transmit, token: int, wanted: Callable[[], Awaitable[bool]]
     ) -> NotSent | Refused | Rejected | Handed:
         """Call the peer.
 
         Args:
             effect: What to transmit.
+            token: What `begin` returned for it.
             wanted: Whether it still is; asked right before it is handed to the system, since the
                 wait for a free call may have taken its time.
 
         Returns:
             The event that says what went wrong, or what became of it otherwise.
         """
-        method, arg = dialects.get(effect.dialect).call_for(effect.message)
-        token = self._in_flight.started(effect.peer, [effect.message], self._clock(), self._policy)
         try:
+            method, arg = dialects.get(effect.dialect).call_for(effect.message)
             async with self._slots:
-                if not await wanted():
-                    return Handed.DROPPED
+                try:
+                    if not await wanted():
+                        return Handed.DROPPED
+                except StoreError as error:
+                    _log.error("nothing is sent to %s: %s", effect.peer, error)
+                    return NotSent(transmit=effect)
                 await self._agent.update(effect.peer, method, arg)
         except (NotSentError, CallNeverExecutedError):
             return NotSent(transmit=effect)

@@ -55,8 +55,12 @@ async def test_a_response_arrives_and_both_sides_reach_their_end_state(stage) ->
         response = await bridge.send(stage.receiver.canister_id, payload)
         assert means_the_same(response, right_response(payload))
         [flow] = (await store.flows(role=Role.SENDER)).flows
-        assert flow.state == "acknowledged"
         assert flow.attempts == 1
+
+        async def sender_state():
+            return (await store.sender_flow(flow.msg_id)).state == "acknowledged"
+
+        await until(sender_state)
 
         async def receiver_state():
             view = await stage.receiver.flow("receiver", flow.msg_id)
@@ -318,38 +322,64 @@ import asyncio, sys
 from pathlib import Path
 from bridge import Agent, Bridge, Identity, Principal, SQLiteStore
 from bridge.reference import SHORT_POLICY
+from bridge.service import DEFERRED
 
-async def main(url, root_key, pem, database, peer, payload):
+async def handle(request):
+    if request.payload == b"later":
+        return DEFERRED
+    print("running", request.msg_id, flush=True)
+    await asyncio.sleep(600)
+
+async def as_sender(bridge, store, peer):
+    for _ in range(20):
+        print(await bridge.post(peer, bytes.fromhex(sys.argv[6])), flush=True)
+
+async def as_receiver(bridge, store, peer):
+    bridge.watch(peer)
+    while True:
+        for flow in (await store.flows()).flows:
+            if flow.deferred:
+                print("deferred", flow.msg_id, flush=True)
+        await asyncio.sleep(0.1)
+
+async def main(url, root_key, pem, database, peer, payload, role):
     identity = Identity.from_pem(Path(pem))
     async with (
         Agent(url, identity=identity, root_key=bytes.fromhex(root_key)) as agent,
         SQLiteStore(database) as store,
-        Bridge(agent, store, policy=SHORT_POLICY) as bridge,
+        Bridge(agent, store, policy=SHORT_POLICY, handler=handle) as bridge,
     ):
-        for _ in range(20):
-            print(await bridge.post(Principal.from_text(peer), bytes.fromhex(payload)), flush=True)
+        await globals()[role](bridge, store, Principal.from_text(peer))
         await asyncio.sleep(600)
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_kill_9_loses_no_flow_and_runs_none_twice(stage, tmp_path: Path) -> None:
-    pem = tmp_path / "identity.pem"
+async def process_to_be_killed(stage, folder: Path, peer: Principal, payload: bytes, role: str):
+    """The program above, with the stage's identity, on ``flows.db`` in a folder."""
+    pem = folder / "identity.pem"
     pem.touch(mode=0o600)
     pem.write_bytes(stage.agent.identity.to_pem())
-    payload = random_payload(random.Random(9))
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         KILLED,
         stage.network.url,
         stage.network.root_key.hex(),
         str(pem),
-        str(tmp_path / "flows.db"),
-        str(stage.receiver.canister_id),
+        str(folder / "flows.db"),
+        str(peer),
         payload.hex(),
+        role,
         stdout=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_kill_9_loses_no_flow_and_runs_none_twice(stage, tmp_path: Path) -> None:
+    payload = random_payload(random.Random(9))
+    process = await process_to_be_killed(
+        stage, tmp_path, stage.receiver.canister_id, payload, "as_sender"
     )
     opened = [int(await asyncio.wait_for(process.stdout.readline(), 30)) for _ in range(20)]
     process.kill()
@@ -363,6 +393,43 @@ async def test_kill_9_loses_no_flow_and_runs_none_twice(stage, tmp_path: Path) -
             else:
                 assert means_the_same(response, right_response(payload))
             assert await stage.receiver.handled(stage.us, msg_id) == 1
+
+
+async def test_kill_9_while_handlers_run_runs_none_again_unasked_and_tells_of_it(
+    stage, tmp_path: Path
+) -> None:
+    sender = await stage.deploy("sender")
+    process = await process_to_be_killed(stage, tmp_path, sender.canister_id, b"", "as_receiver")
+    running = await sender.send(stage.us, b"now")
+    deferred = await sender.send(stage.us, b"later")
+    said = set()
+    async with asyncio.timeout(60):
+        while not {f"running {running}", f"deferred {deferred}"} <= said:
+            said.add((await process.stdout.readline()).decode().strip())
+    process.kill()
+    await process.wait()
+
+    told, runs = asyncio.Queue(), []
+
+    async def handler(request):
+        runs.append((request.msg_id, request.redelivered))
+        return b"run again"
+
+    async with (
+        SQLiteStore(tmp_path / "flows.db") as store,
+        bridge_on(stage, store, handler=handler, on_operator=told.put) as bridge,
+    ):
+        telling = await asyncio.wait_for(told.get(), 30)
+        assert (telling.what, telling.msg_id) == (Telling.STALLED, running)
+        await bridge.answer(sender.canister_id, deferred, b"as if nothing had been")
+        outcome = await sender_ends(stage, sender, deferred)
+        assert outcome.value["response"] == b"as if nothing had been"
+        assert runs == []
+        await bridge.rerun(sender.canister_id, running)
+        outcome = await sender_ends(stage, sender, running)
+        assert outcome.value["response"] == b"run again"
+    assert runs == [(running, True)]
+    assert told.empty()
 
 
 async def test_a_bridge_that_is_not_running_says_so(stage) -> None:

@@ -100,18 +100,31 @@ def telling() -> Tell:
 
 
 async def test_an_outcome_goes_to_who_waits_for_it_and_to_nobody_else() -> None:
-    waiters = Waiters()
+    left = []
+    waiters = Waiters(left.append)
     outcome = Outcome(PEER, 1, failure=Failure.UNKNOWN)
     assert not waiters.give(outcome, telling())
     with waiters.waiting(1) as waiter, waiters.waiting(2) as other:
         assert waiters.give(outcome, telling())
-        assert await waiter == (outcome, telling())
-        assert not other.done()
+        assert waiters.give(outcome, telling()), "a second one is the same"
+        assert await waiter.take() == (outcome, telling())
+        assert other.left is None
     assert not waiters.give(outcome, telling())
+    assert left == []
+
+
+async def test_a_waiter_that_leaves_without_its_outcome_gives_it_back() -> None:
+    left = []
+    waiters = Waiters(left.append)
+    with waiters.waiting(1):
+        waiters.give(Outcome(PEER, 1, failure=Failure.UNKNOWN), telling())
+    with waiters.waiting(2):
+        waiters.end()
+    assert left == [telling()]
 
 
 async def test_two_coroutines_cannot_wait_for_one_flow() -> None:
-    waiters = Waiters()
+    waiters = Waiters(lambda _telling: None)
     with waiters.waiting(1), pytest.raises(LocalProtocolError, match="another coroutine"):
         waiters.waiting(1).__enter__()
     with waiters.waiting(1):
@@ -209,3 +222,16 @@ async def test_observed_time_survives_a_restart_and_counts_a_standstill_as_one_g
         clock.now += 3 * 24 * 3600 * SECOND
         again = await make_engine(clock, store)
         assert again.observe() == 3 * 24 * 3600 * SECOND - policy.time_gap
+
+
+async def test_observed_time_that_passes_with_nothing_to_do_is_kept_too() -> None:
+    clock, policy = Clock(), Policy()
+    async with MemoryStore() as store:
+        engine = await make_engine(clock, store)
+        for _ in range(100):  # more than a day, looked at as often as it must be
+            clock.now += policy.time_gap // 2
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await engine.wait_until_due(10)
+        again = await make_engine(clock, store)
+        assert again.observe() == 0

@@ -34,14 +34,14 @@ def page(*numbers):
     return [Entry(seq, New(seq, b"")) for seq in numbers]
 
 
-async def polled(outbox, take=None, *, until, pause=0.001):
+async def polled(outbox, take=None, *, until, pause=0.001, longest_pause=0.01):
     """What was taken and reported until a condition holds."""
     taken, reported = [], []
 
     async def keep(entries):
         taken.extend(entry.seq for entry in entries)
 
-    poller = Poller(outbox, take or keep, reported.append, pause=pause, longest_pause=0.01)
+    poller = Poller(outbox, take or keep, reported.append, pause=pause, longest_pause=longest_pause)
     running = asyncio.create_task(poller.run())
     async with asyncio.timeout(20):
         while not until(taken, reported):  # noqa: ASYNC110 - it watches a stand-in
@@ -64,6 +64,13 @@ async def test_a_failing_canister_is_reported_and_asked_again():
     taken, reported = await polled(outbox, until=lambda taken, _: taken)
     assert taken == [1]
     assert len(reported) == 2
+
+
+async def test_a_canister_that_is_away_for_days_is_asked_again():
+    outbox = ScriptedOutbox(*[TransportError("no")] * 3000, page(1))
+    taken, reported = await polled(outbox, until=lambda taken, _: taken, longest_pause=0)
+    assert taken == [1]
+    assert len(reported) == 3000
 
 
 async def test_what_could_not_be_stored_is_not_trimmed():

@@ -1,0 +1,116 @@
+"""A stand-in for the agent and one canister behind it, which loses, holds and fails on demand.
+
+For what a real canister cannot be made to do at a chosen moment. Bridges meet real ones in the
+end-to-end tests.
+"""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from bridge import candid, dialects
+from bridge.dialects.unified import MESSAGE_TYPE, to_case
+from bridge.flow import Ack, Fin, New, payload_hash
+from bridge.principal import Principal
+from bridge.reference import SHORT_POLICY
+from bridge.service import Bridge
+
+CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
+_PAGE = candid.Codec([candid.Vec(candid.Record({"seq": candid.Nat64, "message": MESSAGE_TYPE}))])
+_SEQ = candid.Codec([candid.Nat64])
+
+
+class Peer:
+    """An agent whose every call goes to one canister, which echoes each NEW's payload.
+
+    Attributes:
+        principal: The agent's own.
+        canister_id: The canister's.
+        got: Messages that reached the canister.
+        refuse: Called with each message; where it returns an error, the caller gets that and the
+            canister nothing.
+        answers: Whether NEWs are answered.
+        takes: Seconds that a message takes.
+    """
+
+    def __init__(self):
+        self.principal = Principal.self_authenticating(b"the agent's key")
+        self.canister_id = CANISTER
+        self.got = []
+        self.refuse = lambda _message: None
+        self.answers = True
+        self.takes = 0
+        self._outbox = []
+        self._seq = 0
+
+    def put(self, message):
+        """Leave a message for the agent."""
+        self._seq += 1
+        self._outbox.append((self._seq, message))
+
+    def kinds(self, msg_id):
+        return [type(message) for message in self.got if message.msg_id == msg_id]
+
+    async def query(self, canister_id, method, _arg):
+        assert (canister_id, method) == (CANISTER, "asyncFlow_outbox")
+        await asyncio.sleep(0)
+        rows = [{"seq": seq, "message": to_case(message)} for seq, message in self._outbox]
+        return _PAGE.encode(rows)
+
+    async def update(self, canister_id, method, arg):
+        assert canister_id == CANISTER
+        await asyncio.sleep(0)
+        if method == "asyncFlow_outbox":
+            return await self.query(canister_id, method, arg)
+        if method == "asyncFlow_outbox_trim":
+            (last,) = _SEQ.decode(arg)
+            self._outbox = [entry for entry in self._outbox if entry[0] > last]
+            return b"DIDL\x00\x00"
+        message = dialects.get("unified").message_from(method, arg)
+        await asyncio.sleep(self.takes)
+        if (error := self.refuse(message)) is not None:
+            raise error
+        self.got.append(message)
+        if isinstance(message, New) and self.answers:
+            self.put(Ack(message.msg_id, message.payload, payload_hash(message.payload)))
+        if isinstance(message, Ack):
+            self.put(Fin(message.msg_id, payload_hash(message.payload)))
+        return b"DIDL\x00\x00"
+
+
+@pytest.fixture
+def peer():
+    return Peer()
+
+
+@pytest.fixture
+def another_peer():
+    """The same canister, seen by an agent of another name."""
+    other = Peer()
+    other.principal = Principal.self_authenticating(b"another key")
+    return other
+
+
+@pytest.fixture
+def bridge_to(peer):
+    """Makes a bridge to the stand-in, with short waits."""
+
+    def make(store, *, agent=peer, **options):
+        options.setdefault("policy", dataclasses.replace(SHORT_POLICY, echo_min=1))
+        options.setdefault("poll_every", 0.001)
+        return Bridge(agent, store, **options)
+
+    return make
+
+
+@pytest.fixture
+def until():
+    """Waits for a condition that a running bridge brings about."""
+
+    async def wait(condition):
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - it watches a stand-in
+                await asyncio.sleep(0.001)
+
+    return wait
