@@ -120,8 +120,12 @@ async def main():
     ):
         found["query"] = await kind_of(agent, session, work, "query", work["queries"])
         found["call"] = await kind_of(agent, session, work, "call", work["updates"])
-        found["one"] = await in_flight(agent, canister_id, work["updates"], 1)
-        found["many"] = await in_flight(agent, canister_id, 16 * work["updates"], 64)
+        # In turns and for about as long, so that a quiet moment of the machine falls on both alike.
+        ones, manies = [], []
+        for _ in range(5):
+            ones.append(await in_flight(agent, canister_id, work["updates"], 1))
+            manies.append(await in_flight(agent, canister_id, 4 * work["updates"], 64))
+        found |= {"one": max(ones), "many": max(manies)}
     print(json.dumps(found))
 
 

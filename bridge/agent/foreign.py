@@ -6,6 +6,7 @@ it is anonymous; a delegated one has ``delegations`` and ``der_pubkey`` besides.
 principal too.
 """
 
+from functools import lru_cache
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from bridge.agent.identity import Identity
@@ -38,6 +39,10 @@ PrincipalLike: TypeAlias = Principal | str | ForeignPrincipal
 IdentityLike: TypeAlias = Identity | ForeignIdentity
 
 
+# The same few canisters are called again and again.
+_from_text = lru_cache(maxsize=1024)(Principal.from_text)
+
+
 def as_principal(value: PrincipalLike) -> Principal:
     """Take a principal in any accepted form.
 
@@ -47,7 +52,7 @@ def as_principal(value: PrincipalLike) -> Principal:
     if isinstance(value, Principal):
         return value
     if isinstance(value, str):
-        return Principal.from_text(value)
+        return _from_text(value)
     raw = getattr(value, "bytes", None)
     if isinstance(raw, bytes):
         return Principal(raw)

@@ -36,14 +36,10 @@ _DECODING_FAILURES: Final = (
 )
 
 
-# Tags 25 and 29, in each length of their encoding: with references, a few bytes stand for
-# exponentially large values, or for cyclic ones.
+# With references, a few bytes stand for exponentially large values, or for cyclic ones.
 _REFERENCE_TAGS: Final = (25, 29)
-_REFERENCES: Final = tuple(
-    bytes([0xD7 + width.bit_length()]) + tag.to_bytes(width, "big")
-    for tag in _REFERENCE_TAGS
-    for width in (1, 2, 4, 8)
-)
+# How each of them ends, in every length of its encoding.
+_REFERENCES: Final = (b"\xd8\x19", b"\xd8\x1d", b"\0\x19", b"\0\x1d")
 _SELF_DESCRIBED_TAG: Final = 55_799
 
 
