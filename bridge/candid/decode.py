@@ -38,6 +38,7 @@ _NAMES: Final[dict[str, Any]] = {
     "_principal": rt.read_principal,
     "_service": rt.read_service,
     "_func": rt.read_func,
+    "_text": rt.read_text,
     "_reference": rt.read_reference,
     "_bools": rt.read_bools,
     "_Malformed": rt.Malformed,
@@ -342,6 +343,8 @@ class DecoderWriter:
             out.line(f"if {target} > 1: raise _Malformed('a bool is 0 or 1', p)")
             out.line(f"{target} = {target} == 1")
             out.line("p += 1")
+        elif want == t.Text.code and self.trace:
+            out.line(f"{target}, p = _text(D, p)")  # which knows the offset of a fault
         elif want == t.Text.code:
             self._number("n")
             out.line("q = p + n")

@@ -17,9 +17,9 @@ from bridge.errors import CandidError
 from bridge.principal import Principal
 
 
-def wrong(value: object, expected: str) -> NoReturn:
+def wrong(value: object, expected: str, hint: str | None = None) -> NoReturn:
     """The value is of another Python type."""
-    raise CandidError(f"expected {expected}, not {_shown(value)}")
+    raise CandidError(f"expected {expected}, not {_shown(value)}", hint=hint)
 
 
 def _shown(value: object) -> str:
@@ -121,21 +121,21 @@ REFERENCES: Final = [b"\x01" + bytes([size]) for size in range(PRINCIPAL_LENGTH 
 def write_principal(value: object) -> bytes:
     """A principal."""
     if not isinstance(value, Principal):
-        wrong(value, "a Principal")
+        wrong(value, "a Principal", "make one of text with Principal.from_text")
     return REFERENCES[len(value.raw)] + value.raw
 
 
 def write_service(value: object) -> bytes:
     """A service reference."""
     if not isinstance(value, ServiceRef):
-        wrong(value, "a ServiceRef for service")
+        wrong(value, "a ServiceRef for service", "write it as ServiceRef(principal)")
     return write_principal(value.service)
 
 
 def write_func(value: object) -> bytes:
     """A function reference."""
     if not isinstance(value, FuncRef):
-        wrong(value, "a FuncRef for func")
+        wrong(value, "a FuncRef for func", "write it as FuncRef(principal, method)")
     return b"\x01" + write_principal(value.service) + write_text(value.method)
 
 
@@ -162,7 +162,7 @@ def content(value: object) -> Any:
 def case_of(value: object) -> Case:
     """A variant's value."""
     if not isinstance(value, Case):
-        wrong(value, "a Case for variant")
+        wrong(value, "a Case for variant", "write it as Case(label) or Case(label, value)")
     return value
 
 

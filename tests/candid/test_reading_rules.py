@@ -181,6 +181,7 @@ def test_the_fault_is_told_with_path_and_offset():
     with pytest.raises(c.CandidError) as caught:
         c.decode(c.parse_types("(vec variant { ok : text })"), data[:-1] + b"\xff")
     assert caught.value.path == "[0][0].ok"
+    assert caught.value.offset == len(data) - 1
 
 
 def test_after_a_misfit_the_path_is_right_again():
