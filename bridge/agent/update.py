@@ -222,9 +222,9 @@ class UpdateCall:
         except TrustError as lie:
             self._note_lie(lie)
         except RequestRefusedError as refusal:
-            if refusal.status != 429:
-                self._give_up(f"its status cannot be asked for: {refusal.message}")
             self._failures.append(refusal)
+            if self._refusals() >= retries.unproven_answers:
+                self._give_up(f"its status cannot be asked for: {refusal.message}")
         except TransportError as failure:
             self._failures.append(failure)
         if len(self._failures) >= retries.attempts:
@@ -232,6 +232,13 @@ class UpdateCall:
         if self._failures:
             await asyncio.sleep(retries.delay(len(self._failures)))
         return None
+
+    def _refusals(self) -> int:
+        """How many nodes in a row have refused to tell the status, for other reasons than load."""
+        return sum(
+            isinstance(failure, RequestRefusedError) and failure.status != 429
+            for failure in self._failures
+        )
 
     def _note_lie(self, lie: TrustError) -> None:
         self._unproven.append(lie)

@@ -426,6 +426,22 @@ async def test_polling_stops_when_the_replica_only_fails(agent, replica, caniste
         await agent.update(canister, "greet")
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500])
+async def test_one_node_that_refuses_to_tell_does_not_end_the_polls(
+    agent, replica, canister, status
+):
+    async def refuse(_):
+        return web.Response(status=status, text="not you")
+
+    async def taken(ask):
+        ask.replica.take(ask.id, "greet")
+        return web.Response(status=202)
+
+    replica.lie("call", taken)
+    replica.lie("read_state", refuse, refuse)
+    assert await agent.update(canister, "greet") == REPLY
+
+
 async def test_polling_stops_when_the_replica_refuses_to_tell(agent, replica, canister):
     async def refuse(_):
         return web.Response(status=403, text="not you")
