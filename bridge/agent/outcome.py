@@ -43,11 +43,11 @@ _HINTS_BY_ERROR: Final = {
 }
 
 _HINTS: Final = {
-    1: "the IC cannot run this call; retrying will not help",
+    1: "the IC cannot run this call; trying again will not help",
     2: "a passing condition; call again later",
     3: "check the canister id and the method name",
     4: "the canister itself said no; its message tells why",
-    5: "the canister trapped or is not running; what it did in this message was undone",
+    5: "what the canister did for this message was undone; correct the argument or the canister",
     6: "the outcome is not known to the IC; ask the canister before calling again",
 }
 

@@ -102,6 +102,49 @@ async def wrong_canister(ask):
     return answered(replica.certify(status_path(ask), delegation=delegation))
 
 
+def delegated_by(replica, delegation, *, time_ns=None, nested=None):
+    """The root's delegation with another time, or with a delegation of its own."""
+    honest = wire.Certificate.from_cbor(delegation.certificate)
+    content = {
+        b"time": leb128.encode(replica.now if time_ns is None else time_ns),
+        b"subnet": hashtree.lookup_subtree(honest.tree, [b"subnet"]),
+        b"canister_ranges": hashtree.lookup_subtree(honest.tree, [b"canister_ranges"]),
+    }
+    made = wire.Certificate.sign(hashtree.build(content), replica.root, nested)
+    return wire.SubnetDelegation(delegation.subnet_id, made.to_cbor())
+
+
+async def by_the_root(ask):
+    """The root subnet answers honestly for itself: it has no such request and no such canister."""
+    replica = ask.replica
+    root_id = Principal.self_authenticating(replica.root.public_key_der).raw
+    subnet = {
+        b"canister_ranges": wire.encode_ranges([(b"\xff\1\1", b"\xff\xff\1\1")]),
+        b"node": {replica.node_id.raw: {b"public_key": replica.node.public_key_der}},
+    }
+    content = {b"time": leb128.encode(replica.now), b"subnet": {root_id: subnet}}
+    certificate = wire.Certificate.sign(hashtree.build(content), replica.root)
+    return answered(certificate.pruned(status_path(ask)).to_cbor())
+
+
+async def nested_delegation(ask):
+    honest = ask.replica.delegation()
+    delegation = delegated_by(ask.replica, honest, nested=honest)
+    return answered(ask.replica.certify(status_path(ask), delegation=delegation))
+
+
+async def old_delegation(ask):
+    then = ask.replica.now - 31 * 86_400 * SECOND
+    delegation = delegated_by(ask.replica, ask.replica.delegation(), time_ns=then)
+    return answered(ask.replica.certify(status_path(ask), delegation=delegation))
+
+
+async def no_delegation(ask):
+    certificate = wire.Certificate.from_cbor(ask.replica.certify(status_path(ask)))
+    bare = wire.Certificate(certificate.tree, certificate.signature)
+    return answered(bare.to_cbor())
+
+
 async def deep(_):
     return answered(b"\xa1dtree" + b"\x83\x02\x41a" * 50_000 + b"\x81\x00")
 
@@ -131,6 +174,10 @@ CERTIFICATE_LIES = {
     changed: "signature is not the subnet's",
     wrong_subnet: "signature is not the subnet's",
     wrong_canister: "may not speak of canister",
+    nested_delegation: "one level is allowed",
+    old_delegation: "delegation is 26784",
+    no_delegation: "signature is not the subnet's",
+    by_the_root: "root subnet answered for canister",
     deep: "nested more than",
     wide: "signature is not the subnet's|delegation|time",
     shared: "shared references",
@@ -588,19 +635,6 @@ async def test_node_keys_that_nothing_proves_are_not_used(agent, replica, canist
     replica.lie("read_state", lie, forever=True)
     with pytest.raises(CertificateError):
         await agent.query(canister, "peek")
-
-
-async def by_the_root(ask):
-    """The root subnet answers honestly for itself: it has no such request and no such canister."""
-    replica = ask.replica
-    root_id = Principal.self_authenticating(replica.root.public_key_der).raw
-    subnet = {
-        b"canister_ranges": wire.encode_ranges([(b"\xff\1\1", b"\xff\xff\1\1")]),
-        b"node": {replica.node_id.raw: {b"public_key": replica.node.public_key_der}},
-    }
-    content = {b"time": leb128.encode(replica.now), b"subnet": {root_id: subnet}}
-    certificate = wire.Certificate.sign(hashtree.build(content), replica.root)
-    return answered(certificate.pruned(status_path(ask)).to_cbor())
 
 
 async def test_the_root_subnet_s_word_proves_nothing_of_other_subnets_canisters(
