@@ -25,7 +25,7 @@ build/candid_fuzz/.ready: tests/candid/fuzz/requirements.txt
 fuzz-candid: build/candid_fuzz/.ready ## fuzz Candid for FUZZ_SECONDS; what is found is kept in build/fuzz/candid
 	@mkdir -p build/fuzz/candid/corpus
 	@PYTHONPATH=. build/candid_fuzz/bin/python tests/candid/fuzz/target.py -max_total_time=$(FUZZ_SECONDS) \
-	  -max_len=600 -timeout=30 -dict=tests/candid/fuzz/words.dict \
+	  -max_len=600 -timeout=120 -dict=tests/candid/fuzz/words.dict \
 	  -artifact_prefix=build/fuzz/candid/ build/fuzz/candid/corpus
 
 fuzz: fuzz-candid ## all fuzzers, for FUZZ_SECONDS each

@@ -48,7 +48,7 @@ def test_a_short_run_finds_nothing(fuzzer, candid_build, tmp_path):
             f"-max_total_time={SECONDS}",
             "-max_len=300",
             "-seed=1",
-            "-timeout=30",
+            "-timeout=120",
             f"-dict={here / 'words.dict'}",
             f"-artifact_prefix={tmp_path}/",
             str(corpus),
