@@ -67,3 +67,7 @@ def main() -> None:
         if error.hint:
             click.echo(f"  {error.hint}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a file that was opened and cannot be read or written to its end
+        place = f"{error.filename}: " if error.filename else ""
+        click.secho(f"ic-bridge: {place}{error.strerror or error}", fg="red", err=True)
+        sys.exit(2)

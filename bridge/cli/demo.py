@@ -21,7 +21,9 @@ _COLOURS = {"NEW": "blue", "ACK": "green", "FIN": "magenta"}
 @click.command()
 @click.option("--seed", type=int, help="Draw the payloads from this seed.")
 @click.option(
-    "--trace", type=click.File("w", encoding="utf-8"), help="Write each message to this file."
+    "--trace",
+    type=click.File("w", encoding="utf-8", lazy=False),  # a wrong path is told before the run
+    help="Write each message to this file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def demo(seed: int | None, trace: IO[str] | None, as_json: bool) -> None:

@@ -69,14 +69,23 @@ def read_trace(file: IO[str]) -> list[MessageRecord]:
     Raises:
         UsageError: If a line is not such a record; the text names the line and the fault.
     """
-    return [_parse(line, number) for number, line in enumerate(file, 1) if line.strip()]
+    try:
+        return [_parse(line, number) for number, line in enumerate(file, 1) if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the trace is not text in UTF-8: {error.reason}",
+            hint="give the file that ic-bridge demo --trace wrote",
+        ) from error
 
 
 def _parse(line: str, number: int) -> MessageRecord:
     try:
         fields: Any = json.loads(line)
-    except ValueError as error:
-        raise UsageError(f"line {number} of the trace is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"line {number} of the trace is not JSON: {error}",
+            hint="give the file that ic-bridge demo --trace wrote",
+        ) from error
     if not isinstance(fields, dict) or set(fields) != set(_TYPES):
         raise UsageError(
             f"line {number} of the trace is not a message record",
@@ -84,6 +93,15 @@ def _parse(line: str, number: int) -> MessageRecord:
         )
     for name, expected in _TYPES.items():
         value = fields[name]
-        if type(value) is not expected or value not in _CHOICES.get(name, {value}):
-            raise UsageError(f"line {number} of the trace: {name} cannot be {value!r}")
+        if type(value) is not expected or not _is_good(name, value):
+            raise UsageError(
+                f"line {number} of the trace: {name} cannot be {value!r:.100}",
+                hint="numbers are from 0 to 2^63-1, names are printable",
+            )
     return MessageRecord(**fields)
+
+
+def _is_good(name: str, value: Any) -> bool:
+    if isinstance(value, int):
+        return 0 <= value < 1 << 63
+    return value in _CHOICES.get(name, {value}) and value.isprintable()

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -65,6 +67,9 @@ def test_an_empty_trace_is_an_empty_picture() -> None:
         ({"time": "now"}, "time cannot be 'now'"),
         ({"message": "NAK"}, "message cannot be 'NAK'"),
         ({"attempt": True}, "attempt cannot be True"),
+        ({"time": -1}, "time cannot be -1"),
+        ({"size": 10**400}, "size cannot be 1000000"),
+        ({"flow": "a\x00b"}, "flow cannot be 'a"),
         ({"extra": 1}, "not a message record"),
     ],
 )
@@ -78,6 +83,37 @@ def test_a_broken_line_is_refused_by_its_number(change: dict[str, object], said:
 def test_a_line_that_is_not_json_is_refused() -> None:
     with pytest.raises(UsageError, match="line 1 of the trace is not JSON"):
         read_trace(io.StringIO("what?\n"))
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\n", b"[" * 100_000, b"9" * 5000])
+def test_a_file_that_is_no_trace_is_one_line_and_a_hint(tmp_path: Path, data: bytes) -> None:
+    trace = tmp_path / "what"
+    trace.write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge.cli", "timeline", str(trace)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    said, hint = done.stderr.splitlines()
+    assert said.startswith("ic-bridge: ")
+    assert "--trace" in hint
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    trace = tmp_path / "run.jsonl"
+    with trace.open("w") as file:
+        write_trace(RECORDS, file)
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge.cli", "timeline", str(trace), "-o", "/dev/full"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "ic-bridge: No space left on device\n"
 
 
 def test_the_command_draws_a_file(tmp_path: Path) -> None:
