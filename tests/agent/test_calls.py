@@ -271,11 +271,17 @@ async def test_a_changed_signed_call_is_not_read(connect, canister):
 
     call = connect(Identity.generate()).sign_update(canister, "greet")
     text = call.to_json()
-    for change in (('"greet"', '"drain"'), ("0x", "1x"), ('"arg": "', '"arg": "00')):
-        changed = text.replace(*change)
-        if changed != text:
-            with pytest.raises(UsageError, match="but signed is"):
-                SignedCall.from_json(changed)
+    for change in (
+        ('"greet"', '"drain"'),
+        ('"arg": "', '"arg": "00'),
+        ('"ingress_expiry": ', '"ingress_expiry": 1'),
+        ('"request_id": "', '"request_id": "00'),
+        (f'"sender": "{call.request.sender}"', '"sender": "2vxsx-fae"'),
+        (f'"canister_id": "{canister}"', '"canister_id": "aaaaa-aa"'),
+    ):
+        assert change[0] in text
+        with pytest.raises(UsageError, match="but signed is"):
+            SignedCall.from_json(text.replace(*change, 1))
     for junk in ("", "{}", "[]", text[:-40]):
         with pytest.raises(UsageError, match="not a signed call"):
             SignedCall.from_json(junk)
