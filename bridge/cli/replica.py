@@ -1,8 +1,12 @@
 """``ic-bridge replica``: the embedded replica from the command line."""
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
+import threading
+from collections.abc import Callable
 
 import click
 
@@ -19,12 +23,17 @@ def replica() -> None:
     "--port", type=click.IntRange(0, 65535), default=0, help="Loopback port; 0 picks a free one."
 )
 @click.option("--admin", is_flag=True, help="Switch the admin interface on (faults, message log).")
-def start(port: int, admin: bool) -> None:
+@click.option(
+    "--until-eof",
+    is_flag=True,
+    help="Stop when standard input ends, as it does when whoever holds the other end is gone.",
+)
+def start(port: int, admin: bool, until_eof: bool) -> None:
     """Serve until interrupted. Prints one JSON line with url and root_key when it is ready."""
-    asyncio.run(_serve(port, admin=admin))
+    asyncio.run(_serve(port, admin=admin, until_eof=until_eof))
 
 
-async def _serve(port: int, *, admin: bool) -> None:
+async def _serve(port: int, *, admin: bool, until_eof: bool) -> None:
     try:
         from bridge.replica import Replica  # noqa: PLC0415 - wasmtime is an extra
     except ModuleNotFoundError as error:
@@ -37,8 +46,21 @@ async def _serve(port: int, *, admin: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if until_eof:
+        threading.Thread(
+            target=_call_at_eof, args=(lambda: loop.call_soon_threadsafe(stop.set),), daemon=True
+        ).start()
     async with Replica(port=port, admin=admin) as running:
         click.echo(
             json.dumps({"url": running.url, "root_key": running.root_key.hex(), "admin": admin})
         )
         await stop.wait()
+
+
+def _call_at_eof(call: Callable[[], object]) -> None:
+    """Block until standard input has ended."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop may have ended first
+        call()

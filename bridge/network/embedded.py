@@ -33,7 +33,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT)
+        async with asyncio.timeout(_STOP_TIMEOUT):
+            await process.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -59,19 +60,21 @@ async def replica_process(*, admin: bool) -> AsyncIterator[tuple[str, bytes]]:
     Raises:
         ReplicaError: If it does not come up within a minute.
     """
-    command = [sys.executable, "-m", "bridge.cli", "replica", "start", "--port", "0"]
+    command = [sys.executable, "-m", "bridge.cli", "replica", "start", "--until-eof"]
     if admin:
         command.append("--admin")
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,  # ends with this process, even if that is killed
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     drains: list[asyncio.Task[None]] = []
     try:
         try:
-            announcement = await asyncio.wait_for(_read_announcement(process), _START_TIMEOUT)
+            # Not wait_for: before Python 3.12 it may swallow a cancellation.
+            async with asyncio.timeout(_START_TIMEOUT):
+                announcement = await _read_announcement(process)
         except TimeoutError:
             raise ReplicaError(
                 f"the embedded replica did not serve within {_START_TIMEOUT:.0f} s"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from bridge import contracts
-from bridge.agent import Identity
+from bridge.agent import Agent, Identity
 from bridge.demo.compute import means_the_same, random_payload, right_response
-from bridge.errors import NotSentError, ReplicaError
+from bridge.errors import NotSentError, ReplicaError, TransportError
 from bridge.network import Network, create_canister
 from bridge.reference import SHORT_POLICY, SHORT_WAITS, ReferenceCanister, install_argument
 from bridge.service import Bridge
@@ -102,6 +102,40 @@ def test_the_command_says_where_it_serves_and_ends_when_told(number: signal.Sign
     assert len(bytes.fromhex(announced["root_key"])) == 133
     assert announced["admin"] is True
     assert (process.returncode, rest, said) == (0, "", "")
+
+
+KILLED = """
+import asyncio
+from bridge import Network
+
+async def main():
+    async with Network.embedded() as network:
+        print(network.url, flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_replica_does_not_outlive_the_process_that_started_it_even_if_that_is_killed() -> (
+    None
+):
+    starter = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, stdout=asyncio.subprocess.PIPE
+    )
+    assert starter.stdout is not None
+    async with asyncio.timeout(60):
+        url = (await starter.stdout.readline()).decode().strip()
+        starter.kill()
+        await starter.wait()
+        async with Agent(url, identity=Identity.generate()) as agent:
+            while True:
+                try:
+                    await agent.status()
+                except NotSentError:
+                    break
+                except TransportError:  # it ended while it answered
+                    continue
 
 
 def test_a_port_that_is_taken_is_one_line_and_a_hint() -> None:
