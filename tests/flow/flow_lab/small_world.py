@@ -15,6 +15,8 @@ same situation at another time is the same state.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from bridge.errors import LocalProtocolError
@@ -164,57 +166,62 @@ class State(NamedTuple):
     fault: str = ""
 
 
-_TIMES = ("ends", "send_due", "tell_due")
-_SENDER_TIMES = (*_TIMES, "fin_due", "fin_until")
-
-
 def _since(time, now, far):
     """A past time as a distance, beyond which it makes no difference."""
     return None if time is None else max(time - now, -far)
 
 
+_SENDER_FACTS = attrgetter(
+    "state", "failure", "late", "payload", "response", "response_hash", "attempts", "tries",
+    "told", "late_taken", "fin_echoes", "wrong", "wrong_hash",
+)  # fmt: skip
+_RECEIVER_FACTS = attrgetter(
+    "state", "payload", "response", "response_hash", "attempts", "tries", "told", "ack_echoes",
+    "wrong_news", "wrong_fins",
+)  # fmt: skip
+_SENDER_TIMES = attrgetter("ends", "send_due", "tell_due", "fin_due", "fin_until")
+_RECEIVER_TIMES = attrgetter("ends", "send_due", "tell_due")
+
+# Most of a state's flows are those of the state before it, at the same time.
+_keys: dict[tuple[int, int], tuple] = {}
+_MOST_KEYS = 100_000
+
+
 def _flow_key(flow, now):
     if flow is None:
         return None
+    known = _keys.get((id(flow), now))
+    if known is not None:
+        return known[1]
     if isinstance(flow, SenderFlow):
-        times = tuple(
-            None if (t := getattr(flow, name)) is None else max(t - now, 0)
-            for name in _SENDER_TIMES
-        )
-        return (
-            flow.state,
-            flow.failure,
-            flow.late,
-            flow.payload,
-            flow.response,
-            flow.response_hash,
-            flow.attempts,
-            flow.tries,
-            flow.told,
-            flow.late_taken,
+        facts, times = _SENDER_FACTS(flow), _SENDER_TIMES(flow)
+        past = (
             _since(flow.fin_at, now, POLICY.echo_min),
-            flow.fin_echoes,
-            flow.wrong,
-            flow.wrong_hash,
             _since(flow.opened, now, POLICY.lifetime),
-            times,
         )
-    times = tuple(
-        None if (t := getattr(flow, name)) is None else max(t - now, 0) for name in _TIMES
-    )
+    else:
+        facts, times = _RECEIVER_FACTS(flow), _RECEIVER_TIMES(flow)
+        past = (_since(flow.ack_at, now, POLICY.echo_min),)
+    coming = tuple([None if t is None else t - now if t > now else 0 for t in times])
+    made = (*facts, *past, *coming)
+    if len(_keys) > _MOST_KEYS:
+        _keys.clear()
+    _keys[id(flow), now] = flow, made  # the flow is kept, so its id is not used again
+    return made
+
+
+@cache
+def _message_key(message) -> str:
+    return repr(message)
+
+
+def _ghost_key(ghost, now):
+    if ghost.last_ack is None and ghost.last_fin is None:
+        return ghost
     return (
-        flow.state,
-        flow.payload,
-        flow.response,
-        flow.response_hash,
-        flow.attempts,
-        flow.tries,
-        flow.told,
-        _since(flow.ack_at, now, POLICY.echo_min),
-        flow.ack_echoes,
-        flow.wrong_news,
-        flow.wrong_fins,
-        times,
+        *ghost[:-2],
+        _since(ghost.last_ack, now, POLICY.echo_min),
+        _since(ghost.last_fin, now, POLICY.echo_min),
     )
 
 
@@ -230,18 +237,16 @@ def key(state):
     """The state with all times relative to now."""
     now = state.now
     return (
-        tuple(_flow_key(flow, now) for flow in state.flows),
-        tuple(_effect_key(*item) for item in state.todo),
+        tuple([_flow_key(flow, now) for flow in state.flows]),
+        tuple([_effect_key(*item) for item in state.todo]),
         frozenset(_effect_key(*item) for item in state.open),
-        tuple(sorted((now - m.born, m.caller.raw, m.to.raw, repr(m.message)) for m in state.net)),
-        state.budget,
         tuple(
-            ghost._replace(
-                last_ack=_since(ghost.last_ack, now, POLICY.echo_min),
-                last_fin=_since(ghost.last_fin, now, POLICY.echo_min),
+            sorted(
+                [(now - m.born, m.caller.raw, m.to.raw, _message_key(m.message)) for m in state.net]
             )
-            for ghost in state.ghosts
         ),
+        state.budget,
+        tuple([_ghost_key(ghost, now) for ghost in state.ghosts]),
         state.fault,
     )
 
