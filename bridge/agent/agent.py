@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from bridge.agent.clock import Clock
@@ -27,6 +26,7 @@ from bridge.agent.nodes import NodeKeys
 from bridge.agent.outcome import describe, rejected_by_node
 from bridge.agent.settings import SECOND, Limits, Retries, Timeouts
 from bridge.agent.signed_call import SignedCall
+from bridge.agent.status import Status
 from bridge.agent.transport import Transport, is_loopback
 from bridge.agent.update import UpdateCall
 from bridge.errors import (
@@ -58,23 +58,6 @@ EMPTY_ARG: Final = b"DIDL\x00\x00"
 
 
 _log = logging.getLogger("bridge.agent")
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a replica says of itself; nothing of it is proved.
-
-    Args:
-        root_key: The root key in DER form; to be believed only from a replica of one's own.
-        impl_version: The implementation's version, where told.
-        health: Such as ``healthy``, where told.
-        raw: All that was told.
-    """
-
-    root_key: bytes | None
-    impl_version: str | None
-    health: str | None
-    raw: Mapping[str, Any]
 
 
 class Agent:
@@ -507,12 +490,4 @@ class Agent:
         transport = self._exchange.transport
         answer = await transport.get(transport.address("api/v2/status"))
         self._exchange.check_answer(answer, "the replica's status")
-        raw = decode_map(answer.body, "the replica's status", TransportError)
-        root_key, version = raw.get("root_key"), raw.get("impl_version")
-        health = raw.get("replica_health_status")
-        return Status(
-            root_key if isinstance(root_key, bytes) else None,
-            version if isinstance(version, str) else None,
-            health if isinstance(health, str) else None,
-            raw,
-        )
+        return Status.from_cbor(answer.body)
