@@ -291,3 +291,16 @@ def test_what_is_no_quantity_is_refused(value):
         parse_duration(value, of="x")
     with pytest.raises(PolicyError, match=r"^x is"):
         parse_size(value, of="x")
+
+
+@pytest.mark.parametrize("name", ["unified", "maf", "bounty", "positional"])
+def test_a_peer_can_be_given_each_dialect(alice, name):
+    policy = load(f'[peers."{ALICE}"]\ndialect = "{name}"')
+    assert policy.peer(alice).dialect == name
+
+
+def test_a_peer_without_settings_is_opaque_and_its_nulls_are_responses():
+    assert PeerPolicy() == PeerPolicy(
+        dialect=None, null_ack="response", ids="opaque", attach_cycles=None
+    )
+    assert (Cycles().new, Cycles().ack, Cycles().fin) == (0, 0, 0)

@@ -389,3 +389,14 @@ def test_the_bounds_are_the_pages():
     assert (MESSAGES_A_BATCH, BYTES_A_BATCH) == (100, 1_900_000)
     assert (FLOWS_A_TICK, BYTES_A_TICK) == (100, 1_900_000)
     assert METHOD == "asyncFlow_batch"
+
+
+def test_a_senders_payload_counts_in_a_tick_only_while_it_may_be_sent(alice, bob):
+    _, sending, _, ack = flows(alice, bob)
+    large = dataclasses.replace(sending(bob, 1), payload=bytes(BYTES_A_TICK))
+    answered = step(large, Received(message=Ack(1, b""), caller=bob), 0, POLICY).flow
+    small = ack(alice, 2)
+    assert one_tick([answered, small], 10**15) == [answered, small]
+    assert len(one_tick([large, small], 10**15)) == 1
+    exact = dataclasses.replace(large, payload=bytes(BYTES_A_TICK - 1))
+    assert len(one_tick([exact, small], 10**15)) == 2

@@ -213,7 +213,8 @@ class _Sites(ast.NodeVisitor):
             self.add(node, "value", not node.value, f"{node.value} -> {not node.value}")
         elif isinstance(node.value, int):
             self.add(node, "value", node.value + 1, f"{node.value} -> {node.value + 1}")
-        elif isinstance(node.value, str) and node.value:
+        elif isinstance(node.value, str) and node.value and " " not in node.value:
+            # With a space it is a text for people.
             self.add(node, "value", node.value + "X", f"{node.value[:40]!r} -> ...X")
 
     def visit_Call(self, node: ast.Call) -> None:
