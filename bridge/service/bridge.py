@@ -144,12 +144,13 @@ class Bridge:
 
     async def _begin(self) -> None:
         store = self._engine.store
-        await check_owner(store, self._agent.principal)
+        ours = await check_owner(store, self._agent.principal)
         last = await store.note(_LAST_ID)
         self._mint.last = int.from_bytes(last or b"", "big")
         await self._engine.recall()
         self._running = True
-        for peer in await resume(self._engine, self._performer, self._draw):
+        peers = await resume(self._engine, self._performer, self._draw)
+        for peer in peers if ours else ():
             self.watch(peer)
         self._loops.spawn(self._work())
 

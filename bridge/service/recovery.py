@@ -20,17 +20,20 @@ _MILLION: Final = 1_000_000
 _OWNER: Final = "owner"
 
 
-async def check_owner(store: Store, us: Principal) -> None:
+async def check_owner(store: Store, us: Principal) -> bool:
     """See that open flows go on under the name under which they were opened.
 
     Under another one, a flow that is sent again would be a new flow to its receiver.
+
+    Returns:
+        Whether what is stored was said under this name, so that peers may have more for us.
 
     Raises:
         StoreError: If the store holds open flows of another principal.
     """
     owner = await store.note(_OWNER)
     if owner == us.raw:
-        return
+        return True
     if owner is not None:
         for role in Role:
             if (await store.usage(role)).open:
@@ -39,6 +42,7 @@ async def check_owner(store: Store, us: Principal) -> None:
                     hint="use that identity, or another store",
                 )
     await store.commit(notes={_OWNER: us.raw})
+    return owner is None
 
 
 async def resume(engine: Engine, performer: Performer, draw: random.Random) -> list[Principal]:

@@ -383,6 +383,7 @@ async def test_open_flows_go_on_under_their_own_name_only(peer, another_peer, br
             with pytest.raises(FlowFailedError):
                 await bridge.response(1)
         async with bridge_to(store, agent=another_peer) as bridge:
+            assert bridge._pollers == {}, "what was said to another name is in another outbox"
             assert await bridge.send(peer.canister_id, b"hello", msg_id=2) == b"hello"
 
 
