@@ -1,6 +1,5 @@
 import pickle
 import stat
-import subprocess
 import traceback
 
 import pytest
@@ -250,14 +249,3 @@ def test_odd_identities_and_principals_are_refused():
             as_principal(odd)
     with pytest.raises(PrincipalError):
         Agent("http://127.0.0.1:1").sign_update("not-a-principal", "greet")
-
-
-def test_openssl_reads_what_is_written(private):
-    path = private(Identity.generate().to_pem())
-    try:
-        done = subprocess.run(
-            ["openssl", "pkey", "-in", path, "-noout"], capture_output=True, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-    assert done.returncode == 0
