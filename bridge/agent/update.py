@@ -278,7 +278,7 @@ class UpdateCall:
         """
         return (
             self._unknown_at is not None
-            and time - self._unknown_at <= _KEPT
+            and time - self._unknown_at < _KEPT
             and not self._known
             # The management canister's id stands for any subnet: that one does not have the call
             # proves nothing.
