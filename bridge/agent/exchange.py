@@ -26,6 +26,7 @@ from bridge.wire import Certificate, Envelope, ReadStateRequest, decode_map
 NONCE_SIZE: Final = 16
 
 _MAX_REMEMBERED: Final = 4096
+_CHOICE_LIFETIME: Final = 3600 * SECOND
 _VERSIONS: Final = {"call": ("v4", "v3", "v2"), "query": ("v3", "v2"), "read_state": ("v3", "v2")}
 _SHARDED: Final = frozenset({("call", "v4"), ("query", "v3"), ("read_state", "v3")})
 
@@ -59,6 +60,7 @@ class Exchange:
         self.retries = retries
         self._root_scope = RootScope(root_key, clock, self._read_unscoped)
         self._versions = dict.fromkeys(_VERSIONS, 0)
+        self._chosen = dict.fromkeys(_VERSIONS, clock.now())
         self._addresses: dict[tuple[str, str, str, Principal], URL] = {}
 
     # --- Sending ---
@@ -104,7 +106,11 @@ class Exchange:
     ) -> Answer:
         """Post to the newest endpoint that the replica has."""
         versions = _VERSIONS[kind]
-        for index in range(self._versions[kind], len(versions)):
+        first, now = self._versions[kind], self.clock.now()
+        if abs(now - self._chosen[kind]) > _CHOICE_LIFETIME:
+            # One node that lacks the newest endpoint must not keep us from it for good.
+            first, self._chosen[kind] = 0, now
+        for index in range(first, len(versions)):
             address = self._address(versions[index], scope, kind, via)
             answer = await self.transport.post(address, body)
             if answer.status != 404 or index + 1 == len(versions):

@@ -156,6 +156,24 @@ async def test_older_replicas_are_spoken_to_in_their_version(agent, replica, can
         assert await agent.query(canister, "peek") == REPLY
 
 
+async def test_the_newest_version_is_tried_again_after_an_hour(connect, replica, canister):
+    import time
+
+    ahead = 0
+    replica.flat_ranges = True
+    async with connect(Identity.generate(), clock=lambda: time.time_ns() + ahead) as agent:
+        replica.missing_versions = {"v4"}
+        assert await agent.update(canister, "greet") == REPLY
+        replica.missing_versions = set()
+        assert await agent.update(canister, "greet") == REPLY
+        assert replica.asked[-1] == ("call", "v3")
+        ahead = 3601 * SECOND
+        replica.skew = ahead
+        replica.flat_ranges = False
+        assert await agent.update(canister, "greet") == REPLY
+        assert replica.asked[-1] == ("call", "v4")
+
+
 async def test_what_is_no_replica_refuses_by_its_status(agent, replica, canister):
     replica.missing_versions = {"v2", "v3", "v4"}
     for ask in (agent.update, agent.query):
