@@ -12,7 +12,11 @@ from pathlib import Path
 
 from bridge.errors import UsageError
 
-_CHECKOUT_PLACES = {"candid": "candid", "motoko": "motoko_reference/wasm"}
+_CHECKOUT_PLACES = {
+    "candid": "candid",
+    "motoko": "motoko_reference/wasm",
+    "rust": "rust_reference/wasm",
+}
 
 
 @cache
@@ -52,12 +56,25 @@ def motoko_canister(name: str) -> bytes:
     Raises:
         UsageError: If there is no canister of that name, or its bytes differ from its listed hash.
     """
-    folder = _folder("motoko")
+    return _canister("motoko", "Motoko", "canisters", name)
+
+
+def rust_canister(name: str) -> bytes:
+    """The built Wasm of a Rust reference canister, such as ``mailbox``, checked by its hash.
+
+    Raises:
+        UsageError: If there is no canister of that name, or its bytes differ from its listed hash.
+    """
+    return _canister("rust", "Rust", "canisters-rust", name)
+
+
+def _canister(place: str, language: str, target: str, name: str) -> bytes:
+    folder = _folder(place)
     file = folder / f"{name}.wasm"
     if not file.is_file():
         raise UsageError(
-            f"there is no Motoko canister {name!r}",
-            hint="choose one of " + ", ".join(_names("motoko", ".wasm")),
+            f"there is no {language} canister {name!r}",
+            hint="choose one of " + ", ".join(_names(place, ".wasm")),
         )
     wasm = file.read_bytes()
     listed = {
@@ -67,6 +84,6 @@ def motoko_canister(name: str) -> bytes:
     if listed.get(file.name) != hashlib.sha256(wasm).hexdigest():
         raise UsageError(
             f"{file.name} does not match its hash in SHA256SUMS",
-            hint="rebuild it with make canisters, or install the package again",
+            hint=f"rebuild it with make {target}, or install the package again",
         )
     return wasm

@@ -10,6 +10,8 @@
 
 pub mod access;
 pub mod admission;
+#[cfg(feature = "canister")]
+pub mod canister;
 pub mod dialect;
 pub mod event;
 pub mod flow;

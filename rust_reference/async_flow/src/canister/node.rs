@@ -1,0 +1,783 @@
+//! The shell around the tables: messages from peers, the application's requests, the timer.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use candid::Principal;
+use ic_cdk::api::{canister_self, is_controller, msg_cycles_accept, msg_cycles_available, time};
+use ic_cdk_timers::TimerId;
+
+use super::application::{Answer, Application};
+use super::calls::Gathered;
+use super::install::{self, Install};
+use super::store::{Before, Memories, PeerId, Store};
+use super::work::{self, Job};
+use crate::admission::{self, Circumstances};
+use crate::dialect::{BATCH_BYTES, BATCH_MESSAGES};
+use crate::event::{Decision, Effect, Event, NotAllowed, Received, Transmit, What};
+use crate::flow::earliest;
+use crate::message::{Blob, Kind, Message};
+use crate::step::Rules;
+use crate::turns::{self, Due};
+use crate::words::{classify, Class, Dialect, Key, NullAck, Role};
+use crate::{receiver, sender};
+
+pub(crate) struct Node {
+    pub store: Store,
+    pub app: Application,
+    pub gathered: Option<Gathered>,
+    /// Work of handlers that goes on in a message of its own.
+    pub works: BTreeMap<u64, Pin<Box<dyn Future<Output = Answer>>>>,
+    pub next_work: u64,
+    armed: Option<(u64, TimerId)>,
+    seed_due: u64,
+}
+
+thread_local! {
+    static NODE: RefCell<Option<Node>> = const { RefCell::new(None) };
+}
+
+/// The node. The application's code must not run inside `ask`: it may ask for the node itself.
+pub(crate) fn with<T>(ask: impl FnOnce(&mut Node) -> T) -> T {
+    NODE.with_borrow_mut(|node| ask(node.as_mut().expect("async_flow::canister::start comes first")))
+}
+
+/// Why an event came, for the history.
+fn why(what: &What) -> &'static str {
+    match what {
+        What::Received(r) => r.message.kind().name(),
+        What::Due => "due",
+        What::Restarted { .. } => "restart",
+        What::NotSent(_) => "not sent",
+        What::Refused(_) => "refused",
+        What::Rejected(_) => "rejected",
+        What::Send { .. } => "send",
+        What::Cancel => "cancel",
+        What::Returned { .. } => "application returned",
+        What::HandlerFailed(_) => "application failed",
+        What::Finish => "finish",
+        What::Decided(_) => "decision",
+        What::RetryDeadLetter => "operator: retry",
+        What::DropDeadLetter => "operator: drop",
+        What::Answer { .. } => "answer",
+        What::Deferred => "deferred",
+        What::FailedForNow => "failed, to be retried",
+        What::FailedForGood { .. } => "failed for good",
+        What::Rerun => "rerun",
+    }
+}
+
+// --- One step of one flow ---------------------------------------------------------------------------
+
+impl Node {
+    fn event(&mut self, what: What, room: bool) -> Event {
+        let meta = &mut self.store.meta;
+        let u = meta.ids.up_to(meta.policy.most_jitter());
+        Event { u, lag: meta.time.lag, room, what }
+    }
+
+    fn step_sender(&mut self, id: u128, what: What, room: bool) -> Result<Vec<Effect>, NotAllowed> {
+        let (now, why) = (time(), why(&what));
+        let event = self.event(what, room);
+        let old = self.store.senders.get(&id);
+        let before = old.as_ref().map(Before::of_sender);
+        let meta = &self.store.meta;
+        let peer = old.as_ref().map(|flow| meta.peers.null_ack(&flow.peer));
+        let rules = Rules {
+            policy: &meta.policy,
+            null_ack: peer.unwrap_or(NullAck::Response),
+            rerun: self.app.rerun,
+        };
+        let t = sender::step(old, &event, now, rules)?;
+        if t.changed {
+            self.store.put_sender(id, before, t.flow, now, why);
+        }
+        Ok(t.effects)
+    }
+
+    fn step_receiver(
+        &mut self,
+        peer: Principal,
+        id: u128,
+        what: What,
+        room: bool,
+    ) -> Result<Vec<Effect>, NotAllowed> {
+        let (now, why) = (time(), why(&what));
+        let event = self.event(what, room);
+        let old = self.store.receivers.get(&PeerId(peer, id));
+        let before = old.as_ref().map(Before::of_receiver);
+        let rules = Rules {
+            policy: &self.store.meta.policy,
+            null_ack: NullAck::Response,
+            rerun: self.app.rerun,
+        };
+        let t = receiver::step(old, &event, now, rules)?;
+        if t.changed {
+            self.store.put_receiver(peer, id, before, t.flow, now, why);
+        }
+        Ok(t.effects)
+    }
+}
+
+/// Lets the table decide, stores, carries the effects out. `direct`: a handler runs in this very
+/// message.
+pub(crate) fn on(key: Key, what: What, room: bool, direct: bool) -> Result<(), NotAllowed> {
+    let effects = with(|node| match key {
+        Key::Sender(id) => node.step_sender(id, what, room),
+        Key::Receiver(peer, id) => node.step_receiver(peer, id, what, room),
+    })?;
+    for effect in effects {
+        match effect {
+            Effect::Transmit(t) => {
+                if let Some(t) = with(|node| node.transmit(key, t)) {
+                    not_sent(key, t);
+                }
+            }
+            Effect::HandOver(h) if direct => work::hand_over(h),
+            Effect::HandOver(h) => work::supervise(Job::HandOver(h)),
+            Effect::Tell(t) => work::supervise(Job::Tell(t)),
+            Effect::Ask(a) => work::supervise(Job::Ask(a)),
+            Effect::Count(reason) => with(|node| node.store.count(&reason)),
+            Effect::RememberPaid { peer, msg_id, until } => {
+                with(|node| node.store.remember_paid(peer, msg_id, until));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn not_sent(key: Key, t: Transmit) {
+    // What a peer or the system does never gives an error.
+    let _ = on(key, What::NotSent(t), true, false);
+}
+
+// --- Messages from peers ------------------------------------------------------------------------------
+
+/// The one entry for what peers send, canisters by call and agents by ingress.
+pub(crate) fn receive(caller: Principal, dialect: Dialect, message: Message) {
+    let now = observe();
+    let refused = with(|node| {
+        let named = match &message {
+            Message::New { .. } => false,
+            Message::Ack { msg_id, .. } => {
+                node.store.senders.get(msg_id).is_some_and(|flow| flow.peer == caller)
+            }
+            Message::Fin { msg_id, .. } => {
+                node.store.receivers.contains_key(&PeerId(caller, *msg_id))
+            }
+        };
+        let meta = &node.store.meta;
+        let refused =
+            admission::check_message(&caller, &message, named, &meta.access, &meta.policy);
+        match refused {
+            Some(reason) => node.refuse(&caller, reason),
+            None => node.store.meta.peers.received(&caller),
+        }
+        refused.is_some()
+    });
+    if refused {
+        return;
+    }
+    match message.kind() {
+        Kind::New => receive_new(caller, dialect, message, now),
+        Kind::Ack => receive_ack(caller, dialect, message, now),
+        Kind::Fin => receive_fin(caller, dialect, message),
+    }
+    arm();
+    let instructions = ic_cdk::api::instruction_counter();
+    with(|node| node.store.add("instructions.receive", instructions));
+}
+
+impl Node {
+    fn refuse(&mut self, caller: &Principal, reason: &str) {
+        self.store.count(&format!("refused.{reason}"));
+        // Rows of the traffic table are not for those who are not even peers.
+        if classify(caller) == Class::Canister {
+            self.store.meta.peers.refused(caller);
+        }
+    }
+}
+
+fn received(caller: Principal, dialect: Dialect, message: Message) -> Received {
+    Received { message, caller, dialect, refused: None, paid: false, listed: false, floor: 0 }
+}
+
+fn receive_new(caller: Principal, dialect: Dialect, message: Message, now: u64) {
+    let id = message.msg_id();
+    let prepared = with(|node| {
+        if node.app.handler.is_none() {
+            node.store.count("no_receiver");
+            return None;
+        }
+        let mut r = received(caller, dialect, message);
+        r.listed = node.store.meta.access.is_listed(&caller);
+        if !node.store.receivers.contains_key(&PeerId(caller, id)) {
+            let usages = node.store.usages(Role::Receiver, caller);
+            let circumstances = Circumstances {
+                now,
+                trusted_ids: node.store.meta.peers.trusts_ids(&caller),
+                listed: r.listed,
+                usages: &usages,
+                cycles: msg_cycles_available(),
+                marked_paid: node.store.has_paid(caller, id),
+            };
+            let payload = r.message.payload().map_or(0, |bytes| bytes.len() as u64);
+            let policy = &node.store.meta.policy;
+            match admission::check_new(id, payload, &circumstances, policy) {
+                Err(reason) => {
+                    r.refused = Some(reason.to_string());
+                    node.store.meta.peers.refused(&caller);
+                }
+                Ok(admitted) => {
+                    // Taken last, and exactly the minimum: whatever was refused cost nothing.
+                    if admitted.charge {
+                        msg_cycles_accept(policy.min_cycles);
+                    }
+                    (r.paid, r.floor) = (admitted.paid, admitted.floor);
+                }
+            }
+        }
+        Some((r, node.has_room(&caller)))
+    });
+    if let Some((r, room)) = prepared {
+        let _ = on(Key::Receiver(caller, id), What::Received(r), room, true);
+    }
+}
+
+fn receive_ack(caller: Principal, dialect: Dialect, message: Message, now: u64) {
+    let id = message.msg_id();
+    let room = with(|node| {
+        if node.app.outcome.is_none() {
+            node.store.count("no_sender");
+            return None;
+        }
+        let Some(flow) = node.store.senders.get(&id) else {
+            // One global rate for FINs that answer ACKs of unknown flows.
+            let may = classify(&caller) == Class::Canister && node.has_room(&caller);
+            let policy = &node.store.meta.policy;
+            return Some(may && node.store.fin_rate.take(now, policy));
+        };
+        if flow.peer == caller {
+            node.store.in_flight.answered(caller, Kind::New, id);
+            // Its room was set aside; what exceeds that needs free bytes, or waits for them.
+            let size = message.payload().map_or(0, |bytes| bytes.len() as u64);
+            let usages = node.store.usages(Role::Sender, caller);
+            if flow.response_hash.is_none() && !usages.fits(size, &node.store.meta.policy, true) {
+                node.store.count("refused.quota_bytes");
+                return None;
+            }
+        }
+        Some(node.has_room(&caller))
+    });
+    if let Some(room) = room {
+        let r = received(caller, dialect, message);
+        let _ = on(Key::Sender(id), What::Received(r), room, false);
+    }
+}
+
+fn receive_fin(caller: Principal, dialect: Dialect, message: Message) {
+    let id = message.msg_id();
+    let room = with(|node| {
+        if node.app.handler.is_none() {
+            node.store.count("no_receiver");
+            return None;
+        }
+        node.store.in_flight.answered(caller, Kind::Ack, id);
+        Some(node.has_room(&caller))
+    });
+    if let Some(room) = room {
+        let r = received(caller, dialect, message);
+        let _ = on(Key::Receiver(caller, id), What::Received(r), room, false);
+    }
+}
+
+/// Takes a batch apart: stores no flow, and sends each entry to this canister itself as a message of its
+/// own, so that one which traps harms no other.
+pub(crate) fn receive_batch(caller: Principal, entries: Vec<Message>) {
+    let now = observe();
+    let mut cycles = msg_cycles_available();
+    let mut bytes = 0;
+    let most = entries.len();
+    for (n, entry) in entries.into_iter().enumerate() {
+        bytes += entry.size();
+        if n >= BATCH_MESSAGES || bytes > BATCH_BYTES {
+            with(|node| node.store.add("batch_cut", (most - n) as u64));
+            break;
+        }
+        let goes_on = with(|node| {
+            let Message::New { msg_id, .. } = &entry else { return true };
+            let policy = &node.store.meta.policy;
+            let (price, until) = (policy.min_cycles, now.saturating_add(policy.lifetime));
+            let known = node.store.receivers.contains_key(&PeerId(caller, *msg_id));
+            if price == 0 || known || node.store.has_paid(caller, *msg_id) {
+                return true;
+            }
+            let meta = &node.store.meta;
+            let refused =
+                admission::check_message(&caller, &entry, false, &meta.access, &meta.policy);
+            if let Some(reason) = refused.or((cycles < price).then_some("cycles")) {
+                node.refuse(&caller, reason);
+                return false;
+            }
+            cycles -= price;
+            msg_cycles_accept(price);
+            node.store.remember_paid(caller, *msg_id, until);
+            true
+        });
+        if goes_on {
+            work::later(&Job::Forward { caller, message: entry });
+        }
+    }
+    arm();
+}
+
+// --- The application's own requests ---------------------------------------------------------------------
+
+fn observe() -> u64 {
+    let now = time();
+    with(|node| node.store.observe(now));
+    now
+}
+
+/// Opens a flow: stores it, then transmits its NEW if there is room; its id.
+///
+/// Awaits only where this canister has no randomness yet: once, soon after its installation.
+///
+/// # Errors
+/// Why it was not opened; nothing is stored then.
+pub async fn send(to: Principal, payload: Blob) -> Result<u128, NotAllowed> {
+    if !with(|node| node.store.meta.ids.is_seeded()) {
+        seed().await;
+    }
+    let now = observe();
+    let (id, dialect) = with(|node| {
+        let meta = &mut node.store.meta;
+        let id = meta.ids.is_seeded().then(|| meta.ids.mint(now));
+        (id, meta.peers.dialect(&to))
+    });
+    let Some(id) = id else {
+        return Err(NotAllowed("no randomness yet: the management canister's raw_rand failed".into()));
+    };
+    send_as(id, to, payload, dialect)
+}
+
+/// The same with an id and a dialect of the application's choice; to repeat it changes nothing.
+///
+/// # Errors
+/// Why it was not opened, or that the id is used by another flow.
+pub fn send_as(
+    id: u128,
+    to: Principal,
+    payload: Blob,
+    dialect: Dialect,
+) -> Result<u128, NotAllowed> {
+    observe();
+    let refused = with(|node| {
+        let meta = &node.store.meta;
+        if node.app.outcome.is_none() {
+            return Some("this canister is no sender: give its application an outcome handler".into());
+        }
+        if classify(&to) == Class::Agent && !meta.access.is_agent(&to) {
+            return Some("this agent is not on the access list".to_string());
+        }
+        if node.store.senders.contains_key(&id) {
+            return None;
+        }
+        let usages = node.store.usages(Role::Sender, to);
+        let full = usages.broken_by(payload.len() as u64, &meta.policy, true)?;
+        Some(format!("{full} is reached: wait until flows end, or raise it"))
+    });
+    if let Some(reason) = refused {
+        return Err(NotAllowed(reason));
+    }
+    let key = Key::Sender(id);
+    on(key, What::Send { peer: to, msg_id: id, payload, dialect }, true, false)?;
+    let room = with(|node| node.has_room(&to));
+    on(key, What::Due, room, false)?;
+    arm();
+    Ok(id)
+}
+
+fn asked(key: Key, what: What) -> Result<(), NotAllowed> {
+    observe();
+    let room = with(|node| {
+        let peer = match key {
+            Key::Receiver(peer, _) => Some(peer),
+            Key::Sender(id) => node.store.senders.get(&id).map(|flow| flow.peer),
+        };
+        peer.is_none_or(|peer| node.has_room(&peer))
+    });
+    let result = on(key, what, room, false);
+    arm();
+    result
+}
+
+/// Gives up on a flow that has not ended.
+///
+/// # Errors
+/// If the flow's state does not allow it.
+pub fn cancel(id: u128) -> Result<(), NotAllowed> {
+    asked(Key::Sender(id), What::Cancel)
+}
+
+/// The application has the response, however it got it.
+///
+/// # Errors
+/// If the flow's state does not allow it.
+pub fn finish(id: u128) -> Result<(), NotAllowed> {
+    asked(Key::Sender(id), What::Finish)
+}
+
+/// The operator: hands a dead letter over again.
+///
+/// # Errors
+/// If the flow is no dead letter.
+pub fn retry(id: u128) -> Result<(), NotAllowed> {
+    asked(Key::Sender(id), What::RetryDeadLetter)
+}
+
+/// The operator: drops a dead letter.
+///
+/// # Errors
+/// If the flow is no dead letter.
+pub fn drop_dead_letter(id: u128) -> Result<(), NotAllowed> {
+    asked(Key::Sender(id), What::DropDeadLetter)
+}
+
+/// The decision about a corruption, where the handler gave none.
+///
+/// # Errors
+/// If there is no such wrong ACK to accept.
+pub fn decide(key: Key, decision: Decision) -> Result<(), NotAllowed> {
+    asked(key, What::Decided(decision))
+}
+
+pub(crate) fn answered(
+    peer: Principal,
+    id: u128,
+    response: Option<Blob>,
+    for_good: bool,
+) -> Result<(), NotAllowed> {
+    let (fits, room) = with(|node| {
+        let listed = node.store.meta.access.is_listed(&peer);
+        let size = response.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let usages = node.store.usages(Role::Receiver, peer);
+        (usages.fits(size, &node.store.meta.policy, listed), node.has_room(&peer))
+    });
+    let what = match for_good {
+        true => What::FailedForGood { response, fits },
+        false => What::Answer { response, fits },
+    };
+    on(Key::Receiver(peer, id), what, room, false)
+}
+
+/// The answer to a request that a handler put off, or that is stalled.
+///
+/// # Errors
+/// If the flow has its answer or is gone, or the answer cannot be stored.
+pub fn answer(sender: Principal, id: u128, response: Option<Blob>) -> Result<(), NotAllowed> {
+    observe();
+    let result = answered(sender, id, response, false);
+    arm();
+    result
+}
+
+/// Failed for good: these bytes are the answer.
+///
+/// # Errors
+/// As for [`answer`].
+pub fn fail(sender: Principal, id: u128, response: Option<Blob>) -> Result<(), NotAllowed> {
+    observe();
+    let result = answered(sender, id, response, true);
+    arm();
+    result
+}
+
+/// Failed, to be retried: the sender's next NEW is processed anew.
+///
+/// # Errors
+/// If the flow's state does not allow it.
+pub fn forget(sender: Principal, id: u128) -> Result<(), NotAllowed> {
+    asked(Key::Receiver(sender, id), What::FailedForNow)
+}
+
+/// Runs the handler of a stalled flow again.
+///
+/// # Errors
+/// If the flow is not stalled.
+pub fn rerun(sender: Principal, id: u128) -> Result<(), NotAllowed> {
+    asked(Key::Receiver(sender, id), What::Rerun)
+}
+
+/// Whether a flow that we opened is stored.
+pub fn is_known(id: u128) -> bool {
+    with(|node| node.store.senders.contains_key(&id))
+}
+
+/// Whether a flow that a peer opened is stored.
+pub fn knows_received(sender: Principal, id: u128) -> bool {
+    with(|node| node.store.receivers.contains_key(&PeerId(sender, id)))
+}
+
+// --- Who may do what ----------------------------------------------------------------------------------------
+
+/// Whether this caller has an outbox: a listed agent, or one whose messages still wait.
+pub fn has_outbox(who: &Principal) -> bool {
+    with(|node| node.store.meta.access.is_agent(who) || node.store.outbox.has(*who))
+}
+
+/// Whether this caller may watch: controllers and listed monitors.
+pub fn may_watch(who: &Principal) -> bool {
+    is_controller(who) || with(|node| node.store.meta.access.is_monitor(who))
+}
+
+/// Whether this caller may drive a reference canister: controllers, monitors, listed agents.
+pub fn is_driver(who: &Principal) -> bool {
+    may_watch(who) || with(|node| node.store.meta.access.is_agent(who))
+}
+
+/// For `inspect_message`: lets an ingress message in where it can be of use. It saves cycles only; every
+/// method checks for itself.
+pub fn inspect() {
+    let who = ic_cdk::api::msg_caller();
+    if is_driver(&who) || has_outbox(&who) {
+        ic_cdk::api::accept_message();
+    }
+}
+
+/// Whether the caller is this canister itself.
+pub fn works_on_itself() -> bool {
+    ic_cdk::api::msg_caller() == canister_self()
+}
+
+// --- Settings, start, upgrade ---------------------------------------------------------------------------------
+
+/// Changes settings, lists and peers. The caller must have checked that a controller asks.
+///
+/// # Errors
+/// The first bad value; nothing is changed then.
+pub fn configure(change: Install) -> Result<(), String> {
+    observe();
+    let result = with(|node| install::apply(&mut node.store.meta, change, !node.app.priced));
+    arm();
+    result
+}
+
+/// Starts the node: from `init` and from `post_upgrade`. `first` is the first of the [`MEMORIES`]
+/// memories that it uses.
+///
+/// # Panics
+/// On a bad install argument, with the reason: the installation or upgrade fails then.
+///
+/// [`MEMORIES`]: super::MEMORIES
+pub fn start(app: Application, memories: &Memories, first: u8, install: Option<Install>) {
+    let mut store = Store::open(memories, first);
+    if let Some(change) = install {
+        if let Err(reason) = install::apply(&mut store.meta, change, !app.priced) {
+            ic_cdk::trap(format!("bad install argument: {reason}"));
+        }
+    }
+    let now = time();
+    store.observe(now);
+    store.meta.started = now;
+    store.meta.start += 1;
+    store.meta.batch = u32::try_from(turns::TICK_FLOWS).unwrap_or(1);
+    NODE.set(Some(Node {
+        store,
+        app,
+        gathered: None,
+        works: BTreeMap::new(),
+        next_work: 0,
+        armed: None,
+        seed_due: 0,
+    }));
+    arm();
+}
+
+/// From `pre_upgrade`: saves what lives on the heap.
+pub fn save() {
+    with(|node| node.store.save());
+}
+
+// --- The timer --------------------------------------------------------------------------------------------------
+
+impl Node {
+    fn wake(&self, now: u64) -> Option<u64> {
+        if self.store.interrupted().is_some() {
+            return Some(now);
+        }
+        let meta = &self.store.meta;
+        let seeding = (!meta.ids.is_seeded()).then_some(self.seed_due);
+        let due = self.store.due.first_key_value().map(|((time, _), ())| time);
+        // While tombstones are kept, time is observed often enough for them.
+        let glance = (!self.store.receivers.is_empty()).then(|| meta.time.next_look(&meta.policy));
+        earliest([seeding, due, glance])
+    }
+
+    fn arm_at(&mut self, now: u64, time: u64) {
+        if let Some((earlier, timer)) = self.armed.take() {
+            // One that is overdue may have come while the canister was stopped, and then is lost.
+            if earlier <= time && earlier >= now {
+                self.armed = Some((earlier, timer));
+                return;
+            }
+            ic_cdk_timers::clear_timer(timer);
+        }
+        let wait = Duration::from_nanos(time.saturating_sub(now).min(LONGEST_WAIT));
+        self.armed = Some((time, ic_cdk_timers::set_timer(wait, async { tick() })));
+    }
+}
+
+/// A year; nothing needs to look further ahead.
+const LONGEST_WAIT: u64 = 365 * 24 * 3_600 * 1_000_000_000;
+
+/// Sets the one timer for the earliest due time.
+pub(crate) fn arm() {
+    let now = time();
+    with(|node| {
+        if let Some(wake) = node.wake(now) {
+            node.arm_at(now, wake.max(now));
+        }
+    });
+}
+
+fn tick() {
+    let now = observe();
+    let (work, size) = with(|node| {
+        node.armed = None;
+        let retry = now.saturating_add(node.store.meta.policy.send_retry);
+        // Re-armed, and taken to be doomed, before the work, which is a message of its own: a flow that
+        // traps costs one tick, is then tried alone, and holds no other up.
+        node.arm_at(now, retry);
+        let size = node.store.meta.batch;
+        node.store.meta.batch = 1;
+        let due = node.due(now, size as usize);
+        if size == 1 {
+            for one in &due {
+                node.store.postpone(one.time, one.key, retry);
+            }
+        }
+        (turns::in_turn(due).into_iter().map(|one| (one.time, one.key)).collect(), size)
+    });
+    work::later(&Job::Tick { work, size });
+}
+
+impl Node {
+    fn due(&self, now: u64, most: usize) -> Vec<Due> {
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for entry in self.store.due.iter() {
+            let (time, key) = *entry.key();
+            if time > now || found.len() >= most || bytes > turns::TICK_BYTES {
+                break;
+            }
+            let due = match key {
+                Key::Sender(id) => {
+                    self.store.senders.get(&id).map(|flow| Due::sender(time, now, &flow))
+                }
+                Key::Receiver(peer, id) => self
+                    .store
+                    .receivers
+                    .get(&PeerId(peer, id))
+                    .map(|flow| Due::receiver(time, now, &flow)),
+            };
+            if let Some(due) = due {
+                bytes += due.bulk;
+                found.push(due);
+            }
+        }
+        found
+    }
+
+    fn due_of(&self, key: Key) -> Option<(u64, Principal)> {
+        match key {
+            Key::Sender(id) => self.store.senders.get(&id).and_then(|f| Some((f.due?, f.peer))),
+            Key::Receiver(peer, id) => {
+                let flow = self.store.receivers.get(&PeerId(peer, id))?;
+                Some((flow.due?, peer))
+            }
+        }
+    }
+
+    fn share(&mut self) -> What {
+        What::Restarted { share: self.store.meta.ids.up_to(1_000_000) }
+    }
+}
+
+/// The work of one tick, in a message of its own.
+pub(crate) async fn work_on(work: Vec<(u64, Key)>, size: u32) {
+    observe();
+    with(Node::gather);
+    look_after_interrupted();
+    for (time, key) in work {
+        work_on_one(time, key);
+    }
+    for (key, t) in with(Node::flush) {
+        not_sent(key, t);
+    }
+    let instructions = ic_cdk::api::instruction_counter();
+    let must_seed = with(|node| {
+        let most = u32::try_from(turns::TICK_FLOWS).unwrap_or(1);
+        node.store.meta.batch = size.saturating_mul(2).clamp(1, most);
+        node.store.add("instructions.tick", instructions);
+        if let Some((_, timer)) = node.armed.take() {
+            ic_cdk_timers::clear_timer(timer);
+        }
+        !node.store.meta.ids.is_seeded() && time() >= node.seed_due
+    });
+    if must_seed {
+        seed().await;
+    }
+    arm();
+}
+
+fn work_on_one(fell_due: u64, key: Key) {
+    // What fell due before this start is spread.
+    let spread = with(|node| (fell_due < node.store.meta.started).then(|| node.share()));
+    if let Some(restarted) = spread {
+        let _ = on(key, restarted, true, false);
+    }
+    let room = with(|node| {
+        let (due, peer) = node.due_of(key)?;
+        (due <= time()).then(|| node.has_room(&peer))
+    });
+    if let Some(room) = room {
+        let _ = on(key, What::Due, room, false);
+    }
+    with(|node| {
+        let now = time();
+        if let Some((due, _)) = node.due_of(key) {
+            if due <= now && node.store.due.contains_key(&(due, key)) {
+                let retry = now.saturating_add(node.store.meta.policy.send_retry);
+                node.store.postpone(due, key, retry);
+            }
+        }
+    });
+}
+
+fn look_after_interrupted() {
+    for _ in 0..turns::TICK_FLOWS {
+        let Some(key) = with(|node| node.store.interrupted()) else { return };
+        let restarted = with(Node::share);
+        let _ = on(key, restarted, true, false);
+        with(|node| node.store.seen_to(key));
+    }
+}
+
+async fn seed() {
+    let call = ic_cdk::call::Call::unbounded_wait(Principal::management_canister(), "raw_rand");
+    let bytes = match call.await {
+        Ok(reply) => reply.candid::<Blob>().ok(),
+        Err(_) => None,
+    };
+    with(|node| match bytes {
+        Some(bytes) => node.store.meta.ids.seed(&bytes),
+        None => {
+            node.store.count("raw_rand failed");
+            node.seed_due = time().saturating_add(node.store.meta.policy.send_retry);
+        }
+    });
+}

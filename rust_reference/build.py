@@ -1,0 +1,184 @@
+"""Compiles the canisters to Wasm: ``python3 build.py [output folder]``, by default ``wasm``.
+
+One pinned toolchain, so that the same sources give the same bytes: Debian's compiler with the standard
+library built from its sources, for it has no ready one for wasm32. Paths are written out of the modules.
+Each module is shrunk and carries its interface as public metadata ``candid:service``; the interface is
+put together from the contracts in ``candid/`` and, for reading, kept beside the canister. Needs nothing
+but Python's own library.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CONTRACTS = HERE.parent / "candid"
+TARGET = HERE.parent / "build" / "rust-wasm"
+TRIPLE = "wasm32-unknown-unknown"
+RUSTC = "rustc 1.96.0"
+LINKER = "wasm-ld-19"
+SHRINKER = (
+    HERE.parent / "motoko_reference/node_modules/@icp-sdk/ic-wasm-linux-x64/bin/ic-wasm"
+)
+
+NODE = ("unified", "batch", "outbox", "settings", "watch")
+# Module -> package, features, contracts, methods of those that it lacks.
+CANISTERS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
+    "sender": ("sender", "", (*NODE, "reference"), ("handled",)),
+    "receiver": ("receiver", "", (*NODE, "reference"), ("send", "outcome")),
+    "echo": ("echo", "", (*NODE, "reference"), ("send", "outcome")),
+    "both": ("both", "", (*NODE, "reference"), ()),
+    "both_maf": ("both", "maf", (*NODE, "maf", "reference"), ()),
+    "both_bounty": ("both", "bounty", (*NODE, "bounty", "reference"), ()),
+    "both_positional": ("both", "positional", (*NODE, "positional", "reference"), ()),
+    "mailbox": ("mailbox", "", ("mailbox",), ()),
+    "chaos": ("chaos", "", ("chaos",), ()),
+}
+
+
+def fail(text: str) -> None:
+    """Say what is missing and stop."""
+    sys.exit(
+        f"{text}\nThe built canisters are in rust_reference/wasm; only a change of the Rust sources"
+        " needs a build."
+    )
+
+
+def check_toolchain() -> None:
+    """Stop with the remedy where a part of the pinned toolchain is missing."""
+    found = ""
+    if Path("/usr/bin/rustc").exists():
+        found = subprocess.run(
+            ["/usr/bin/rustc", "--version"], check=True, capture_output=True, text=True
+        ).stdout
+    source = Path("/usr/lib/rustlib/src/rust/library/std").is_dir()
+    if not (found.startswith(RUSTC) and source and shutil.which(LINKER)):
+        install = "apt-get install rustc-web cargo-web rust-web-src lld-19"
+        root = "" if os.geteuid() == 0 else " as root, or ask somebody who is"
+        fail(
+            f"The pinned toolchain is missing: {RUSTC} in /usr/bin with its library's sources, and"
+            f" {LINKER}.\nOn Debian 12: {install}{root}. Found: {found.strip() or 'no /usr/bin/rustc'}."
+        )
+    if not SHRINKER.exists():
+        fail(
+            "ic-wasm, which shrinks the modules, is missing: make motoko_reference/node_modules/"
+            ".package-lock.json (Node 18 or later, Linux on x64)."
+        )
+
+
+# --- Interfaces --------------------------------------------------------------------------------------
+
+
+def pieces(contract: str) -> Iterator[tuple[str, str]]:
+    """What stands in a contract: ("type", definition), ("init", argument), ("method", declaration)."""
+    text = (CONTRACTS / f"{contract}.did").read_text(encoding="utf-8")
+    lines = [line.split("//")[0].rstrip() for line in text.splitlines()]
+    block: list[str] = []
+    depth = 0
+    in_service = False
+    for line in filter(None, lines):
+        if line.startswith("import"):
+            yield from (
+                piece for piece in pieces(line.split('"')[1].removesuffix(".did"))
+                if piece[0] == "type"
+            )
+            continue
+        if line.startswith("service"):
+            in_service = True
+            argument = line.removeprefix("service :").removesuffix("{").strip()
+            if argument:
+                yield "init", argument.removesuffix("->").strip()
+            continue
+        if in_service and line == "}" and depth == 0:
+            return
+        block.append(line)
+        depth += sum(line.count(c) for c in "{(") - sum(line.count(c) for c in "})")
+        if depth == 0 and line.endswith(";"):
+            yield ("method" if in_service else "type"), "\n".join(block)
+            block = []
+
+
+def interface(contracts: tuple[str, ...], without: tuple[str, ...]) -> str:
+    """One interface of several contracts. Types of one name but another meaning get another name."""
+    types: dict[str, str] = {}
+    methods: list[str] = []
+    init = ""
+    for contract in contracts:
+        renamed: dict[str, str] = {}
+        for kind, text in pieces(contract):
+            for old, new in renamed.items():
+                text = text.replace(old, new)  # noqa: PLW2901 - the piece as this file says it
+            if kind == "init":
+                init = f"{text} -> "
+            elif kind == "type":
+                name = text.split()[1]
+                if types.setdefault(name, text) != text:
+                    renamed[name] = f"{contract.capitalize()}{name}"
+                    types[renamed[name]] = text.replace(name, renamed[name])
+            elif text.split()[0] not in without:
+                methods.append(text)
+    body = "\n".join(methods)
+    return "\n".join(types.values()) + f"\nservice : {init}{{\n{body}\n}}\n"
+
+
+# --- Modules -----------------------------------------------------------------------------------------
+
+
+def compile_package(package: str, features: str) -> Path:
+    """The raw module of one package."""
+    cargo_home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
+    # --cfg-less flags only: another flag is another build of the whole standard library.
+    flags = [
+        f"--remap-path-prefix={cargo_home}=/cargo",
+        f"--remap-path-prefix={HERE}=/rust_reference",
+    ]
+    environment = os.environ | {
+        "RUSTC": "/usr/bin/rustc",
+        "RUSTC_BOOTSTRAP": "1",  # -Z on a released compiler
+        "RUSTFLAGS": " ".join(flags),
+        "CARGO_TARGET_DIR": str(TARGET),
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER": LINKER,
+        "CARGO_PROFILE_RELEASE_STRIP": "true",
+    }
+    command = ["/usr/bin/cargo", "build", "--locked", "--release", "--package", package]
+    command += ["-Z", "build-std=std,panic_abort", "--target", TRIPLE]
+    command += ["--features", features] if features else []
+    subprocess.run(command, cwd=HERE, env=environment, check=True)
+    return TARGET / TRIPLE / "release" / f"{package}.wasm"
+
+
+def finish_module(raw: Path, did: Path, output: Path) -> None:
+    """Shrink a module and write its interface into it."""
+    with tempfile.TemporaryDirectory() as folder:
+        bare = Path(folder) / "bare.wasm"
+        for command in (
+            [raw, "-o", bare, "shrink"],
+            [bare, "-o", output, "metadata", "candid:service", "-f", did, "-v", "public"],
+        ):
+            subprocess.run([SHRINKER, *command], check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> None:
+    """Build all canisters, and their hashes."""
+    output = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else HERE / "wasm"
+    check_toolchain()
+    output.mkdir(parents=True, exist_ok=True)
+    sums = []
+    for name, (package, features, contracts, without) in sorted(CANISTERS.items()):
+        did = HERE / "canisters" / package / f"{name}.did"
+        did.write_text(interface(contracts, without), encoding="utf-8")
+        module = output / f"{name}.wasm"
+        finish_module(compile_package(package, features), did, module)
+        data = module.read_bytes()
+        sums.append(f"{hashlib.sha256(data).hexdigest()}  {module.name}\n")
+        print(f"{module.name}  {len(data)} bytes")
+    (output / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+//! Reference canister `both`: sender and receiver in one, with the `compute` application.
+//!
+//! By feature it serves one more dialect beside `unified`.
+
+use async_flow::canister::{Application, Reply, Request};
+
+fn handle(request: &Request) -> Reply {
+    reference_parts::ran(request);
+    reference_parts::compute(request)
+}
+
+reference_parts::life_cycle!(Application::both(handle, reference_parts::take));
+reference_parts::sending!();
+reference_parts::handling!();
+
+#[cfg(not(any(feature = "maf", feature = "bounty", feature = "positional")))]
+async_flow::endpoint!();
+#[cfg(feature = "maf")]
+async_flow::endpoint!(maf);
+#[cfg(feature = "bounty")]
+async_flow::endpoint!(bounty);
+#[cfg(feature = "positional")]
+async_flow::endpoint!(positional);
