@@ -81,7 +81,7 @@ class Bridge:
         on_operator: Told of dead letters, stalled and abandoned flows; the log is, where absent.
         accept: Canisters whose requests are taken; ``None`` takes those of every watched canister.
         poll_every: Seconds between two looks into an outbox in which nothing is expected.
-        concurrency: How many calls may be open at once.
+        concurrency: How many calls may be open at once, and half as many to one peer.
         close_within: Seconds that handlers and calls have to end by themselves when the bridge
             ends; what then still runs is cancelled, and counts as lost in a crash.
         observer: Told of each message sent and received; must not raise or block.
@@ -99,7 +99,7 @@ class Bridge:
         on_operator: OperatorHandler | None = None,
         accept: frozenset[Principal] | None = None,
         poll_every: float = 1.0,
-        concurrency: int = 64,
+        concurrency: int = 96,
         close_within: float = 5.0,
         observer: Callable[[Sighting], None] | None = None,
     ) -> None:

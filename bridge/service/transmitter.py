@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from weakref import WeakValueDictionary
 
 from bridge import dialects
 from bridge.agent import Agent
@@ -44,7 +45,8 @@ class Transmitter:
         agent: Through whom.
         policy: Bounds what is in flight to one peer.
         clock: Nanoseconds since 1970.
-        concurrency: How many calls may be open to all peers.
+        concurrency: How many calls may be open to all peers, and half as many to one, so that a
+            peer whose calls hang does not hold up the messages to others.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Transmitter:
         self._policy = policy
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
+        self._share = max(1, concurrency // 2)
+        self._of_peer: WeakValueDictionary[Principal, asyncio.Semaphore] = WeakValueDictionary()
         self._in_flight = InFlight(until_outcome=True)
 
     def has_room(self, peer: Principal, *, more: int = 0) -> bool:
@@ -84,7 +88,8 @@ class Transmitter:
         """
         try:
             method, arg = dialects.get(effect.dialect).call_for(effect.message)
-            async with self._slots:
+            of_peer = self._of_peer.setdefault(effect.peer, asyncio.Semaphore(self._share))
+            async with of_peer, self._slots:
                 try:
                     if not await wanted():
                         return Handed.DROPPED

@@ -442,3 +442,19 @@ async def test_what_is_in_flight_is_counted_from_its_decision_on(peer, bridge_to
         await until(lambda: len(peer.got) == 6)
         assert max(open_at_once) <= 2
         assert (await store.usage(Role.SENDER)).open == 6
+
+
+async def test_a_peer_whose_calls_hang_does_not_hold_up_the_messages_to_others(
+    peer, bridge_to
+) -> None:
+    hanging = Principal.from_text("ryjl3-tyaaa-aaaaa-aaaba-cai")
+    async with (
+        MemoryStore() as store,
+        bridge_to(store, concurrency=4, close_within=0) as bridge,
+        asyncio.timeout(20),
+    ):
+        for _ in range(10):
+            await bridge.post(hanging, b"x")
+        while not bridge._transmitter._in_flight.count(hanging, 0):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        assert await bridge.send(peer.canister_id, b"hello") == b"hello"
