@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import random
 import time
@@ -13,19 +12,15 @@ from typing import Final, Self
 
 from bridge import dialects
 from bridge.agent import Agent
-from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError, StoreError
+from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError
 from bridge.flow import (
-    Ack,
     Answer,
     Cancel,
     Due,
     Event,
     Finish,
     Flow,
-    Message,
-    New,
     Policy,
-    Received,
     Rerun,
     Returned,
     Role,
@@ -34,7 +29,6 @@ from bridge.flow import (
     SenderState,
     Tell,
     Telling,
-    kind_of,
 )
 from bridge.flow.inflight import in_turn
 from bridge.principal import Principal
@@ -50,6 +44,7 @@ from bridge.service.application import (
 )
 from bridge.service.engine import Engine, EventMaker, Key
 from bridge.service.ids import Mint
+from bridge.service.inbox import Inbox
 from bridge.service.outbox import Entry, Outbox, Poller
 from bridge.service.performer import Performer, Sighting, always
 from bridge.service.recovery import check_owner, resume
@@ -105,10 +100,8 @@ class Bridge:
     ) -> None:
         self._agent = agent
         self._policy = (policy or Policy()).validate()
-        self._receives = handler is not None
         self._poll_every = poll_every
         self._close_within = close_within
-        self._observer = observer
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
         self._engine = Engine(store, self._policy, clock=time.time_ns, draw=self._draw)
         self._admission = Admission(store, self._policy, accept)
@@ -120,6 +113,7 @@ class Bridge:
         self._tasks = Tasks()
         self._loops = Tasks()
         self._pollers: dict[Principal, Poller] = {}
+        self._watched: set[Principal] = set()
         self._performer = Performer(
             self._engine,
             self._admission,
@@ -128,6 +122,15 @@ class Bridge:
             self._waiters,
             self._tasks,
             expect=self._expect,
+            observer=observer,
+        )
+        self._inbox = Inbox(
+            self._engine,
+            self._admission,
+            self._transmitter,
+            self._performer,
+            self._tasks,
+            receives=handler is not None,
             observer=observer,
         )
         self._running = False
@@ -151,7 +154,7 @@ class Bridge:
         self._running = True
         peers = await resume(self._engine, self._performer, self._draw)
         for peer in peers if ours else ():
-            self.watch(peer)
+            self._poll(peer)
         self._loops.spawn(self._work())
 
     async def __aexit__(
@@ -171,6 +174,7 @@ class Bridge:
         finally:
             await self._tasks.end(grace=grace)
             self._pollers.clear()
+            self._watched.clear()
 
     def _check_running(self) -> None:
         if not self._running:
@@ -302,7 +306,8 @@ class Bridge:
         async def open_it() -> None:
             await self._performer.decide(key, make, notes=notes)
             if self._running:
-                self.watch(peer)
+                self._poll(peer)
+                self._expect(peer)
 
         await self._tasks.whole(open_it())
         return known
@@ -388,7 +393,7 @@ class Bridge:
     def watch(self, canister_id: Principal) -> None:
         """Fetch what this canister keeps for us in its outbox, from now on.
 
-        Peers to whom a flow is open are watched by themselves.
+        Peers with whom a flow is open are watched by themselves; others ever more seldom.
 
         Raises:
             LocalProtocolError: If this is no canister, or the bridge does not run.
@@ -396,64 +401,33 @@ class Bridge:
         self._check_running()
         if not canister_id.is_canister:
             raise LocalProtocolError(f"{canister_id} is no canister, so it keeps no outbox")
+        self._watched.add(canister_id)
+        self._poll(canister_id)
+
+    def _poll(self, canister_id: Principal) -> None:
         if canister_id in self._pollers:
             return
 
         async def take(entries: list[Entry]) -> None:
-            # At once, so that they share the store's commits; locks keep each flow's order.
-            await asyncio.gather(*(self._take(canister_id, entry) for entry in entries))
+            await self._inbox.take(canister_id, entries)
 
         def report(error: Exception) -> None:
             _log.warning("the outbox of %s cannot be read: %s", canister_id, error)
 
+        async def idle() -> bool:
+            if canister_id in self._watched:
+                return False
+            store = self._engine.store
+            return not any([(await store.usage(role, canister_id)).open for role in Role])
+
         outbox = Outbox(self._agent, canister_id)
-        poller = Poller(outbox, take, report, pause=self._poll_every)
+        poller = Poller(outbox, take, report, idle, pause=self._poll_every)
         self._pollers[canister_id] = poller
         self._loops.spawn(poller.run())
 
     def _expect(self, peer: Principal) -> None:
         if (poller := self._pollers.get(peer)) is not None:
             poller.nudge()
-
-    async def _take(self, canister_id: Principal, entry: Entry) -> None:
-        """Receive one entry; only a failing store keeps it in the outbox, to be read again."""
-        try:
-            await self._receive(canister_id, entry.message)
-        except StoreError:
-            raise
-        except Exception:  # noqa: BLE001 - one message must not keep the others back
-            # To the peer it is a lost message, which it repeats; the others must not wait for it.
-            _log.exception("entry %d of the outbox of %s", entry.seq, canister_id)
-            self._engine.counters["failed on a message"] += 1
-
-    async def _receive(self, caller: Principal, message: Message) -> None:
-        counters = self._engine.counters
-        if (refused := self._admission.check_message(caller, message)) is not None:
-            counters[f"refused: {refused}"] += 1
-            return
-        role = Role.SENDER if isinstance(message, Ack) else Role.RECEIVER
-        if role is Role.RECEIVER and not self._receives:
-            counters[f"{kind_of(message)} to a side that only sends"] += 1
-            return
-        if self._observer is not None:
-            self._observer(Sighting(self._engine.clock(), "received", caller, message))
-
-        async def make(record: Flow | None) -> Event:
-            event = Received(message=message, caller=caller)
-            if record is None and isinstance(message, New):
-                verdict = await self._admission.check_new(
-                    caller, message, now=self._engine.clock(), lag=self._engine.observe()
-                )
-                return dataclasses.replace(
-                    event, refused=verdict.refused, paid=verdict.paid, floor=verdict.floor
-                )
-            if record is None and isinstance(message, Ack):
-                room = self._admission.may_fin_unknown(self._engine.clock())
-                return dataclasses.replace(event, room=room)
-            return dataclasses.replace(event, room=self._transmitter.has_room(caller))
-
-        decision = self._performer.decide(Key(role, caller, message.msg_id), make)
-        await self._tasks.whole(decision)  # what it decides to do must not be cut off from it
 
     async def answer(self, peer: Principal, msg_id: int, response: bytes | None) -> None:
         """Answer a request whose handler returned `DEFERRED`, or one that is stalled.

@@ -77,8 +77,10 @@ class Poller:
         outbox: What is read.
         take: Stores what the messages say; returns once that is durable.
         report: Told of a failed round; polling goes on.
+        idle: Whether nothing is likely to come.
         pause: Seconds between two looks into an empty outbox.
-        longest_pause: Seconds between two tries while the canister cannot be reached.
+        longest_pause: Seconds to which the pause grows while the canister cannot be reached, and
+            while nothing is likely to come.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Poller:
         outbox: Outbox,
         take: Callable[[list[Entry]], Awaitable[None]],
         report: Callable[[Exception], None],
+        idle: Callable[[], Awaitable[bool]],
         *,
         pause: float,
         longest_pause: float = 30.0,
@@ -93,6 +96,7 @@ class Poller:
         self._outbox = outbox
         self._take = take
         self._report = report
+        self._idle = idle
         self._pause = pause
         self._longest_pause = max(pause, longest_pause)
         self._nudged = asyncio.Event()
@@ -111,14 +115,15 @@ class Poller:
                 if entries:
                     await self._take(entries)
                     await self._outbox.trim(entries[-1].seq)
-            except Exception as error:  # noqa: BLE001 - nothing a canister says may end the polling
-                wait = min(2 * wait, self._longest_pause)
-                self._report(error)
-            else:
-                wait = self._pause
-                if entries:
+                    wait = self._pause
                     continue
+                longer = await self._idle()
+            except Exception as error:  # noqa: BLE001 - nothing a canister says may end the polling
+                self._report(error)
+                longer = True
+            wait = min(2 * wait, self._longest_pause) if longer else self._pause
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: before Python 3.12 it may swallow a cancellation.
                 async with asyncio.timeout(wait):
                     await self._nudged.wait()
+                wait = self._pause

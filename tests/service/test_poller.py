@@ -30,6 +30,10 @@ class ScriptedOutbox:
         self.trimmed.append(seq)
 
 
+async def busy():
+    return False
+
+
 def page(*numbers):
     return [Entry(seq, New(seq, b"")) for seq in numbers]
 
@@ -41,7 +45,9 @@ async def polled(outbox, take=None, *, until, pause=0.001, longest_pause=0.01):
     async def keep(entries):
         taken.extend(entry.seq for entry in entries)
 
-    poller = Poller(outbox, take or keep, reported.append, pause=pause, longest_pause=longest_pause)
+    poller = Poller(
+        outbox, take or keep, reported.append, busy, pause=pause, longest_pause=longest_pause
+    )
     running = asyncio.create_task(poller.run())
     async with asyncio.timeout(20):
         while not until(taken, reported):  # noqa: ASYNC110 - it watches a stand-in
@@ -90,7 +96,7 @@ async def test_what_could_not_be_stored_is_not_trimmed():
 
 async def test_a_nudge_ends_the_pause():
     outbox = ScriptedOutbox()
-    poller = Poller(outbox, None, None, pause=3600)
+    poller = Poller(outbox, None, None, busy, pause=3600)
     running = asyncio.create_task(poller.run())
     async with asyncio.timeout(20):
         for looks in (1, 2, 3):
@@ -101,10 +107,37 @@ async def test_a_nudge_ends_the_pause():
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_an_idle_outbox_is_looked_into_ever_more_seldom_until_a_nudge(monkeypatch):
+    waits = []
+    timeout = asyncio.timeout
+
+    def recorded(seconds):
+        waits.append(seconds)
+        return timeout(0)
+
+    monkeypatch.setattr("bridge.service.outbox.asyncio.timeout", recorded)
+    outbox = ScriptedOutbox()
+
+    async def idle():
+        if outbox.looked == 5:
+            poller.nudge()
+        return outbox.looked < 8
+
+    poller = Poller(outbox, None, None, idle, pause=1.0, longest_pause=5.0)
+    running = asyncio.create_task(poller.run())
+    while outbox.looked < 10:  # noqa: ASYNC110 - it watches a stand-in
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert waits[:9] == [2.0, 4.0, 5.0, 5.0, 5.0, 2.0, 4.0, 1.0, 1.0]
+
+
 async def test_polling_can_be_cancelled_at_any_await():
     for waits in range(12):
         outbox = ScriptedOutbox(page(1), TransportError("no"), page(2))
-        poller = Poller(outbox, lambda _entries: asyncio.sleep(0), lambda _error: None, pause=0)
+        poller = Poller(
+            outbox, lambda _entries: asyncio.sleep(0), lambda _error: None, busy, pause=0
+        )
         running = asyncio.create_task(poller.run())
         for _ in range(waits):
             await asyncio.sleep(0)

@@ -1,0 +1,99 @@
+"""What comes in: each message through admission to its flow, so that none keeps another back."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable
+
+from bridge.errors import StoreError
+from bridge.flow import Ack, Event, Flow, Message, New, Received, Role, kind_of
+from bridge.principal import Principal
+from bridge.service.admission import Admission
+from bridge.service.engine import Engine, Key
+from bridge.service.outbox import Entry
+from bridge.service.performer import Performer, Sighting
+from bridge.service.tasks import Tasks
+from bridge.service.transmitter import Transmitter
+
+_log = logging.getLogger("bridge.service")
+
+
+class Inbox:
+    """Takes messages of peers.
+
+    Args:
+        engine: Counts, and tells observed time.
+        admission: Says who gets in.
+        transmitter: Says whether there is room for a reply.
+        performer: Decides.
+        tasks: Where decisions run, whatever becomes of who waits for them.
+        receives: Whether there is a handler for requests.
+        observer: Told of each message received.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        admission: Admission,
+        transmitter: Transmitter,
+        performer: Performer,
+        tasks: Tasks,
+        *,
+        receives: bool,
+        observer: Callable[[Sighting], None] | None,
+    ) -> None:
+        self._engine = engine
+        self._admission = admission
+        self._transmitter = transmitter
+        self._performer = performer
+        self._tasks = tasks
+        self._receives = receives
+        self._observer = observer
+
+    async def take(self, sender: Principal, entries: Iterable[Entry]) -> None:
+        """Take what waits in an outbox; returns once all of it is stored.
+
+        Raises:
+            StoreError: If the store fails; the entries are to be read again.
+        """
+        # At once, so that they share the store's commits; locks keep each flow's order.
+        await asyncio.gather(*(self._take(sender, entry) for entry in entries))
+
+    async def _take(self, sender: Principal, entry: Entry) -> None:
+        try:
+            await self._receive(sender, entry.message)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - one message must not keep the others back
+            # To the peer it is a lost message, which it repeats; the others must not wait for it.
+            _log.exception("entry %d of the outbox of %s", entry.seq, sender)
+            self._engine.counters["failed on a message"] += 1
+
+    async def _receive(self, caller: Principal, message: Message) -> None:
+        counters = self._engine.counters
+        if (refused := self._admission.check_message(caller, message)) is not None:
+            counters[f"refused: {refused}"] += 1
+            return
+        role = Role.SENDER if isinstance(message, Ack) else Role.RECEIVER
+        if role is Role.RECEIVER and not self._receives:
+            counters[f"{kind_of(message)} to a side that only sends"] += 1
+            return
+        if self._observer is not None:
+            self._observer(Sighting(self._engine.clock(), "received", caller, message))
+
+        async def make(record: Flow | None) -> Event:
+            event = Received(message=message, caller=caller)
+            if record is None and isinstance(message, New):
+                verdict = await self._admission.check_new(
+                    caller, message, now=self._engine.clock(), lag=self._engine.observe()
+                )
+                return dataclasses.replace(
+                    event, refused=verdict.refused, paid=verdict.paid, floor=verdict.floor
+                )
+            if record is None and isinstance(message, Ack):
+                room = self._admission.may_fin_unknown(self._engine.clock())
+                return dataclasses.replace(event, room=room)
+            return dataclasses.replace(event, room=self._transmitter.has_room(caller))
+
+        decision = self._performer.decide(Key(role, caller, message.msg_id), make)
+        await self._tasks.whole(decision)  # what it decides to do must not be cut off from it
