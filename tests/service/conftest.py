@@ -90,6 +90,12 @@ def peer():
 
 
 @pytest.fixture
+def make_peer():
+    """Makes further stand-ins."""
+    return Peer
+
+
+@pytest.fixture
 def another_peer():
     """The same canister, seen by an agent of another name."""
     other = Peer()
