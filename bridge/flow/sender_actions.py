@@ -359,7 +359,6 @@ def _tell(flow: SenderFlow, step: S, *, redelivered: bool) -> None:
 def _open_telling(step: S, *, redelivered: bool = False) -> None:
     draft = step.draft()
     draft.tries = 1
-    draft.tell_due = None
     _tell(draft, step, redelivered=redelivered)
 
 
