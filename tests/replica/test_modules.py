@@ -167,6 +167,58 @@ def test_changes_of_tables_do_not_outlive_a_message(driver):
     assert driver.call(canister, "read") == Reply(b"\1\2")
 
 
+CHANGES = {
+    "table.set": "(table.set (i32.const 0) (ref.func $f))",
+    "table.grow": "(drop (table.grow (ref.null func) (i32.const 1)))",
+    "table.fill": "(table.fill (i32.const 0) (ref.null func) (i32.const 1))",
+    "table.copy": "(table.copy (i32.const 0) (i32.const 1) (i32.const 1))",
+    "table.init": "(table.init $e (i32.const 0) (i32.const 0) (i32.const 1))",
+    "elem.drop": "(elem.drop $e)",
+    "data.drop": "(data.drop $d)",
+}
+# Every kind of immediate, and constants whose bytes look like what is sought.
+HARMLESS = """
+  (drop (i32.const 0xFC09)) (drop (i64.const 0x0EFC0CFC)) (drop (f32.const 1)) (drop (f64.const 2))
+  (drop (v128.const i32x4 0x0EFC09FC 0x0CFC0DFC 0x11FC0FFC 0x26))
+  (drop (i8x16.shuffle 12 9 13 14 15 17 9 9 9 9 9 9 9 9 9 9 (local.get $v) (local.get $v)))
+  (drop (i8x16.extract_lane_u 9 (local.get $v)))
+  (drop (v128.load8_lane offset=9 9 (i32.const 0) (local.get $v)))
+  (drop (v128.load offset=0x26 (i32.const 0)))
+  (drop (i32.load offset=9724 (i32.const 0))) (drop (i32.trunc_sat_f32_s (f32.const 1)))
+  (memory.copy (i32.const 0) (i32.const 0) (i32.const 1))
+  (memory.fill (i32.const 0) (i32.const 0) (i32.const 1))
+  (memory.init $d (i32.const 0) (i32.const 0) (i32.const 0))
+  (drop (select (result i32) (i32.const 1) (i32.const 2) (i32.const 3)))
+  (block (br_table 0 0 0 (i32.const 0x26)))
+  (drop (memory.grow (i32.const 0))) (drop (memory.size)) (drop (ref.is_null (ref.null func)))
+  (drop (table.size)) (drop (table.get (i32.const 0)))
+  (call_indirect (type 0) (i32.const 0))"""
+
+
+def _with(code):
+    return wat(f"""(module (type (func)) (memory 1) (table 2 funcref)
+      (elem $e func $f) (data $d "x")
+      (func $f (local $v v128) (local i32 i64) {code}))""")
+
+
+def test_code_that_changes_no_table_is_known_for_what_it_is():
+    assert not instrument(_with(HARMLESS)).changes_tables
+    assert not instrument(wat("(module (func (drop (i32.const 0x26))))")).changes_tables
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_code_that_changes_tables_or_segments_is_found(name):
+    assert instrument(_with(HARMLESS + CHANGES[name])).changes_tables
+    assert compile_module(_with(CHANGES[name] + HARMLESS)).info.changes_tables
+
+
+@pytest.mark.parametrize("name", ["sender", "receiver", "both", "echo"])
+def test_motoko_canisters_keep_their_instance(name):
+    from bridge.contracts import motoko_canister
+
+    assert not compile_module(motoko_canister(name)).info.changes_tables
+
+
 def test_a_loop_of_bulk_instructions_ends_soon(make_driver):
     driver = make_driver(update=100_000_000)
     canister = driver.create(

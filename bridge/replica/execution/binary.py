@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridge.replica.execution.failures import InvalidModuleError
+from bridge.replica.execution.instructions import changes_tables
 
 MAX_MODULE_SIZE: Final = 100 * 1024 * 1024
 _MAX_FUNCTIONS: Final = 50_000
@@ -37,10 +38,6 @@ _NUMBER_TYPES: Final = frozenset({0x7F, 0x7E, 0x7D, 0x7C, 0x7B})
 _I32_CONST, _I64_CONST, _F32_CONST, _F64_CONST, _GLOBAL_GET = 0x41, 0x42, 0x43, 0x44, 0x23
 _REF_NULL, _REF_FUNC, _SIMD, _END = 0xD0, 0xD2, 0xFD, 0x0B
 _EXTENDED_CONST: Final = frozenset({0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E})
-
-# Bulk operations that change state which a snapshot of memory and globals does not hold:
-# table.init, table.copy, table.grow, table.fill, memory.init's data.drop, elem.drop.
-_TABLE_OR_SEGMENT_OPERATIONS: Final = (b"\xfc\x09", b"\xfc\x0d", b"\xfc\x0c", b"\xfc\x0e")
 
 _HOOKS: Final = frozenset(
     {
@@ -426,14 +423,14 @@ def instrument(module: bytes) -> ModuleInfo:
     functions = reader(_FUNCTION).leb()
     if functions > _MAX_FUNCTIONS:
         raise InvalidModuleError(f"it has {functions} functions, the limit is {_MAX_FUNCTIONS}")
-    has_table = reader(_TABLE).leb() > 0
+    tables = reader(_TABLE).leb()
     has_memory = reader(_MEMORY).leb() > 0
     memory64 = _memory_is_64(reader(_MEMORY))
     mutable = _mutable_globals(reader(_GLOBAL))
     exports = _exports(reader(_EXPORT))
     methods, hooks = _methods_and_hooks(exports.names)
     metadata = _metadata(custom)
-    code = sections.get(_CODE, b"")
+    code = sections.get(_CODE, b"\0")
 
     prefix = "#"
     while any(name.startswith(prefix) for name, _ in exports.names):
@@ -445,7 +442,7 @@ def instrument(module: bytes) -> ModuleInfo:
         entries.append(_export_entry(f"{prefix}load", _KIND_FUNCTION, imported + functions + 1))
     if has_memory:
         entries.append(_export_entry(f"{prefix}memory", _KIND_MEMORY, 0))
-    if has_table:
+    if tables:
         entries.append(_export_entry(f"{prefix}table", _KIND_TABLE, 0))
     has_start = _START in sections
     if has_start:
@@ -468,10 +465,10 @@ def instrument(module: bytes) -> ModuleInfo:
         has_memory=has_memory,
         prefix=prefix,
         global_types=tuple(value_type for _, value_type in mutable),
-        has_table=has_table,
+        has_table=tables > 0,
         has_start=has_start,
         hooks=hooks,
         methods=methods,
         metadata=metadata,
-        changes_tables=any(operation in code for operation in _TABLE_OR_SEGMENT_OPERATIONS),
+        changes_tables=changes_tables(code, tables=tables),
     )

@@ -213,11 +213,11 @@ class Instance:
         size = self.memory_size
         if size != self._saved_size or self.info.changes_tables:
             # A memory never shrinks: only a new instance has the old size again.
-            contents = self._rollback.contents() if self._memory_address else []
-            self._renew((self._saved_size, contents, self._saved_globals))
-            self._saved = False
-            return
-        if self._memory_address:
+            self._instantiate()
+            self._make_empty(self._saved_size)
+            if self._memory_address:
+                self._rollback.restore(self._data, self._saved_size)
+        elif self._memory_address:
             self._rollback.undo(self._data, size)
         self._write_globals(self._saved_globals)
 
@@ -256,6 +256,13 @@ class Instance:
         Raises:
             InvalidModuleError: If the memory cannot be that large.
         """
+        self._make_empty(size)
+        data = self._data if contents else 0
+        for at, part in contents:
+            move(data + at, part, len(part))
+
+    def _make_empty(self, size: int) -> None:
+        """Make the memory of a new instance ``size`` bytes of zeros."""
         if not self._memory_address:
             if size:
                 raise InvalidModuleError("it has no memory to keep the old contents in")
@@ -276,8 +283,6 @@ class Instance:
         # What data segments wrote is not part of the kept memory.
         for start, length in pages.in_use(data, self.memory_size):
             ctypes.memset(data + start, 0, length)
-        for at, part in contents:
-            move(data + at, part, len(part))
 
     def _read_globals(self) -> bytes:
         if self._save is None:

@@ -41,8 +41,8 @@ class Rollback(Protocol):
     def undo(self, address: int, size: int) -> None:
         """Make the memory, whose size has not changed, what it was at ``begin``."""
 
-    def contents(self) -> list[tuple[int, bytes]]:
-        """What was remembered, as offset and bytes, for an instance made anew."""
+    def restore(self, address: int, size: int) -> None:
+        """Put what was remembered into an empty memory that takes the place of the old one."""
 
     def forget(self) -> None:
         """Drop what was remembered: the instance has been replaced."""
@@ -123,13 +123,13 @@ class CopyUsedPages:
         if at < end:
             ctypes.memset(address + at, 0, end - at)
 
-    def contents(self) -> list[tuple[int, bytes]]:
-        """The remembered pages."""
-        out, at = [], self._address
+    def restore(self, address: int, size: int) -> None:
+        """Copy the remembered pages there; they stay remembered."""
+        del size
+        at = self._address
         for start, length in self._runs:
-            out.append((start, ctypes.string_at(at, length)))
+            _copy(address + start, at, length)
             at += length
-        return out
 
 
 class TrackWrittenPages:
@@ -198,12 +198,13 @@ class TrackWrittenPages:
             for start, length in runs:
                 pages.written(address + start, length)
 
-    def contents(self) -> list[tuple[int, bytes]]:
-        """The copy."""
-        return [
-            (start, ctypes.string_at(self._copy_address + start, length))
-            for start, length in pages.in_use(self._copy_address, self._size)
-        ]
+    def restore(self, address: int, size: int) -> None:
+        """Copy the copy there, and watch that memory from now on."""
+        for start, length in pages.in_use(self._copy_address, size):
+            _copy(address + start, self._copy_address + start, length)
+        pages.watch(address, size)
+        pages.written(address, size)
+        self._address, self._size = address, size
 
     def forget(self) -> None:
         """Drop the copy."""
@@ -235,9 +236,9 @@ class TrackWhenLarge:
         """Make the memory what it was at ``begin``."""
         self._engine.undo(address, size)
 
-    def contents(self) -> list[tuple[int, bytes]]:
-        """What was remembered."""
-        return self._engine.contents()
+    def restore(self, address: int, size: int) -> None:
+        """Put what was remembered into an empty memory."""
+        self._engine.restore(address, size)
 
     def forget(self) -> None:
         """Drop what was remembered."""
