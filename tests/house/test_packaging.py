@@ -1,6 +1,8 @@
 """What an import costs, what is packaged, and what must never be imported."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +57,18 @@ def test_an_unknown_contract_or_canister_names_the_known_ones() -> None:
         contracts.interface("nonsense")
     with pytest.raises(UsageError, match=r"'nonsense' \(choose one of .*receiver"):
         contracts.motoko_canister("nonsense")
+
+
+def test_deployment_files_name_every_motoko_canister_and_no_file_that_is_not_there() -> None:
+    sums = (PROJECT / "motoko_reference/wasm/SHA256SUMS").read_text(encoding="utf-8")
+    built = {line.split()[1].removesuffix(".wasm") for line in sums.splitlines()}
+    canisters = json.loads((PROJECT / "dfx.json").read_text(encoding="utf-8"))["canisters"]
+    for entry in canisters.values():
+        assert (PROJECT / entry["wasm"]).is_file()
+        assert (PROJECT / entry["candid"]).is_file()
+    icp = (PROJECT / "icp.yaml").read_text(encoding="utf-8")
+    for path in re.findall(r"path: (\S+)", icp):
+        assert (PROJECT / path).is_file()
+    named = set(re.findall(r"path: motoko_reference/wasm/(\w+)\.wasm", icp))
+    assert named == {name for name in canisters if name in built}
+    assert built - named == {"tables"}, "the vectors' own canister is nothing to deploy"
