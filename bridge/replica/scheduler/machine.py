@@ -380,9 +380,11 @@ class Machine:
     def outside(self, sandbox: Sandbox, action: Callable[[], _T]) -> _T:
         """Do something long with a canister's memories; others may enter the machine meanwhile."""
         self.on_leaving()
+        sandbox.waiting += 1
         self.lock.release()
         try:
             with sandbox.lock:
+                sandbox.waiting -= 1
                 return action()
         finally:
             self.lock.acquire()

@@ -119,7 +119,7 @@ def quick_query(machine: Machine, request: Request) -> Payload:
     if isinstance(prepared, Reject):
         return prepared
     canister, sandbox, run, export = prepared
-    if run.mode is not Mode.NRQ or not sandbox.lock.acquire(blocking=False):
+    if run.mode is not Mode.NRQ or sandbox.waiting or not sandbox.lock.acquire(blocking=False):
         raise NotQuickError
     try:
         instance = sandbox.instance

@@ -50,11 +50,13 @@ class Sandbox:
     Attributes:
         lock: Held while the instance is entered; several threads run canisters.
         instance: ``None`` for a canister without a module.
+        waiting: How many updates wait for the lock; quick queries let them go first.
     """
 
     stable: StableMemory = field(default_factory=lambda: StableMemory(MAX_STABLE_PAGES))
     instance: Instance | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    waiting: int = 0
 
     @contextlib.contextmanager
     def entered(self, seconds: float) -> Iterator[None]:
