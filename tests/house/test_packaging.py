@@ -2,14 +2,16 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from bridge import candid, contracts
+from bridge import __version__, candid, contracts
 from bridge.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -72,3 +74,46 @@ def test_deployment_files_name_every_motoko_canister_and_no_file_that_is_not_the
     named = set(re.findall(r"path: motoko_reference/wasm/(\w+)\.wasm", icp))
     assert named == {name for name in canisters if name in built}
     assert built - named == {"tables"}, "the vectors' own canister is nothing to deploy"
+
+
+USE = """
+import asyncio, sys
+import bridge
+from bridge import MemoryStore, SQLiteStore, contracts
+
+async def main():
+    async with SQLiteStore("flows.db") as store:
+        assert await store.next_due() is None
+
+asyncio.run(main())
+assert "asyncFlow" in contracts.interface("unified")
+assert contracts.motoko_canister("receiver").startswith(b"\\0asm")
+print(bridge.__file__)
+"""
+
+
+def test_the_wheel_holds_all_that_the_package_needs(tmp_path: Path) -> None:
+    wheels, installed = tmp_path / "wheels", tmp_path / "installed"
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = wheels.iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    assert {path.name for path in installed.iterdir()} == {
+        "bridge",
+        f"ic_bridge-{__version__}.dist-info",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(installed / "bridge" / "__init__.py")
