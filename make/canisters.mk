@@ -13,3 +13,8 @@ canisters: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko canis
 canisters-check: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko canisters and compare the bytes
 	@cd $(MOTOKO) && node build.mjs ../build/canisters
 	@diff $(MOTOKO)/wasm/SHA256SUMS build/canisters/SHA256SUMS && echo "the built canisters match their sources"
+
+OPEN_FLOWS ?= 100000
+.PHONY: bench-motoko
+bench-motoko: $(VENV)/.base ## what a flow costs a Motoko canister, with OPEN_FLOWS flows open
+	@OPEN_FLOWS=$(OPEN_FLOWS) $(BIN)/python benchmarks/motoko/run.py

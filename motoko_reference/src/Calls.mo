@@ -1,6 +1,7 @@
 /// How messages leave: into an agent's outbox, or as a one-way call, alone or with others in a batch.
 
 import Array "mo:core/Array";
+import Cycles "mo:core/Cycles";
 import List "mo:core/List";
 import Map "mo:core/Map";
 import Nat32 "mo:core/Nat32";
@@ -55,14 +56,18 @@ module {
       await* alone((key, t));
     };
 
+    /// To attach more cycles than there are would trap instead of failing at once.
+    func affordable(cycles : Nat) : Bool { cycles == 0 or cycles <= Cycles.balance() };
+
     func alone(leaving : Leaving) : async* Bool {
       let t = leaving.1;
       let kind = Types.kindOf(t.message);
-      let left = try {
-        await* Dialects.call(t.peer, t.dialect, t.message, timeout(), Peers.attach(s.peers, t.peer, s.policy, kind));
+      let cycles = Peers.attach(s.peers, t.peer, s.policy, kind);
+      let left = affordable(cycles) and (try {
+        await* Dialects.call(t.peer, t.dialect, t.message, timeout(), cycles);
         InFlight.add(s.calls, t.peer, [(kind, Types.idOf(t.message))], until(kind));
         true;
-      } catch (_) false;
+      } catch (_) false);
       done(leaving, left);
     };
 
@@ -124,12 +129,12 @@ module {
         cycles += Peers.attach(s.peers, peer, s.policy, kind);
         end := Nat64.max(end, until(kind));
       };
-      let left = try {
+      let left = affordable(cycles) and (try {
         await* Dialects.callBatch(peer, messages, timeout(), cycles);
         InFlight.add(s.calls, peer, slots, end);
         Store.count(s, "sent.batch");
         true;
-      } catch (_) false;
+      } catch (_) false);
       for (leaving in group.values()) ignore done(leaving, left);
       if left [] else group;
     };

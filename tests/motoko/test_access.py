@@ -2,6 +2,7 @@
 
 import pytest
 
+from bridge import candid
 from bridge.candid import Case
 from bridge.errors import BridgeError, CallRejectedError
 from bridge.principal import Principal
@@ -152,6 +153,42 @@ async def test_what_is_no_candid_of_the_type_is_rejected_and_changes_nothing(wor
     assert await player.counters() == before
 
 
+def leb128(number):
+    digits = []
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+BOMBS = {
+    "2^28 nulls": b"DIDL\x01\x6d\x7f\x01\x00" + leb128(1 << 28),
+    "2^60 nulls": b"DIDL\x01\x6d\x7f\x01\x00" + leb128(1 << 60),
+    "a huge type table": b"DIDL" + leb128(100_000) + b"\x6e\x7f" * 100_000 + b"\x00",
+    "a deep option": b"DIDL\x01\x6e\x00\x01\x00" + b"\x01" * 200_000 + b"\x00",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+async def test_a_decoding_bomb_is_rejected_and_changes_nothing(world, agents, bomb):
+    agent, _ = agents
+    player = await world.deploy("player", access={"agents": [agent.principal]})
+    with pytest.raises(CallRejectedError):
+        await agent.update(player.id, "asyncFlow", BOMBS[bomb])
+    assert await player.flows() == []
+
+
+async def test_a_bomb_behind_a_good_message_is_rejected_with_it(world, agents):
+    agent, _ = agents
+    player = await world.deploy("player", access={"agents": [agent.principal]})
+    message = player.interface.service.methods["asyncFlow"].args[0]
+    new = Case("NEW", {"msg_id": 1, "payload": b"x"})
+    both = candid.encode([message, candid.Vec(candid.Null)], [new, [None]])
+    with pytest.raises(CallRejectedError):
+        await agent.update(player.id, "asyncFlow", both[:-1] + leb128(1 << 40))
+    assert await player.flows() == []
+
+
 # --- Quotas --------------------------------------------------------------------------------------
 
 
@@ -219,7 +256,7 @@ async def test_a_trusted_ulid_from_beyond_the_horizon_or_from_the_future_is_refu
     now = (await player.call("asyncFlow_status"))["time"] // 1_000_000
     for milliseconds, state in (
         (now, "acknowledging"),
-        (now - 121_000, None),
+        (now - 1_210_000, None),
         (now + 60_000, None),
     ):
         msg_id = milliseconds << 80

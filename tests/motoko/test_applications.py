@@ -1,4 +1,4 @@
-"""What applications do to flows: trap, put off, fail, give up, decide. `player` does as it is told."""
+"""What applications do to flows: trap, put off, fail, give up, decide. `player` obeys the test."""
 
 import pytest
 

@@ -1,8 +1,12 @@
 """What travels between canisters: cycles, batches, dialects, the in-flight bound, the echo rule."""
 
+import asyncio
+
 import pytest
+import wasmtime
 
 from bridge.candid import Case
+from bridge.network import create_canister, install_code
 
 
 def peer(canister, **given):
@@ -67,6 +71,44 @@ async def test_a_request_without_the_minimum_of_cycles_is_refused_and_one_with_i
     await a.open(priced.id, 2)
     await a.until(2, "acknowledged")
     assert await priced.call("handled", {"sender": a.id, "msg_id": 2}) == 1
+
+
+async def test_a_call_that_cannot_be_paid_for_certainly_did_not_leave(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await a.configure(peers=[peer(b, attach_cycles={"new": 10**30, "ack": 0, "fin": 0})])
+    assert await a.open(b.id, 1) is None
+    assert await a.state(1) == "queued"
+    assert (await a.flow(1))["attempts"] == 0
+    assert (await a.counters())["not_sent.NEW"] == 1
+    await a.configure(peers=[peer(b)])
+    await world.advance(0.3)
+    await a.until(1, "acknowledged")
+
+
+async def test_a_batch_is_served_as_far_as_its_cycles_go_and_the_rest_when_retried_with_more(
+    world, eventually
+):
+    a, b = await world.deploy("player"), await world.deploy("priced")
+    await b.configure({"min_cycles": 10_000})
+    await a.configure(
+        {"in_flight": 1},
+        peers=[peer(b, batch=True, attach_cycles={"new": 8_000, "ack": 0, "fin": 0})],
+    )
+    ids = await a.call("burst", {"to": b.id, "payload": b"x", "times": 50})
+    await a.configure({"in_flight": 400})
+    await world.advance(0.3)  # the first left alone, and was refused; 49 leave in one batch
+
+    async def paid_ones():
+        return (await b.counters()).get("refused.cycles") == 1 + 49 - 49 * 8 // 10
+
+    await eventually(paid_ones)
+    await a.configure(
+        peers=[peer(b, batch=True, attach_cycles={"new": 10_000, "ack": 0, "fin": 0})]
+    )
+    await world.advance(1.1)
+    for msg_id in ids:
+        await a.until(msg_id, "acknowledged")
+        assert await b.call("handled", {"sender": a.id, "msg_id": msg_id}) == 1
 
 
 # --- Batches -------------------------------------------------------------------------------------
@@ -139,7 +181,7 @@ async def test_in_flight_bounds_what_leaves_and_the_rest_follows(world, eventual
 async def test_a_repeat_is_echoed_no_sooner_than_echo_min_and_not_for_ever(world):
     async with world.another_agent() as agent:
         lists = {"agents": [agent.principal]}
-        b = await world.deploy("player", {"attempts": 1, "echo_min": 900_000_000}, lists)
+        b = await world.deploy("player", {"attempts": 1, "echo_min": 9_000_000_000}, lists)
         await b.speak(agent, "NEW", msg_id=1, payload=b"x")
         for _ in range(3):
             await b.speak(agent, "NEW", msg_id=1, payload=b"x")
@@ -151,15 +193,37 @@ async def test_a_repeat_is_echoed_no_sooner_than_echo_min_and_not_for_ever(world
         assert sent <= 1 + 1 + 10
 
 
-async def test_a_receiver_whose_queue_answers_nothing_does_not_keep_the_sender_from_upgrading(
-    world,
-):
-    a, b = await world.deploy("player"), await world.deploy("player")
-    for _ in range(3):
-        await world.lose(a, b)
-    await a.call("burst", {"to": b.id, "payload": b"x", "times": 3})
+SPINNING = """(module
+  (import "ic0" "call_new" (func $new (param i64 i64 i64 i64 i64 i64 i64 i64)))
+  (import "ic0" "call_perform" (func $perform (result i32)))
+  (import "ic0" "canister_self_copy" (func $self (param i64 i64 i64)))
+  (import "ic0" "canister_self_size" (func $size (result i64)))
+  (import "ic0" "msg_reply" (func $reply))
+  (memory i64 1)
+  (data (i64.const 0) "again")
+  (table 1 funcref)
+  (elem (i32.const 0) $on)
+  (func $call
+    (call $self (i64.const 64) (i64.const 0) (call $size))
+    (call $new (i64.const 64) (call $size) (i64.const 0) (i64.const 5)
+      (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))
+    (drop (call $perform)))
+  (func $on (param i64) (call $call))
+  (func (export "canister_update asyncFlow") (call $call))
+  (func (export "canister_update again") (call $reply)))"""
+
+
+async def test_a_receiver_that_never_replies_does_not_keep_the_sender_from_stopping(world):
+    """The call to it stays open for ever; the bounded wait ends it for the sender."""
+    a = await world.deploy("player")
+    spinning = await create_canister(world.agent)
+    await install_code(world.agent, spinning, bytes(wasmtime.wat2wasm(SPINNING)))
+    await a.open(spinning, 1)
+    stopping = asyncio.create_task(world.manage("stop_canister", a))
+    await asyncio.sleep(0.3)
+    assert not stopping.done()
+    await world.advance(0.9, at_once=True)  # call_timeout + call_margin
+    await asyncio.wait_for(stopping, 60)
+    await world.manage("start_canister", a)
     await world.upgrade(a, "player")
-    assert len(await a.flows("sender", "sending")) == 3
-    await world.advance(1.2)
-    for flow in await a.flows("sender"):
-        await a.until(flow["msg_id"], "acknowledged")
+    assert await a.state(1) == "sending"

@@ -5,14 +5,15 @@ import pytest
 from bridge import candid
 from bridge.errors import CallRejectedError
 
+S = 1_000_000_000
 BAD = {
-    "echo_min must be below first_retry": {"echo_min": 1_000_000_000},
-    "call_timeout + call_margin must be at most first_retry": {"call_margin": 300_000_000},
-    "lifetime + slack must be below horizon": {"horizon": 61_000_000_000},
-    "lifetime must be at most linger": {"linger": 59_000_000_000},
-    "lifetime must be at most retention": {"retention": 59_000_000_000},
-    "answer_within must be below horizon": {"answer_within": 120_000_000_000},
-    "skew must be below horizon": {"skew": 120_000_000_000},
+    "echo_min must be below first_retry": {"echo_min": 10 * S},
+    "call_timeout + call_margin must be at most first_retry": {"call_margin": 3 * S},
+    "lifetime + slack must be below horizon": {"horizon": 610 * S},
+    "lifetime must be at most linger": {"linger": 590 * S},
+    "lifetime must be at most retention": {"retention": 590 * S},
+    "answer_within must be below horizon": {"answer_within": 1_200 * S},
+    "skew must be below horizon": {"skew": 1_200 * S},
     "in_flight must be from 1 to 500": {"in_flight": 501},
     "open_flows_per_peer must be at most open_flows": {"open_flows": 999},
     "tombstones_per_peer must be at most tombstones": {"tombstones": 99_999},
@@ -34,7 +35,7 @@ async def test_a_bad_value_is_refused_with_the_reason_and_changes_nothing(world,
 
 async def test_a_bad_install_argument_makes_the_installation_fail_with_the_reason(world):
     with pytest.raises(CallRejectedError, match="echo_min must be below first_retry"):
-        await world.deploy("echo", {"echo_min": 2_000_000_000})
+        await world.deploy("echo", {"echo_min": 20 * S})
 
 
 async def test_the_defaults_are_those_of_the_page(world, page_defaults):
@@ -124,7 +125,7 @@ async def test_after_a_standstill_a_late_duplicate_still_meets_its_tombstone(wor
         b = await world.deploy("player", {"time_gap": 1_000_000_000}, {"agents": [agent.principal]})
         await b.speak(agent, "NEW", msg_id=1, payload=b"x")
         await b.speak(agent, "FIN", msg_id=1)
-        await world.advance(3 * 24 * 3600)
+        await world.advance(3 * 24 * 360)  # three days
         await b.speak(agent, "NEW", msg_id=1, payload=b"x")
         assert await b.state(1) == "finished"
         assert (await b.gauges())["time lag"] > 0
