@@ -14,8 +14,12 @@ from bridge.flow import (
     Count,
     Decided,
     Decision,
+    DropDeadLetter,
     Due,
+    FailedForGood,
+    FailedForNow,
     Fin,
+    Finish,
     HandlerFailed,
     HandOver,
     New,
@@ -24,7 +28,9 @@ from bridge.flow import (
     Refused,
     Rejected,
     RememberPaid,
+    Rerun,
     Restarted,
+    RetryDeadLetter,
     Returned,
     Role,
     Send,
@@ -330,3 +336,29 @@ def test_what_has_no_form_in_json_is_refused():
 def test_an_event_that_says_no_more_has_no_jitter_no_lag_and_room():
     assert (Due().u, Due().lag, Due().room) == (0, 0, True)
     assert Restarted().share == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "word"),
+    [
+        (Cancel(), "cancelled"),
+        (Finish(), "finished"),
+        (RetryDeadLetter(), "retried as a dead letter"),
+        (DropDeadLetter(), "dropped as a dead letter"),
+        (FailedForNow(), "failed for now"),
+        (Rerun(), "run again"),
+    ],
+)
+def test_an_error_names_the_request(seconds, event, word):
+    with pytest.raises(LocalProtocolError, match=f"^there is no such flow to be {word} "):
+        step(None, event, 0, seconds)
+
+
+def test_what_is_asked_of_the_wrong_side_is_an_error(seconds, send, new):
+    sender, _ = play(seconds, send)
+    receiver, _ = play(seconds, new)
+    for event in (FailedForGood(response=b""), Answer(response=b"")):
+        with pytest.raises(LocalProtocolError, match=r"is queued and cannot be answered$"):
+            step(sender, event, 1_000, seconds)
+    with pytest.raises(LocalProtocolError, match=r"is processing and cannot be opened$"):
+        step(receiver, send, 1_000, seconds)
