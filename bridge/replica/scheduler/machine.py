@@ -384,10 +384,10 @@ class Machine:
         self.lock.release()
         try:
             with sandbox.lock:
-                sandbox.waiting -= 1
                 return action()
         finally:
             self.lock.acquire()
+            sandbox.waiting -= 1
             self.on_returned()
 
     def run_wasm(

@@ -50,7 +50,8 @@ class Sandbox:
     Attributes:
         lock: Held while the instance is entered; several threads run canisters.
         instance: ``None`` for a canister without a module.
-        waiting: How many updates wait for the lock; quick queries let them go first.
+        waiting: How many updates wait for the lock or have it; quick queries let them go first.
+            Changed under the machine's lock only.
     """
 
     stable: StableMemory = field(default_factory=lambda: StableMemory(MAX_STABLE_PAGES))
