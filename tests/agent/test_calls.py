@@ -116,6 +116,15 @@ async def test_node_keys_are_fetched_once(agent, replica, canister):
     assert replica.asked.count(("read_state", "v3")) == 1
 
 
+async def test_node_keys_are_fetched_again_after_an_hour(connect, replica, canister):
+    import time
+
+    async with connect(clock=lambda: time.time_ns() + replica.skew) as agent:
+        for replica.skew, fetched in ((0, 1), (3500 * SECOND, 1), (3700 * SECOND, 2)):
+            assert await agent.query(canister, "peek") == REPLY
+            assert replica.asked.count(("read_state", "v3")) == fetched
+
+
 async def test_node_keys_serve_all_canisters_of_their_subnet(agent, replica, canister):
     await agent.query(canister, "peek")
     for number in range(2, 6):

@@ -36,6 +36,10 @@ def status_path(ask):
     return content["paths"]
 
 
+async def accepted(_):
+    return web.Response(status=202)
+
+
 async def forged(ask):
     return answered(ask.replica.certify(status_path(ask), key=IMPOSTOR))
 
@@ -200,6 +204,36 @@ async def test_a_false_certificate_of_the_state_is_not_believed(
         await agent.module_hash(canister)
 
 
+async def test_another_subnet_s_state_is_not_taken_for_the_one_that_was_asked(agent, replica):
+    other = Principal.self_authenticating(IMPOSTOR.public_key_der)
+    await agent.read_subnet_state(replica.subnet_id, [(b"time",)])
+    with pytest.raises(CertificateError, match="is of subnet"):
+        await agent.read_subnet_state(other, [(b"time",)])
+
+
+@pytest.mark.parametrize("kind", ["call", "read_state"])
+async def test_ranges_in_the_old_layout_are_not_taken_where_the_new_one_is_due(
+    agent, replica, canister, kind
+):
+    """Unsharded ranges do not follow canisters that have moved."""
+    replica.flat_ranges = True
+    with pytest.raises(CertificateError, match="may not speak of canister"):
+        await (agent.update(canister, "greet") if kind == "call" else agent.time(canister))
+    replica.missing_versions = {"v3", "v4"}
+    assert await agent.update(canister, "greet") == REPLY
+
+
+async def test_old_ignorance_of_a_call_is_not_taken_for_the_present(agent, replica, canister):
+    async def old_ignorance(ask):
+        time_ns = ask.replica.now - 400 * SECOND
+        return answered(ask.replica.certify(ask.envelope.content["paths"], time_ns=time_ns))
+
+    replica.lie("call", accepted, forever=True)
+    replica.lie("read_state", old_ignorance, forever=True)
+    with pytest.raises(CertificateError, match="400 s old"):
+        await agent.update(canister, "greet")
+
+
 @pytest.mark.parametrize("lie", [*CERTIFICATE_LIES, no_certificate], ids=lambda x: x.__name__)
 async def test_one_bad_node_does_not_fail_a_call_that_the_subnet_has_taken(
     agent, replica, canister, lie
@@ -271,10 +305,6 @@ async def test_node_keys_that_nothing_proves_are_not_used(agent, replica, canist
     replica.lie("read_state", lie, forever=True)
     with pytest.raises(CertificateError):
         await agent.query(canister, "peek")
-
-
-async def accepted(_):
-    return web.Response(status=202)
 
 
 async def test_the_root_subnet_s_word_proves_nothing_of_other_subnets_canisters(
