@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 
 import cbor2
 import pytest
@@ -323,6 +324,35 @@ async def test_the_root_subnet_s_word_proves_nothing_of_other_subnets_canisters(
         ):
             with pytest.raises(CertificateError, match="root subnet answered for canister"):
                 await ask()
+
+
+async def test_another_subnet_s_ranges_do_not_pass_for_the_root_subnet_s(agent, replica, canister):
+    replica.lie("read_state", by_the_root, None)
+    with pytest.raises(CertificateError, match="root subnet answered for canister"):
+        await agent.module_hash(canister)
+
+
+async def test_old_ranges_of_the_root_subnet_are_not_used(connect, replica, canister):
+    replica.subnet = replica.root
+
+    async def old(ask):
+        time_ns = ask.replica.now - 400 * SECOND
+        return answered(ask.replica.certify(ask.envelope.content["paths"], time_ns=time_ns))
+
+    async with connect() as agent:
+        replica.lie("read_state", None, old)
+        with pytest.raises(CertificateError, match="400 s old"):
+            await agent.module_hash(canister)
+
+
+async def test_ranges_of_the_root_subnet_are_fetched_again_after_an_hour(
+    connect, replica, canister
+):
+    replica.subnet = replica.root
+    async with connect(clock=lambda: time.time_ns() + replica.skew) as agent:
+        for replica.skew, fetched in ((0, 1), (3500 * SECOND, 1), (3700 * SECOND, 2)):
+            await agent.update(canister, "greet")
+            assert replica.asked.count(("read_state", "v3")) == fetched
 
 
 async def test_the_root_subnet_s_own_canisters_are_served_with_one_look_at_its_ranges(
