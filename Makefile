@@ -15,8 +15,8 @@ help: ## list the commands
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "ic-bridge needs Python 3.11 or later; set PYTHON=python3.12, say" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
-	  { echo "python3's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -f $@; \
+	    echo "python3's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # The package alone, as a user has it: what the demo needs.
 $(VENV)/.base: pyproject.toml requirements/constraints.txt | $(BIN)/python
