@@ -18,10 +18,12 @@ from bridge.flow import (
     Cancel,
     Due,
     Event,
+    FailedForNow,
     Finish,
     Flow,
     Policy,
     Rerun,
+    RetryDeadLetter,
     Returned,
     Role,
     Send,
@@ -73,7 +75,8 @@ class Bridge:
         on_outcome: Told how a flow ended that no coroutine waits for.
         on_corrupt: Decides about payloads that do not match their hash; asks for a resend where
             absent.
-        on_operator: Told of dead letters, stalled and abandoned flows; the log is, where absent.
+        on_operator: Told of dead letters (see `revive` and `finish`), stalled requests (`answer`,
+            `rerun`, `release`) and abandoned ones; the log is, where absent.
         accept: Canisters whose requests are taken; ``None`` takes those of every watched canister.
         poll_every: Seconds between two looks into an outbox in which nothing is expected.
         concurrency: How many calls may be open at once, and half as many to one peer.
@@ -388,6 +391,14 @@ class Bridge:
         """
         await self._command(await self._ours(msg_id), always(Finish()))
 
+    async def revive(self, msg_id: int) -> None:
+        """Hand a dead letter's response over again, tries from 1. To drop it, `finish` the flow.
+
+        Raises:
+            LocalProtocolError: If there is no such flow or it is no dead letter.
+        """
+        await self._command(await self._ours(msg_id), always(RetryDeadLetter()))
+
     # --- Receiving ------------------------------------------------------------------------------
 
     def watch(self, canister_id: Principal) -> None:
@@ -446,6 +457,14 @@ class Bridge:
             LocalProtocolError: If there is no such request or it is not stalled.
         """
         await self._command(await self._theirs(peer, msg_id), always(Rerun()))
+
+    async def release(self, peer: Principal, msg_id: int) -> None:
+        """Say of a deferred or stalled request that nothing was done; the peer's next NEW counts.
+
+        Raises:
+            LocalProtocolError: If there is no such request, or it was answered before.
+        """
+        await self._command(await self._theirs(peer, msg_id), always(FailedForNow()))
 
     # --- Both -----------------------------------------------------------------------------------
 

@@ -222,6 +222,55 @@ async def test_a_corruption_handler_that_decides_nothing_is_asked_again(
     assert "expected a Decision" in caplog.text
 
 
+async def test_a_request_of_which_nothing_was_done_is_processed_anew_when_it_comes_again(
+    peer, bridge_to, until
+) -> None:
+    runs = []
+
+    async def handler(request):
+        runs.append(request.redelivered)
+        return DEFERRED if len(runs) == 1 else b"done"
+
+    async with MemoryStore() as store, bridge_to(store, handler=handler) as bridge:
+        bridge.watch(peer.canister_id)
+        peer.put(New(7, b"x"))
+        await until(lambda: runs)
+        await bridge.release(peer.canister_id, 7)
+        assert await store.receiver_flow(peer.canister_id, 7) is None
+        with pytest.raises(LocalProtocolError, match="there is no flow 7"):
+            await bridge.release(peer.canister_id, 7)
+        peer.put(New(7, b"x"))
+        await until(lambda: Ack in peer.kinds(7))
+    assert runs == [False, False]
+
+
+async def test_a_dead_letter_is_told_to_the_operator_and_handed_over_again_when_asked(
+    peer, bridge_to
+) -> None:
+    buried, taken, fails = asyncio.Queue(), asyncio.Queue(), True
+
+    async def on_outcome(outcome):
+        if fails:
+            raise ZeroDivisionError("a bug")
+        await taken.put(outcome)
+
+    policy = dataclasses.replace(SHORT_POLICY, handler_attempts=1)
+    async with (
+        MemoryStore() as store,
+        bridge_to(store, on_outcome=on_outcome, on_operator=buried.put, policy=policy) as bridge,
+        asyncio.timeout(20),
+    ):
+        msg_id = await bridge.post(peer.canister_id, b"hello")
+        telling = await buried.get()
+        assert (telling.what, telling.response) == (Telling.DEAD_LETTER, b"hello")
+        fails = False
+        await bridge.revive(msg_id)
+        outcome = await taken.get()
+        assert (outcome.response, outcome.redelivered) == (b"hello", True)
+        with pytest.raises(LocalProtocolError):
+            await bridge.revive(msg_id)
+
+
 # --- The end of a bridge, and the next one -------------------------------------------------------
 
 
