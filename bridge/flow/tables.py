@@ -125,10 +125,6 @@ class Table(Generic[F]):
             for state in row.states:
                 self._index.setdefault((state, row.event), []).append(row)
 
-    def rows_for(self, state: State | None, event: type[Event]) -> tuple[Row[F], ...]:
-        """The rows for a state and an event, in the order in which they are tried."""
-        return tuple(self._index.get((state, event), ()))
-
     def apply(self, step: Step[F], event: type[Event] | None = None) -> bool:
         """Let the rows decide; whether one did.
 

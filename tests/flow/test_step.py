@@ -362,3 +362,11 @@ def test_what_is_asked_of_the_wrong_side_is_an_error(seconds, send, new):
             step(sender, event, 1_000, seconds)
     with pytest.raises(LocalProtocolError, match=r"is processing and cannot be opened$"):
         step(receiver, send, 1_000, seconds)
+
+
+def test_a_question_about_a_fin_stays_current_while_there_is_a_flow(seconds, new, alice):
+    wrong = Received(message=Fin(7, 9), caller=alice)
+    record, (asked,) = play(seconds, new, Answer(response=b"y"), wrong)
+    assert asked.kind == "FIN"
+    assert is_current(record, asked, 1_000, seconds)
+    assert not is_current(None, asked, 1_000, seconds)

@@ -166,9 +166,7 @@ class _Sites(ast.NodeVisitor):
             if target.id.startswith("__"):
                 return
         elif isinstance(target, ast.Attribute) and self.function:
-            kept = ast.Constant(None)
             self.add(node, "targets", [ast.Name("_dropped", ast.Store())], _say("drop", node))
-            del kept
         self.visit(node.value)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
