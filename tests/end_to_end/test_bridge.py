@@ -445,4 +445,9 @@ async def test_an_agent_that_is_not_listed_is_refused(stage) -> None:
         # A one-way method replies before its body runs, unless the replica inspects the message.
         with contextlib.suppress(CallRejectedError):
             await stranger.update(stage.receiver.canister_id, method, arg)
+        # What is sent later is run later: once it is answered, the first was run or never will be.
+        payload = random_payload(random.Random(10))
+        async with bridge_on(stage) as bridge:
+            response = await bridge.send(stage.receiver.canister_id, payload)
+        assert means_the_same(response, right_response(payload))
         assert await stage.receiver.handled(stranger.principal, 1) == 0
