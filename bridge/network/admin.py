@@ -61,7 +61,7 @@ class AdminClient:
                     raise ReplicaError(
                         f"the replica's admin interface answered {response.status}: "
                         f"{(await response.text())[:200]}",
-                        hint="start the replica with --admin",
+                        hint="start the replica with --admin" if response.status == 404 else None,
                     )
                 return await response.json()
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -89,7 +89,7 @@ class AdminClient:
             nth: Which of them, counted from 1.
 
         Raises:
-            ReplicaError: If the admin interface is off or refuses the fault.
+            ReplicaError: If the admin interface is off or refuses the fault, saying why.
         """
         await self._ask(
             "POST",

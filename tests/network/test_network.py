@@ -104,6 +104,15 @@ def test_the_command_says_where_it_serves_and_ends_when_told(number: signal.Sign
     assert (process.returncode, rest, said) == (0, "", "")
 
 
+async def test_a_fault_that_makes_no_sense_is_refused_with_the_reason() -> None:
+    async with Network.embedded(admin=True) as network:
+        assert network.admin is not None
+        with pytest.raises(ReplicaError, match="400") as caught:
+            await network.admin.lose(nth=0)
+        assert caught.value.hint is None
+        assert "nth" in caught.value.message
+
+
 KILLED = """
 import asyncio
 from bridge import Network
