@@ -154,6 +154,7 @@ class Bridge:
         last = await store.note(_LAST_ID)
         self._mint.last = int.from_bytes(last or b"", "big")
         await self._engine.recall()
+        self._performer.ending = False
         self._running = True
         peers = await resume(self._engine, self._performer, self._draw)
         for peer in peers if ours else ():
@@ -170,7 +171,7 @@ class Bridge:
 
     async def _end(self, *, grace: float) -> None:
         self._running = False
-        self._performer.leave()
+        self._performer.ending = True
         self._waiters.end()
         try:
             await self._loops.end()

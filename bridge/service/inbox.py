@@ -72,7 +72,7 @@ class Inbox:
     async def _receive(self, caller: Principal, message: Message) -> None:
         counters = self._engine.counters
         if (refused := self._admission.check_message(caller, message)) is not None:
-            counters[f"refused: {refused}"] += 1
+            counters[f"refused.{refused}"] += 1
             return
         role = Role.SENDER if isinstance(message, Ack) else Role.RECEIVER
         if role is Role.RECEIVER and not self._receives:

@@ -94,6 +94,10 @@ class Performer:
         tasks: Where effects run.
         expect: Told of a peer that is likely to have something for us soon.
         observer: Told of each message sent.
+
+    Attributes:
+        ending: Whether the bridge ends: what a handler then fails with may be just that, and
+            decides nothing.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class Performer:
         self._tasks = tasks
         self._expect = expect
         self._observer = observer
-        self._ending = False
+        self.ending = False
 
     async def decide(
         self, key: Key, make: EventMaker, *, notes: Mapping[str, bytes] | None = None
@@ -167,10 +171,6 @@ class Performer:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def leave(self) -> None:
-        """The bridge ends: what a handler now fails with may be just that, and decides nothing."""
-        self._ending = True
-
     async def retell(self, telling: Tell) -> None:
         """Tell once more what was given to a waiter that left without it."""
         key = Key(telling.role, telling.peer, telling.msg_id)
@@ -217,7 +217,7 @@ class Performer:
         except FinalFailure as failure:
             return self.answer(FailedForGood, effect.peer, failure.response)
         except Exception:  # noqa: BLE001 - an application may fail in any way; it is logged and stepped
-            if self._ending:
+            if self.ending:
                 return None  # as if it had been cancelled: the next bridge finds it and decides
             _log.exception("the handler failed on request %d of %s", effect.msg_id, effect.peer)
             return failed

@@ -298,7 +298,7 @@ async def test_a_canister_that_is_not_accepted_gets_no_answer(stage) -> None:
         await stage.sender.send(stage.us, b"x")
 
         async def counted():
-            return bridge.counters.get("refused: access")
+            return bridge.counters.get("refused.access")
 
         assert await until(counted) >= 1
 

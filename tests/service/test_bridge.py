@@ -300,6 +300,24 @@ async def test_a_bridge_that_ends_says_so_to_who_waits_and_the_flow_goes_on(
                 assert await bridge.response(1) == b"late but right"
 
 
+async def test_a_bridge_may_begin_again_where_it_ended(peer, bridge_to, until) -> None:
+    told = asyncio.Queue()
+
+    async def handler(_request):
+        raise ZeroDivisionError("a bug")
+
+    async with MemoryStore() as store:
+        bridge = bridge_to(store, handler=handler, on_operator=told.put)
+        for msg_id in (1, 2):
+            async with bridge:
+                bridge.watch(peer.canister_id)
+                peer.put(New(msg_id, b"x"))
+                assert await bridge.send(peer.canister_id, b"hello") == b"hello"
+                async with asyncio.timeout(20):
+                    while (await told.get()).msg_id != msg_id:
+                        pass
+
+
 async def test_a_handler_may_end_by_itself_when_its_bridge_ends(peer, bridge_to) -> None:
     begun = asyncio.Event()
 
