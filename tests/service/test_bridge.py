@@ -222,6 +222,30 @@ async def test_a_corruption_handler_that_decides_nothing_is_asked_again(
     assert "expected a Decision" in caplog.text
 
 
+async def test_a_request_that_comes_again_after_its_fin_is_not_processed_again(
+    peer, bridge_to, until, tmp_path
+) -> None:
+    runs = []
+
+    async def handler(request):
+        runs.append(request.msg_id)
+        return b"done"
+
+    async with SQLiteStore(tmp_path / "flows.db") as store:
+        async with bridge_to(store, handler=handler) as bridge:
+            bridge.watch(peer.canister_id)
+            peer.put(New(7, b"x"))
+            await until(lambda: bridge.counters.get("received FIN"))
+            peer.put(New(7, b"x"))
+            await until(lambda: bridge.counters.get("repeated"))
+        async with bridge_to(store, handler=handler) as bridge:  # nor by another process
+            bridge.watch(peer.canister_id)
+            peer.put(New(7, b"x"))
+            await until(lambda: bridge.counters.get("repeated"))
+    assert runs == [7]
+    assert [type(message) for message in peer.got] == [Ack]
+
+
 async def test_a_request_of_which_nothing_was_done_is_processed_anew_when_it_comes_again(
     peer, bridge_to, until
 ) -> None:
