@@ -14,7 +14,8 @@ from bridge.replica.execution.engine import CompiledModule, compile_module
 from bridge.replica.execution.failures import ExecutionError, InvalidModuleError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
-from bridge.replica.scheduler.machine import Machine, failure_reject
+from bridge.replica.scheduler.machine import Machine
+from bridge.replica.scheduler.rejects import failure_reject
 from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, attempt, check_memory, new_instance
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import Reject, RejectCode, Request

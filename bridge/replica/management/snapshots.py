@@ -22,7 +22,8 @@ from bridge.replica.management.registry import (
     result,
     serves,
 )
-from bridge.replica.scheduler.machine import Machine, failure_reject
+from bridge.replica.scheduler.machine import Machine
+from bridge.replica.scheduler.rejects import failure_reject
 from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, attempt, new_instance
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import Reject, RejectCode, Request

@@ -14,7 +14,9 @@ from bridge.principal import Principal
 from bridge.replica.execution.failures import ExecutionError, InstructionLimitError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, OutgoingCall, Run
-from bridge.replica.scheduler.machine import Machine, failure_reject, no_method
+from bridge.replica.scheduler.machine import Machine
+from bridge.replica.scheduler.rejects import failure_reject, no_method
+from bridge.replica.scheduler.rejects import refusal as refusal_of
 from bridge.replica.scheduler.sandbox import BusyError, Sandbox, attempt, enter, run_and_settle
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import (
@@ -53,7 +55,7 @@ def _prepare(
         return Reject(
             RejectCode.DESTINATION_INVALID, f"Canister {request.receiver} not found", "IC0301"
         )
-    refusal = machine.refusal(canister)
+    refusal = refusal_of(canister)
     if refusal is not None:
         return refusal
     sandbox = machine.sandbox(canister)

@@ -1,0 +1,310 @@
+"""How messages travel: time, queues, ingress and answers, between users, canisters and the system.
+
+Rules implemented: interface specification, section Abstract behavior. What happens when a message
+arrives is the machine's matter, one class above.
+"""
+
+import heapq
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from bridge.principal import Principal
+from bridge.replica.execution.run import Environment, OutgoingCall
+from bridge.replica.scheduler.clock import Clock
+from bridge.replica.scheduler.faults import Faults, MessageLog
+from bridge.replica.scheduler.rejects import EXPIRED
+from bridge.replica.scheduler.sandbox import Sandbox
+from bridge.replica.state.canister import Callback, CallContext, Canister
+from bridge.replica.state.messages import (
+    FromCanister,
+    FromUser,
+    Origin,
+    Payload,
+    Reject,
+    RejectCode,
+    Reply,
+    Request,
+    Response,
+    Task,
+)
+from bridge.replica.state.requests import Phase, RequestRecord
+from bridge.replica.state.subnet import Subnet
+
+HEARTBEAT_INTERVAL: Final = 1_000_000_000
+SECOND: Final = 1_000_000_000
+
+
+class Courier:
+    """How messages travel.
+
+    Args:
+        subnet: The state.
+        clock: The time.
+
+    Attributes:
+        lock: Held by whoever is inside.
+        time: The subnet's time in this round, in nanoseconds since 1970.
+        answered: Requests answered since the state was last certified.
+    """
+
+    def __init__(self, subnet: Subnet, clock: Clock) -> None:
+        self.subnet = subnet
+        self.clock = clock
+        self.log = MessageLog()
+        self.faults = Faults()
+        self.sandboxes: dict[Principal, Sandbox] = {}
+        self.lock = threading.Lock()
+        self.answered: list[RequestRecord] = []
+        self.time = clock.now()
+        self._line: deque[Canister] = deque()
+        self._due: list[tuple[int, int, Callable[[], None]]] = []
+        self._tie = itertools.count()
+        self._heartbeats: set[Principal] = set()
+        self._next_heartbeat = 0
+
+    def manage(self, request: Request) -> None:
+        """Answer a call to the management canister; the class above knows how."""
+        raise NotImplementedError
+
+    # --- lookups --------------------------------------------------------------------------------
+
+    def sandbox(self, canister: Canister) -> Sandbox:
+        """The canister's sandbox."""
+        return self.sandboxes[canister.canister_id]
+
+    def environment(
+        self, canister: Canister, *, data_certificate: Callable[[], bytes] | None = None
+    ) -> Environment:
+        """What the canister can ask of itself now."""
+        keys = self.subnet.keys
+        return Environment(
+            canister_id=canister.canister_id.raw,
+            subnet_id=keys.subnet_id.raw,
+            root_key=keys.root.public_key_der,
+            controllers=frozenset(p.raw for p in canister.settings.controllers),
+            time=self.time,
+            status=int(canister.status),
+            version=canister.version,
+            balance=canister.cycles,
+            global_timer=canister.global_timer,
+            variables=canister.settings.environment_variables,
+            data_certificate=data_certificate,
+        )
+
+    def data_certificate(self, canister: Canister) -> bytes:
+        """The certificate of the canister's certified data as it is now."""
+        subnet = self.subnet
+        certificate = subnet.certificate
+        if certificate is None or subnet.is_touched(canister.canister_id):
+            certificate = subnet.certify(self.clock.now())
+        path = (b"canister", canister.canister_id.raw, b"certified_data")
+        return certificate.pruned([path]).to_cbor()
+
+    # --- time -----------------------------------------------------------------------------------
+
+    def at(self, time: int, action: Callable[[], None]) -> None:
+        """Do something when the subnet's time has reached ``time``."""
+        heapq.heappush(self._due, (time, next(self._tie), action))
+
+    def next_due(self) -> int | None:
+        """When there is something to do next; ``None`` if nothing is planned."""
+        times = [self._due[0][0]] if self._due else []
+        if self._heartbeats:
+            times.append(self._next_heartbeat)
+        expiry = self.subnet.history.next_expiry()
+        if expiry is not None:
+            times.append(expiry)
+        return min(times, default=None)
+
+    def begin_round(self) -> bool:
+        """Take the time and do what is due; whether anything was."""
+        self.time = self.clock.now()
+        worked = False
+        while self._due and self._due[0][0] <= self.time:
+            heapq.heappop(self._due)[2]()
+            worked = True
+        for record, gone in self.subnet.history.expire(self.time):
+            self.subnet.touch_request(record, gone=gone)
+        if self._heartbeats and self._next_heartbeat <= self.time:
+            self._next_heartbeat = self.time + HEARTBEAT_INTERVAL
+            for canister_id in tuple(self._heartbeats):
+                self.start_task(canister_id, Task.HEARTBEAT)
+            worked = True
+        return worked
+
+    def start_task(self, canister_id: Principal, task: Task) -> None:
+        """Let the system start something in a canister, before what it has queued."""
+        canister = self.subnet.canisters.get(canister_id)
+        if canister is not None and task not in canister.queue:
+            canister.queue.appendleft(task)
+            self.schedule(canister)
+
+    def set_global_timer(self, canister: Canister, time: int) -> None:
+        """Arm the canister's timer, or disarm it with 0."""
+        canister.global_timer = time
+        if time:
+            self.at(time, lambda: self._timer_due(canister))
+
+    def _timer_due(self, canister: Canister) -> None:
+        if canister.global_timer and canister.global_timer <= self.time:
+            canister.global_timer = 0
+            self.start_task(canister.canister_id, Task.GLOBAL_TIMER)
+
+    def module_changed(self, canister: Canister) -> None:
+        """Note a canister's new module, or that it has none."""
+        instance = self.sandbox(canister).instance
+        if instance is not None and instance.has(Task.HEARTBEAT.value):
+            self._heartbeats.add(canister.canister_id)
+        else:
+            self._heartbeats.discard(canister.canister_id)
+        self.subnet.touch(canister.canister_id)
+
+    # --- sending --------------------------------------------------------------------------------
+
+    def schedule(self, canister: Canister) -> None:
+        """Put the canister in the line if it has work."""
+        if canister.queue and not canister.scheduled and not canister.busy:
+            canister.scheduled = True
+            self._line.append(canister)
+
+    def submit(self, record: RequestRecord, request: Request) -> None:
+        """Take in an ingress message that has passed all checks."""
+        self.subnet.history.add(record)
+        self.subnet.touch_request(record)
+        if self.faults.strikes(request.sender, request.receiver, request.method, request.arg):
+            # As if no node had ever put it into a block: unknown, and so never executed.
+            del self.subnet.history.records[record.request_id]
+            self.subnet.touch_request(record, gone=True)
+            self.log_request(request, "lost", "lost before it was executed")
+            return
+        self._route(request)
+
+    def _route(self, request: Request) -> None:
+        if not request.receiver.raw or request.receiver == self.subnet.keys.subnet_id:
+            self.mark_processing(request.origin)
+            self.manage(request)
+            return
+        canister = self.subnet.canisters.get(request.receiver)
+        if canister is None:
+            self.reject(
+                request,
+                RejectCode.DESTINATION_INVALID,
+                f"Canister {request.receiver} not found",
+                "IC0301",
+            )
+            return
+        canister.queue.append(request)
+        self.schedule(canister)
+
+    def mark_processing(self, origin: Origin) -> None:
+        """Note that a user's call has begun to be processed."""
+        if isinstance(origin, FromUser):
+            record = self.subnet.history.records.get(origin.request_id)
+            if record is not None and record.phase is Phase.RECEIVED:
+                record.phase = Phase.PROCESSING
+                self.subnet.touch_request(record)
+
+    def transmit(self, canister: Canister, context: CallContext, call: OutgoingCall) -> None:
+        """Turn a finished call of an execution into a request on its way."""
+        callee = Principal(call.callee)
+        callback_id = self.subnet.next_callback
+        self.subnet.next_callback += 1
+        deadline = 0
+        if call.timeout_seconds is not None:
+            deadline = self.time + call.timeout_seconds * SECOND
+            self.at(deadline, lambda: self._deadline_passed(canister, callback_id))
+        canister.callbacks[callback_id] = Callback(
+            context_id=context.context_id,
+            callee=callee,
+            method=call.method,
+            reply=(call.reply_fun, call.reply_env),
+            reject=(call.reject_fun, call.reject_env),
+            cleanup=call.cleanup,
+            cycles=call.cycles,
+            deadline=deadline,
+        )
+        context.outstanding += 1
+        canister.in_flight[callee] += 1
+        request = Request(
+            origin=FromCanister(canister.canister_id, callback_id),
+            sender=canister.canister_id,
+            receiver=callee,
+            method=call.method,
+            arg=bytes(call.payload),
+            cycles=call.cycles,
+            deadline=deadline,
+            sender_version=canister.version,
+        )
+        if self.faults.strikes(request.sender, callee, request.method, request.arg):
+            self.log_request(request, "lost", "lost between the canisters")
+            if deadline:
+                self.reject(request, RejectCode.SYS_UNKNOWN, "Message was shed")
+            else:
+                self.reject(request, RejectCode.SYS_TRANSIENT, "Message expired in its queue")
+            return
+        self._route(request)
+
+    def _deadline_passed(self, canister: Canister, callback_id: int) -> None:
+        callback = canister.callbacks.get(callback_id)
+        if callback is None or callback.answered:
+            return
+        self._deliver(
+            Response(
+                canister.canister_id,
+                callback_id,
+                EXPIRED,
+                0,
+            )
+        )
+
+    # --- answering ------------------------------------------------------------------------------
+
+    def reply(self, request: Request, data: bytes, *, refund: int | None = None) -> None:
+        """Answer a request that no canister's code answered."""
+        self.respond(request.origin, Reply(data), request.cycles if refund is None else refund)
+
+    def reject(
+        self, request: Request, code: RejectCode, message: str, error_code: str = ""
+    ) -> None:
+        """Reject a request that no canister's code answered; all its cycles go back."""
+        self.respond(request.origin, Reject(code, message, error_code), request.cycles)
+
+    def respond(self, origin: Origin, payload: Payload, refund: int) -> None:
+        """Send an answer to where the call came from."""
+        if isinstance(origin, FromUser):
+            record = self.subnet.history.records.get(origin.request_id)
+            if record is not None and record.phase in (Phase.RECEIVED, Phase.PROCESSING):
+                self.subnet.history.answered(record, payload, self.time)
+                self.subnet.touch_request(record)
+                self.answered.append(record)
+        elif isinstance(origin, FromCanister):
+            self._deliver(Response(origin.canister_id, origin.callback_id, payload, refund))
+
+    def _deliver(self, response: Response) -> None:
+        canister = self.subnet.canisters.get(response.receiver)
+        if canister is None:
+            return
+        callback = canister.callbacks.get(response.callback_id)
+        if callback is None or callback.answered:
+            # The caller has its answer already (a deadline passed), or was uninstalled.
+            canister.cycles += response.refund
+            return
+        callback.answered = True
+        canister.queue.append(response)
+        self.schedule(canister)
+
+    def log_request(self, request: Request, outcome: str, text: str) -> None:
+        """Write a request and what became of it into the message log."""
+        self.log.add(
+            self.time,
+            request.sender,
+            request.receiver,
+            request.method,
+            request.arg,
+            "ingress" if isinstance(request.origin, FromUser) else "request",
+            outcome,
+            text,
+        )
