@@ -203,3 +203,18 @@ def test_every_state_is_in_its_diagram():
         drawn = diagrams.diagram(TABLES[section])
         for name in states:
             assert re.search(rf"\b{name}\b", drawn), name
+
+
+# --- Reasons ------------------------------------------------------------------------------------
+
+
+def test_every_reason_that_is_counted_is_documented():
+    package = PAGE.parents[1] / "bridge" / "flow"
+    source = "\n".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
+    counted = set(re.findall(r'(?:count|_count)\("([a-z_.]+)"\)', source))
+    counted |= set(re.findall(r'reason="([a-z_]+)"', source))
+    counted |= {f"refused.{name}" for name in re.findall(r'refused="([a-z_]+)"', source)}
+    counted |= {"refused.malformed_id", "refused.too_large", "refused.caller", "outdated"}
+    page = (PAGE.parent / "flow" / "README.md").read_text(encoding="utf-8")
+    assert len(counted) > 15
+    assert {reason for reason in counted if f"`{reason}`" not in page} == set()
