@@ -12,6 +12,7 @@ from typing import Final, Self, final
 from bridge.errors import PrincipalError
 
 _MAX_LENGTH: Final = 29
+_LONGEST_TEXT: Final = 63
 _OPAQUE: Final = 0x01
 _SELF_AUTHENTICATING: Final = 0x02
 _ANONYMOUS: Final = b"\x04"
@@ -42,23 +43,24 @@ class Principal:
         Raises:
             PrincipalError: If the text is not the one canonical form of a principal.
         """
+        told = repr(text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "...")
         compact = text.replace("-", "").upper()
         try:
             data = base64.b32decode(compact + "=" * (-len(compact) % 8))
         except ValueError as error:
             raise PrincipalError(
-                f"{text!r} is not a principal: it has a character outside a-z, 2-7 and '-'",
+                f"{told} is not a principal: it has a character outside a-z, 2-7 and '-'",
                 hint="copy the whole id, such as rrkah-fqaaa-aaaaa-aaaaq-cai",
             ) from error
         raw = data[4:]
         if len(data) < 4 or zlib.crc32(raw).to_bytes(4, "big") != data[:4]:
             raise PrincipalError(
-                f"{text!r} is not a principal: its checksum does not match",
+                f"{told} is not a principal: its checksum does not match",
                 hint="a character was lost or changed; copy the whole id again",
             )
         principal = cls(raw)
         if str(principal) != text:
-            raise PrincipalError(f"{text!r} is not canonical; expected {str(principal)!r}")
+            raise PrincipalError(f"{told} is not canonical; expected {str(principal)!r}")
         return principal
 
     @classmethod
@@ -107,8 +109,8 @@ class Principal:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Principal) and self._raw == other._raw
 
-    def __lt__(self, other: "Principal") -> bool:
-        return self._raw < other._raw
+    def __lt__(self, other: object) -> bool:
+        return self._raw < other._raw if isinstance(other, Principal) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self._raw)

@@ -47,6 +47,21 @@ def test_a_wrong_text_is_refused_with_the_reason(text: str, said: str) -> None:
         Principal.from_text(text)
 
 
+def test_a_long_wrong_text_is_not_quoted_in_full() -> None:
+    with pytest.raises(PrincipalError) as caught:
+        Principal.from_text("a" * 1_000_000)
+    assert len(str(caught.value)) < 300
+
+
+def test_principals_sort_by_their_bytes_and_with_nothing_else() -> None:
+    assert sorted([Principal(b"\x02"), Principal(b"\x01\x01")]) == [
+        Principal(b"\x01\x01"),
+        Principal(b"\x02"),
+    ]
+    with pytest.raises(TypeError):
+        _ = Principal(b"") < 1
+
+
 def test_more_than_29_bytes_are_refused() -> None:
     with pytest.raises(PrincipalError, match="at most 29 bytes, not 30"):
         Principal(bytes(30))
