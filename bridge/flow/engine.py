@@ -69,7 +69,7 @@ class Engine:
         on_step: OnStep | None = None,
     ) -> None:
         self.policy = policy
-        self.access = access or Access()
+        self._access = access or Access()
         self.roles: Final = frozenset(roles)
         self.senders: Final[dict[int, SenderFlow]] = {}
         self.receivers: Final[dict[tuple[Principal, int], ReceiverFlow]] = {}
@@ -86,6 +86,20 @@ class Engine:
         self._on_step = on_step
 
     # --- Looking ------------------------------------------------------------------------------
+
+    @property
+    def access(self) -> Access:
+        """Who may call. A change holds at once, and ends no flow."""
+        return self._access
+
+    @access.setter
+    def access(self, access: Access) -> None:
+        self._access = access
+        self._unlisted = {}
+        for record in self.flows():
+            if not access.is_listed(record.peer):
+                so_far = self._unlisted.get(record.role, Usage())
+                self._unlisted[record.role] = so_far + Usage.of(record)
 
     def get(self, key: FlowKey) -> Flow | None:
         """The flow with a key; a sender's id alone names it."""

@@ -307,6 +307,19 @@ def test_listed_peers_are_not_counted_with_the_others(seconds, alice, bob):
     assert engine.usages(Role.RECEIVER, bob).everyone.open == 1
 
 
+def test_a_change_of_the_lists_counts_anew_who_is_unlisted(seconds, alice, bob):
+    engine = Engine(seconds, now=NOW)
+    engine.receive(New(1, b"x"), alice, now=NOW)
+    engine.receive(New(2, b"xx"), bob, now=NOW)
+    taken = engine.usages(Role.RECEIVER, alice)
+    assert taken.unlisted == taken.everyone
+    engine.access = Access(canisters=frozenset({bob}))
+    assert engine.access.is_listed(bob)
+    assert engine.usages(Role.RECEIVER, alice).unlisted == taken.peer
+    engine.access = Access(canisters=frozenset({alice, bob}))
+    assert engine.usages(Role.RECEIVER, alice).unlisted == Usage()
+
+
 def test_an_answer_that_the_quotas_cannot_store_is_an_error(seconds, alice):
     policy = dataclasses.replace(seconds, bytes_per_peer=20, response_room=10)
     engine = Engine(policy, now=NOW)
