@@ -400,3 +400,9 @@ def test_a_senders_payload_counts_in_a_tick_only_while_it_may_be_sent(alice, bob
     assert len(one_tick([large, small], 10**15)) == 1
     exact = dataclasses.replace(large, payload=bytes(BYTES_A_TICK - 1))
     assert len(one_tick([exact, small], 10**15)) == 2
+
+
+def test_a_price_of_one_is_a_price():
+    price = Policy(min_cycles=1, oneway_new=False)
+    opened = open_batch([New(1, b""), New(2, b"")], cycles=1, is_paid=lambda _: False, policy=price)
+    assert (len(opened.forward), opened.accept_cycles, opened.refused) == (1, 1, 1)
