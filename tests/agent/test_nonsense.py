@@ -1,6 +1,7 @@
 """What is not even an answer: it ends as an error, and neither hangs nor fills memory."""
 
 import asyncio
+import zlib
 
 import pytest
 from aiohttp import web
@@ -71,6 +72,21 @@ async def endless(ask):
 
 
 NONSENSE = [garbage, empty, a_list, cut_off, no_http, redirected, too_large, endless]
+
+
+async def test_packed_answers_are_not_unpacked(agent, replica, canister):
+    """A few kilobytes could unpack to any size."""
+
+    async def packed(ask):
+        response = {"status": "replied", "reply": {"arg": REPLY}}
+        signatures = [ask.replica.sign_query(response, ask.id)]
+        body = zlib.compress(wire.encode({**response, "signatures": signatures}))
+        assert "Accept-Encoding" not in ask.http.headers
+        return web.Response(body=body, headers={"Content-Encoding": "deflate"})
+
+    replica.lie("query", packed, forever=True)
+    with pytest.raises(TransportError):
+        await agent.query(canister, "peek")
 
 
 @pytest.mark.parametrize("lie", NONSENSE, ids=lambda lie: lie.__name__)
