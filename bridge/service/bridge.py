@@ -177,6 +177,7 @@ class Bridge:
             await self._loops.end()
         finally:
             await self._tasks.end(grace=grace)
+            self._transmitter.reset()
             self._pollers.clear()
             self._watched.clear()
 

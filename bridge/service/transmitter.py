@@ -64,6 +64,10 @@ class Transmitter:
         """Whether another transmission to this peer fits, beside ``more`` that are planned."""
         return self._in_flight.count(peer, self._clock()) + more < self._policy.in_flight
 
+    def reset(self) -> None:
+        """Nothing is in flight any more: every transmission has ended or was cut off."""
+        self._in_flight = InFlight(until_outcome=True)
+
     def begin(self, effect: Transmit) -> int:
         """Count a transmission as in flight, from its decision on.
 

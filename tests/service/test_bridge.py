@@ -342,6 +342,20 @@ async def test_a_bridge_may_begin_again_where_it_ended(peer, bridge_to, until) -
                         pass
 
 
+async def test_what_was_cut_off_is_in_flight_no_more(peer, bridge_to, until) -> None:
+    policy = dataclasses.replace(SHORT_POLICY, in_flight=1)
+    async with MemoryStore() as store:
+        bridge = bridge_to(store, policy=policy, close_within=0)
+        async with bridge:
+            await bridge.post(peer.canister_id, b"x", msg_id=1)
+            while not bridge._transmitter._in_flight.count(peer.canister_id, 0):  # noqa: ASYNC110 - the very moment
+                await asyncio.sleep(0)
+        peer.put(Ack(1, b"x", payload_hash(b"x")))
+        async with bridge:
+            assert bridge._transmitter.has_room(peer.canister_id)
+            await until(lambda: Fin in peer.kinds(1))
+
+
 async def test_a_handler_may_end_by_itself_when_its_bridge_ends(peer, bridge_to) -> None:
     begun = asyncio.Event()
 
