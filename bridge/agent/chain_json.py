@@ -50,7 +50,7 @@ def chain_from_json(text: str | bytes) -> tuple[bytes, tuple[SignedDelegation, .
         raw = json.loads(text)
         links = tuple(_from_json(item) for item in raw["delegations"])
         return bytes.fromhex(raw["publicKey"]), links
-    except (ValueError, TypeError, KeyError, AttributeError, BridgeError) as cause:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, BridgeError) as cause:
         raise IdentityError(
             f"this is not a chain of delegations: {cause}",
             hint='expected JSON with "publicKey" and "delegations"',

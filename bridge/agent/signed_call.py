@@ -83,7 +83,7 @@ class SignedCall:
                 None if status is None else _envelope(status),
             )
             shown = json.loads(call.to_json())
-        except (ValueError, TypeError, KeyError, BridgeError) as cause:
+        except (ValueError, TypeError, KeyError, RecursionError, BridgeError) as cause:
             raise UsageError(
                 f"this is not a signed call: {cause!r}", hint=f"expected format: {_FORMAT}"
             ) from None

@@ -424,6 +424,7 @@ def test_a_chain_of_delegations_comes_back_through_json():
         Identity.from_delegation(Identity.generate(), limited.delegations_to_json())
     with pytest.raises(IdentityError, match="signs for itself"):
         owner.delegations_to_json()
-    for junk in ("", "[]", "{}", '{"publicKey": "zz", "delegations": []}', "1"):
+    odd = '{"publicKey": "zz", "delegations": []}'
+    for junk in ("", "[]", "{}", odd, "1", "[" * 100_000):
         with pytest.raises(IdentityError, match="not a chain"):
             Identity.from_delegation(key, junk)
