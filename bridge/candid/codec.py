@@ -24,6 +24,9 @@ _V = TypeVar("_V")
 # and codecs remembered for encode() and decode().
 _LAYOUTS: Final = 32
 _TRIED: Final = 8
+# A longer head is compiled each time that it comes: overlong numbers and types of a future Candid
+# could fill memory with heads of megabytes.
+_LONGEST_HEAD: Final = 1 << 16
 _CODECS: Final = 256
 
 
@@ -192,6 +195,8 @@ class Codec:
         else:
             layout = self._find_layout(data)
             known = (layout.header, layout.plain, layout)
+            if len(layout.header) > _LONGEST_HEAD:
+                return known
             self._latest = (known, *latest[: _TRIED - 1])
         self._last = known
         return known
@@ -215,7 +220,8 @@ class Codec:
                     offset=start,
                 ) from None
             layout = _Layout(header, wire, self._table, decoder)
-            self._layouts.put(header, layout)
+            if start <= _LONGEST_HEAD:
+                self._layouts.put(header, layout)
         return layout
 
     def _decode_carefully(self, data: bytes, layout: _Layout) -> list[Any]:

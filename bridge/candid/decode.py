@@ -7,7 +7,7 @@ The rules are the specification's, section Deserialisation with its subtyping.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from bridge.candid import runtime as rt
@@ -112,17 +112,15 @@ class DecoderWriter:
             out.line("E = len(D)")
             out.line(f"p = {self.start}")
             values = []
-            for place, ref in enumerate(self.wire.args):
-                self._mark(f"[{place}]" if self.trace else "")
-                if place < len(self.expected.args):
-                    target = out.fresh()
-                    values.append(target)
-                    self._weightless(ref)
-                    self._read(ref, self.expected.args[place], target, 0)
-                else:
-                    self._weightless(ref)
-                    self._pass(ref)
+            both = zip(self.wire.args, self.expected.args, strict=False)
+            for place, (ref, wanted) in enumerate(both):
+                self._mark(f"[{place}]")
+                target = out.fresh()
+                values.append(target)
+                self._weightless(ref)
+                self._read(ref, wanted, target, 0)
                 self._unmark()
+            self._surplus(self.wire.args[len(self.expected.args) :])
             for place in range(len(self.wire.args), len(self.expected.args)):
                 self._mark(f"[{place}]")
                 values.append(self._missing(self.expected.args[place], "the argument"))
@@ -248,7 +246,7 @@ class DecoderWriter:
         else:
             out.line(f"p = _skip(_shapes, {ref}, D, p, S)")
 
-    def _pass_all(self, refs: list[int]) -> None:
+    def _pass_all(self, refs: Sequence[int]) -> None:
         """Pass over several values; however many they are, the code stays short."""
         if len(refs) <= 3:
             for ref in refs:
@@ -259,6 +257,18 @@ class DecoderWriter:
         else:
             name = self._name(tuple(refs))
             self.source.line(f"for r in {name}: p = _skip(_shapes, r, D, p, S)")
+
+    def _surplus(self, refs: tuple[int, ...]) -> None:
+        """Pass over the arguments that nobody asked for."""
+        if not refs:
+            return
+        # Passing over anything else charges for it.
+        units = sum(shape.weightless for ref in refs if (shape := self.shapes[ref]).fixed)
+        if units > 4:
+            self.source.line(f"_charge(S, {units})")
+        self._mark(f"[{len(self.expected.args)}]")
+        self._pass_all(refs)
+        self._unmark()
 
     def _charge_pair(self, wire: int, expected: int) -> None:
         """Charge for a pair met for the first time, by what is written for it."""

@@ -400,7 +400,8 @@ class EncoderWriter:
                     out.line(f"{value} = {source}.get({field.label!r})")
 
         def look() -> None:
-            out.line(f"{found} = _fields({x}, {required!r}, {optional!r})")
+            into = "" if type_.into is None else f", {self._name(type_.into)}"
+            out.line(f"{found} = _fields({x}, {required!r}, {optional!r}{into})")
             take(found, checked=False)
 
         if self.trace:

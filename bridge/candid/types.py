@@ -223,8 +223,12 @@ class Field(NamedTuple):
 def _fields(given: Mapping[str | int, Type] | Mapping[str, Type], what: str) -> tuple[Field, ...]:
     fields = []
     seen: dict[int, str | int] = {}
-    for label, content in given.items():
-        number = field_id(label)
+    for given_label, content in given.items():
+        number = field_id(given_label)
+        # A member of an enumeration becomes a plain str or int: labels are written into code.
+        label = (
+            str.__str__(given_label) if isinstance(given_label, str) else int.__int__(given_label)
+        )
         if number in seen:
             raise CandidError(
                 f"{what} has {seen[number]!r} and {label!r}, which are one label ({number})",

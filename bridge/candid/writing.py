@@ -71,7 +71,7 @@ def _write_float(value: object, name: str, code: int) -> bytes:
         packed = STRUCTS[code].pack(number)
     except OverflowError:
         raise CandidError(f"the number is too large for {name}") from None
-    if isinstance(value, int) and number != value:
+    if isinstance(value, int) and STRUCTS[code].unpack(packed)[0] != value:
         raise CandidError(
             f"the int cannot be a {name} exactly", hint="pass a float to have it rounded"
         )
@@ -96,9 +96,16 @@ def write_text(value: object) -> bytes:
     return encode_unsigned(len(encoded)) + encoded
 
 
+_BYTE_FORMATS: Final = ("B", "b", "c")
+
+
 def as_bytes(value: object) -> bytes:
     """A blob's content."""
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    if isinstance(value, memoryview):
+        if value.format not in _BYTE_FORMATS:
+            raise CandidError("a blob's memoryview must be of single bytes", hint='cast it to "B"')
         return bytes(value)
     if isinstance(value, list | tuple):
         for place, byte in enumerate(value):
@@ -194,11 +201,19 @@ def index_of(places: Mapping[Any, int], label: object) -> int:
 
 
 def fields_of(
-    value: object, required: Sequence[str | int], optional: Sequence[str | int]
+    value: object,
+    required: Sequence[str | int],
+    optional: Sequence[str | int],
+    into: type[Any] | None = None,
 ) -> Mapping[Any, Any]:
-    """A record's fields by label, all that are needed and none that are unknown."""
+    """A record's fields by label, all that are needed and none that are unknown.
+
+    An instance of ``into``, the class that the record is read into, may have fields besides.
+    """
     found: Mapping[Any, Any]
-    if isinstance(value, Mapping):
+    if into is not None and isinstance(value, into):
+        found = {str(label): getattr(value, str(label)) for label in (*required, *optional)}
+    elif isinstance(value, Mapping):
         found = value
     elif isinstance(value, _OWN_TUPLES):
         wrong(value, "a dict for record")
@@ -247,18 +262,24 @@ def write_array(values: Sequence[Any], code: int) -> bytes:
 def write_nats(values: Sequence[Any]) -> bytes:
     """Many nats; leaves on anything unusual."""
     kinds = set(map(type, values))
-    if kinds and (kinds != _INT_ONLY or min(values) < 0):
+    if kinds and kinds != _INT_ONLY:
         raise TypeError
+    out: list[bytes] = []
+    add = out.append
     # The cases of encode_unsigned for numbers below 2**42, in place, since a call costs as much.
-    return b"".join(
-        [
-            UNSIGNED[n]
-            if n < 16384
-            else CONTINUED[n & 16383] + UNSIGNED[n >> 14]
-            if n < 268435456
-            else CONTINUED[n & 16383] + CONTINUED[n >> 14 & 16383] + UNSIGNED[n >> 28]
-            if n < 4398046511104
-            else encode_unsigned(n)
-            for n in values
-        ]
-    )
+    for n in values:
+        if 0 <= n < 16384:
+            add(UNSIGNED[n])
+        elif n >= 4398046511104:
+            add(encode_unsigned(n))
+        elif n >= 268435456:
+            high = n >> 14
+            add(CONTINUED[n & 16383])
+            add(CONTINUED[high & 16383])
+            add(UNSIGNED[high >> 14])
+        elif n > 0:
+            add(CONTINUED[n & 16383])
+            add(UNSIGNED[n >> 14])
+        else:
+            raise ValueError
+    return b"".join(out)

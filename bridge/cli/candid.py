@@ -119,6 +119,14 @@ def _print_message(data: bytes, form: str, *, as_json: bool) -> None:
         click.echo(data.hex())
 
 
+def _json(value: object) -> str:
+    """As JSON, which is written and made ready by calls within calls."""
+    try:
+        return json.dumps(_plain(value), ensure_ascii=False)
+    except RecursionError:
+        raise UsageError("the values are nested too deeply to be printed") from None
+
+
 def _plain(value: Any) -> Any:
     """A value as JSON has it: principals as text, bytes as hexadecimal, a case as one pair."""
     match value:
@@ -207,7 +215,7 @@ def decode(
         values = c.decode(types, data)
     if as_json:
         shown = [c.type_text(one) for one in types]
-        click.echo(json.dumps({"types": shown, "values": _plain(values)}, ensure_ascii=False))
+        click.echo(_json({"types": shown, "values": values}))
     else:
         click.echo(c.values_text(values, types))
 

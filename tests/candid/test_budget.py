@@ -309,6 +309,26 @@ def test_large_honest_messages_are_within_the_budget():
     assert c.decode([expected], c.encode([wire], [["abc"] * 20_000])) == [[None] * 20_000]
 
 
+def test_heads_of_megabytes_are_read_and_not_kept():
+    codec = c.Codec([c.Opt(c.Nat)])
+    size = 200_000
+    for number in range(3):
+        future = b"\x67" + leb(size) + bytes([number]) * size
+        head = b"DIDL\x02" + future + b"\x6e\x7d\x01\x01"
+        assert codec.decode(head + b"\x01\x05") == [5]
+    assert not codec._layouts._entries
+    assert codec._latest == ()
+
+
+def test_many_arguments_that_nobody_asked_for_are_passed_over_and_checked():
+    codec = c.Codec([c.Nat])
+    data = c.encode([c.Nat, *[c.Text] * 500, c.Null, c.Nat16], [1, *["x"] * 500, None, 2])
+    assert codec.decode(data) == [1]
+    for bad in (data[:-1], data + b"\0", data.replace(b"\x01x", b"\x01\xff", 1)):
+        with pytest.raises(c.CandidError):
+            codec.decode(bad)
+
+
 def test_caches_are_bounded():
     codec = c.Codec([c.Opt(c.Nat)])
     for number in range(300):

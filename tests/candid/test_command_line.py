@@ -148,6 +148,14 @@ def test_random_values_come_again_from_a_seed(interface):
     assert out("random", "-d", interface, "-m", "all", "--results", "--depth", "0") == "(null)"
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_values_too_deep_to_be_printed_are_refused(form):
+    message = b"DIDL\x01\x6e\x00\x01\x00" + b"\x01" * 3000 + b"\x00"
+    text, code = run("decode", *form, stdin=message)
+    assert code == 2
+    assert "nested too deeply" in text
+
+
 @pytest.mark.parametrize(
     "args",
     [

@@ -125,6 +125,20 @@ def test_a_class_that_does_not_match_is_refused_at_once():
     assert c.Record({"x": c.Nat}).made_into(Strict).into is Strict
 
 
+def test_fields_of_a_class_beyond_the_record_are_not_in_the_way():
+    class Wide(NamedTuple):
+        a: object
+        cached: int = 9
+
+    record = c.Record({"a": c.Nat}, into=Wide)
+    # A member of an enumeration is nothing that the plain code takes; the careful one does.
+    one = enum.IntEnum("Number", {"ONE": 1}).ONE
+    assert round_trip(record, Wide(one, cached=3)) == Wide(1)
+    with pytest.raises(c.CandidError, match="negative") as refused:
+        c.encode([record], [Wide(-1)])
+    assert refused.value.path == "[0].a"
+
+
 def test_what_a_class_refuses_is_told_as_any_other_fault():
     type_ = c.Record({"x": c.Nat}, into=Strict)
     data = c.encode([c.Vec(c.Record({"x": c.Nat}))], [[{"x": 1}, {"x": 11}]])
@@ -204,6 +218,7 @@ def test_subclasses_count_as_what_they_are():
         pytest.param(c.Float64, 1 << 20_000, "", id="a very large float64"),
         (c.Float64, (1 << 60) + 1, ""),
         (c.Float32, 1e300, ""),
+        (c.Float32, (1 << 24) + 1, ""),
         (c.Bool, 1, ""),
         (c.Bool, None, ""),
         (c.Text, b"x", ""),
@@ -219,6 +234,7 @@ def test_subclasses_count_as_what_they_are():
         (c.Blob, [256], "[0]"),
         (c.Blob, [True], "[0]"),
         (c.Blob, 5, ""),
+        pytest.param(c.Blob, memoryview(array.array("H", [1])), "", id="a memoryview of others"),
         (c.Vec(c.Nat), "12", ""),
         (c.Vec(c.Nat), b"12", ""),
         (c.Vec(c.Nat), {1, 2}, ""),
@@ -313,6 +329,37 @@ def test_recursive_types_are_defined_once_and_not_as_themselves():
     method = c.Recursive("method").define(c.Nat)
     with pytest.raises(c.CandidError, match="function"):
         c.Codec([c.Service({"m": method})])
+
+
+def test_labels_may_be_members_of_an_enumeration():
+    class Name(enum.StrEnum):
+        FIRST = "first"
+        SECOND = "second"
+
+    class Number(enum.IntEnum):
+        FIVE = 5
+
+    record = c.Record({Name.FIRST: c.Nat, Number.FIVE: c.Opt(c.Text)})
+    (back,) = c.decode([record], c.encode([record], [{Name.FIRST: 1, 5: "x"}]))
+    assert back == {"first": 1, 5: "x"}
+    assert [type(label) for label in back] == [str, int]
+    variant = c.Variant({Name.FIRST: c.Nat, Name.SECOND: c.Null})
+    assert round_trip(variant, c.Case(Name.FIRST, 1)) == c.Case("first", 1)
+
+
+def test_a_label_is_never_run_whatever_it_calls_itself():
+    class Sly(str):
+        __slots__ = ()
+
+        def __repr__(self):
+            return "1 / 0"
+
+    class SlyNumber(int):
+        def __repr__(self):
+            return "1 / 0"
+
+    record = c.Record({Sly("a"): c.Nat, SlyNumber(7): c.Opt(c.Nat)})
+    assert round_trip(record, {"a": 1, 7: 2}) == {"a": 1, 7: 2}
 
 
 def test_labels_of_any_text():
