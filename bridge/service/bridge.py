@@ -72,7 +72,8 @@ class Bridge:
         store: Where flows live; open. Only one bridge may work on it at a time.
         policy: The settings; the protocol's defaults where absent.
         handler: Answers requests; without it this side is only a sender.
-        on_outcome: Told how a flow ended that no coroutine waits for.
+        on_outcome: Told how a flow ended that no coroutine waits for. Where absent, such an outcome
+            is kept, and counts in the quotas, until `response` or `finish` takes it.
         on_corrupt: Decides about payloads that do not match their hash; asks for a resend where
             absent.
         on_operator: Told of dead letters (see `revive` and `finish`), stalled requests (`answer`,
