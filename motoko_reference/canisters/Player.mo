@@ -149,9 +149,10 @@ persistent actor class Player(install : ?AsyncFlow.Install) {
   public shared ({ caller }) func plain(one : { to : Principal; payload : Blob }) : async { caller : Nat64; callee : Nat64 } {
     await* check(caller);
     let to = actor (Principal.toText(one.to)) : actor { plain_answer : shared Blob -> async (Blob, Nat64) };
-    let before = InternetComputer.performanceCounter(1);
-    let (_, callee) = await to.plain_answer(one.payload);
-    { caller = InternetComputer.performanceCounter(1) - before; callee };
+    let answer = to.plain_answer(one.payload);
+    let until_sent = InternetComputer.performanceCounter(0);
+    let (_, callee) = await answer; // the counter starts anew
+    { caller = until_sent + InternetComputer.performanceCounter(0); callee };
   };
 
   /// Answers with the payload, and tells the instructions of that.

@@ -153,18 +153,40 @@ module {
       };
     };
 
+    // Messages to ourselves that have not begun yet. One that never begins, because the canister was
+    // stopped meanwhile, counts as failed after `send_retry`.
+    let waiting = Map.empty<Nat, (Nat64, Types.Key, Types.What)>();
+    var nextWork = 0;
+
     /// Runs the application's code as a message of its own, so that its trap undoes nothing of this
     /// one, is seen, and is reported to the flow as `failed`.
     func apart(run : () -> async (), key : Types.Key, failed : Types.What) : async* () {
+      let number = nextWork;
+      nextWork += 1;
       func supervise() : async () {
+        if (Map.take(waiting, Nat.compare, number) == null) return;
         try { await run() } catch (_) {
           await* on(key, failed, true);
           arm<system>();
         };
       };
+      Map.add(waiting, Nat.compare, number, (clock(), key, failed));
       try { ignore supervise() } catch (_) {
         Store.count(s, "own_queue_full");
+        Map.remove(waiting, Nat.compare, number);
         await* on(key, failed, true);
+      };
+    };
+
+    func giveUpWaiting(now : Nat64) : async* () {
+      label old loop switch (Map.minEntry(waiting)) {
+        case (?(number, (since, key, failed))) {
+          if (now < since + s.policy.send_retry) break old;
+          Map.remove(waiting, Nat.compare, number);
+          Store.count(s, "never_begun");
+          await* on(key, failed, true);
+        };
+        case null break old;
       };
     };
 
@@ -525,9 +547,10 @@ module {
       if (Store.interrupted(s) != null) return ?now;
       let seeding = if (s.ids.seeded) null else ?seedDue;
       let due = switch (Set.min(s.due)) { case (?(time, _)) ?time; case null null };
+      let begun = switch (Map.minEntry(waiting)) { case (?(_, (since, _, _))) ?(since + s.policy.send_retry); case null null };
       // While tombstones are kept, time is observed often enough for them.
       let glance = if (Map.isEmpty(s.receivers)) null else ?(s.clock.seen + s.policy.time_gap / 2);
-      Policy.earliest([due, glance, seeding]);
+      Policy.earliest([due, glance, seeding, begun]);
     };
 
     func arm<system>() {
@@ -552,9 +575,15 @@ module {
 
     func pause() : async () {};
 
+    func isIdle(now : Nat64) : Bool {
+      let nothingDue = switch (Set.min(s.due)) { case (?(time, _)) time > now; case null true };
+      nothingDue and s.ids.seeded and Store.interrupted(s) == null and Map.isEmpty(waiting);
+    };
+
     func tick() : async () {
       armed := null;
       let now = observe();
+      if (isIdle(now)) return arm<system>();
       // Re-armed, and taken to be doomed, before the work: both are committed by the pause, so a
       // flow that traps costs one tick, is then tried alone, and holds no other up.
       armAt<system>(now, now + s.policy.send_retry);
@@ -567,6 +596,7 @@ module {
       await pause();
       calls.begin();
       await* lookAfterInterrupted();
+      await* giveUpWaiting(clock());
       for ((time, key) in work.values()) await* workOn(time, key);
       for ((key, t) in (await* calls.flush()).values()) await* on(key, #not_sent t, true);
       s.batch := Nat.min(Turns.tickFlows, size * 2);
