@@ -73,6 +73,7 @@ class Environment:
         status: 1 running, 2 stopping, 3 stopped.
         balance: Cycles at the start.
         global_timer: Nanoseconds since 1970, 0 if inactive.
+        freezing_limit: Cycles that may not be spent; the canister would be frozen.
         data_certificate: For queries, what makes the certificate of the certified data.
     """
 
@@ -87,6 +88,7 @@ class Environment:
     global_timer: int
     variables: Sequence[tuple[str, str]] = ()
     data_certificate: Callable[[], bytes] | None = None
+    freezing_limit: int = 0
 
 
 @dataclass(slots=True)
@@ -166,6 +168,11 @@ class Run:
     def responded(self) -> bool:
         """Whether this execution gave the response."""
         return self.reply is not None or self.reject is not None
+
+    @property
+    def liquid(self) -> int:
+        """Cycles that may be spent."""
+        return max(0, self.balance - self.environment.freezing_limit)
 
     def drop_building(self) -> None:
         """Discard the call under construction and take its cycles back."""

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bridge.candid import Codec, Nat32, Nat64, Opt, Record, Reserved, Variant
+from bridge.errors import CandidError
 from bridge.principal import Principal
 from bridge.replica.execution.failures import (
     ContractViolationError,
@@ -38,6 +40,38 @@ _MAX_METHOD_NAME: Final = 20_000
 # What a call into the host counts besides one for each byte that it moves: without it, a loop
 # around a host call would take much longer than its instructions say.
 _HOST_CALL: Final = 500
+MAX_VARIABLE_NAME: Final = 128
+_MAX_COST_PARAMETERS: Final = 1024
+_OUTCALL_COST: Final = Codec(
+    [
+        Record(
+            {
+                "request_bytes": Nat64,
+                "http_roundtrip_time_ms": Nat64,
+                "raw_response_bytes": Nat64,
+                "transformed_response_bytes": Nat64,
+                "transform_instructions": Nat64,
+                "outcall_type": Opt(
+                    Variant(
+                        {
+                            "fully_replicated": Reserved,
+                            "non_replicated": Reserved,
+                            "flexible": Opt(
+                                Record(
+                                    {
+                                        "min_responses": Nat32,
+                                        "max_responses": Nat32,
+                                        "total_requests": Nat32,
+                                    }
+                                )
+                            ),
+                        }
+                    )
+                ),
+            }
+        )
+    ]
+)
 
 Function = Callable[..., int | None]
 
@@ -300,10 +334,10 @@ def _call_with_best_effort_response(run: Run, timeout_seconds: int) -> None:
 
 def _add_cycles(run: Run, name: str, amount: int) -> None:
     call = _building(run, name)
-    if amount > run.balance:
+    if amount > run.liquid:
         raise _violation(
             f"ic0.{name}: the canister {Principal(run.environment.canister_id)} is out of cycles: "
-            f"it has {run.balance} and wants to send {amount}"
+            f"it has {run.liquid} to spend and wants to send {amount}"
         )
     run.balance -= amount
     call.cycles += amount
@@ -323,7 +357,7 @@ def _call_cycles_add128(run: Run, high: int, low: int) -> None:
 def _call_perform(run: Run) -> int:
     call = _building(run, "call_perform")
     charge(run, 0)
-    if not run.may_call(call.callee):
+    if run.balance < run.environment.freezing_limit or not run.may_call(call.callee):
         run.drop_building()
         return 2
     run.building = None
@@ -389,7 +423,7 @@ def _msg_cycles_accept128(run: Run, high: int, low: int, dst: int) -> None:
 
 @_row("cycles_burn128", "llI", "", _BURN)
 def _cycles_burn128(run: Run, high: int, low: int, dst: int) -> None:
-    amount = min(high << 64 | low, run.balance)
+    amount = min(high << 64 | low, run.liquid)
     run.balance -= amount
     run.burned += amount
     _put128(run, dst, amount)
@@ -407,7 +441,7 @@ def _canister_cycle_balance128(run: Run, dst: int) -> None:
 
 @_row("canister_liquid_cycle_balance128", "I", "", EVERYWHERE)
 def _canister_liquid_cycle_balance128(run: Run, dst: int) -> None:
-    _put128(run, dst, run.balance)
+    _put128(run, dst, run.liquid)
 
 
 @_row("cost_call", "llI", "", _ALL)
@@ -425,17 +459,43 @@ def _cost_http_request(run: Run, _request_size: int, _max_res_bytes: int, dst: i
     _put128(run, dst, 0)
 
 
-def _cost_of_key(run: Run, src: int, size: int, _curve: int, _dst: int) -> int:
-    """There are no threshold keys on this replica: 2 says that the key's name is unknown."""
-    run.instance.read(src, size)
-    return 2
+@_row("cost_http_request_v2", "III", "", _ALL)
+def _cost_http_request_v2(run: Run, src: int, size: int, dst: int) -> None:
+    if size > _MAX_COST_PARAMETERS:
+        raise _violation(f"ic0.cost_http_request_v2: {size} bytes of parameters are too many")
+    charge(run, size)
+    try:
+        _OUTCALL_COST.decode(run.instance.read(src, size))
+    except CandidError as error:
+        raise _violation(f"ic0.cost_http_request_v2: {error.message}") from error
+    _put128(run, dst, 0)
 
 
-for _name in ("cost_sign_with_ecdsa", "cost_sign_with_schnorr", "cost_vetkd_derive_key"):
-    _row(_name, "IIiI", "i", _ALL)(_cost_of_key)
+def _cost_of_key(curves: int) -> Function:
+    def cost(run: Run, src: int, size: int, curve: int, dst: int) -> int:
+        """There are no threshold keys on this replica: 2 says that the key's name is unknown."""
+        charge(run, size)
+        run.instance.read(src, size)
+        run.instance.check(dst, 16)
+        return 2 if curve < curves else 1
+
+    return cost
+
+
+for _name, _curves in (
+    ("cost_sign_with_ecdsa", 2),
+    ("cost_sign_with_schnorr", 2),
+    ("cost_vetkd_derive_key", 1),
+):
+    _row(_name, "IIiI", "i", _ALL)(_cost_of_key(_curves))
 
 
 # --- the canister about itself ------------------------------------------------------------------
+
+
+@_row("subnet_self_node_count", "", "i", EVERYWHERE)
+def _subnet_self_node_count(_run: Run) -> int:
+    return 1
 
 
 @_row("canister_status", "", "i", EVERYWHERE)
@@ -475,8 +535,16 @@ def _variable_name(run: Run, index: int) -> bytes:
     return variables[index][0].encode()
 
 
+def _sought_name(run: Run, src: int, size: int, function: str) -> str:
+    if size > MAX_VARIABLE_NAME:
+        raise _violation(
+            f"ic0.{function}: a name of {size} bytes is longer than {MAX_VARIABLE_NAME}"
+        )
+    return _text(run, src, size, f"ic0.{function}")
+
+
 def _variable_value(run: Run, src: int, size: int) -> bytes:
-    wanted = _text(run, src, size, "ic0.env_var_value")
+    wanted = _sought_name(run, src, size, "env_var_value")
     for name, value in run.environment.variables:
         if name == wanted:
             return value.encode()
@@ -495,7 +563,7 @@ def _env_var_name_copy(run: Run, index: int, dst: int, offset: int, size: int) -
 
 @_row("env_var_name_exists", "II", "i", EVERYWHERE)
 def _env_var_name_exists(run: Run, src: int, size: int) -> int:
-    wanted = _text(run, src, size, "ic0.env_var_name_exists")
+    wanted = _sought_name(run, src, size, "env_var_name_exists")
     return int(any(name == wanted for name, _ in run.environment.variables))
 
 
@@ -639,13 +707,18 @@ def _performance_counter(run: Run, counter: int) -> int:
 
 @_row("debug_print", "II", "", _ALL)
 def _debug_print(run: Run, src: int, size: int) -> None:
-    charge(run, size)
-    run.log.append(run.instance.read(src, min(size, _MAX_LOG_RECORD)))
+    """Never traps for its arguments: out of bounds, a text of the system stands in the log."""
+    kept = min(size, _MAX_LOG_RECORD)
+    charge(run, kept)
+    if src + size > run.instance.memory_size:
+        run.log.append(b"(debug_print: the message is out of the memory's bounds)")
+    else:
+        run.log.append(run.instance.read(src, kept))
 
 
 @_row("trap", "II", "", _ALL)
 def _trap(run: Run, src: int, size: int) -> None:
-    text = run.instance.read(src, min(size, _MAX_LOG_RECORD)).decode(errors="replace")
+    text = run.instance.read(src, min(size, _MAX_LOG_RECORD)).decode(errors="ignore")
     raise ExplicitTrapError(f"Canister called `ic0.trap` with message: '{text}'")
 
 

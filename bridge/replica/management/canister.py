@@ -1,6 +1,7 @@
 """What the management canister's methods do to canisters, all but snapshots.
 
-Rule implemented: interface specification, section The IC management canister. Fees are zero.
+Rule implemented: interface specification, section The IC management canister. Its
+methods cost nothing.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from bridge.replica.management.settings import (
     definite,
     initial_settings,
 )
+from bridge.replica.scheduler.fees import idle_cycles_per_day, memory_use
 from bridge.replica.scheduler.machine import Machine
 from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.canister import DEFAULT_CYCLES, Canister, Change, Settings, Status
@@ -39,7 +41,7 @@ MAX_CHUNKS: Final = 100
 def _create(
     machine: Machine, request: Request, settings: Settings, cycles: int, name: Principal
 ) -> bytes:
-    canister = Canister(name, settings, created=machine.time, cycles=cycles)
+    canister = Canister(name, settings, created=machine.time, cycles=cycles, charged=machine.time)
     machine.subnet.canisters[name] = canister
     machine.sandboxes[name] = Sandbox()
     machine.subnet.touch(name)
@@ -184,24 +186,9 @@ def _install_chunked_code(machine: Machine, request: Request, value: Any) -> Ans
 @serves("uninstall_code", needs_idle=True)
 def _uninstall_code(machine: Machine, request: Request, value: Any) -> Answer:
     canister = canister_of(machine, value)
-    uninstall(machine, canister)
+    machine.uninstall(canister)
     record_change(machine, canister, request, "code_uninstall")
     return result(request)
-
-
-def uninstall(machine: Machine, canister: Canister) -> None:
-    """Make a canister empty, and reject the calls that it has not answered."""
-    sandbox = machine.sandbox(canister)
-    with machine.occupied(canister):
-        machine.outside(sandbox, sandbox.empty)
-    machine.measure(canister)
-    canister.module_hash, canister.module, canister.metadata = None, b"", {}
-    canister.certified_data, canister.global_timer = b"", 0
-    canister.chunks.clear()
-    canister.clear_log()
-    canister.version += 1
-    machine.drop_contexts(canister)
-    machine.module_changed(canister)
 
 
 # --- the chunk store ----------------------------------------------------------------------------
@@ -283,7 +270,7 @@ def _delete_canister(machine: Machine, request: Request, value: Any) -> Answer:
             f"Canister {canister.canister_id} must be stopped before it is deleted.",
             "IC0510",
         )
-    uninstall(machine, canister)
+    machine.uninstall(canister)
     machine.subnet.deleted.add(canister.canister_id)
     del machine.subnet.canisters[canister.canister_id]
     del machine.sandboxes[canister.canister_id]
@@ -319,13 +306,7 @@ def _canister_status(machine: Machine, request: Request, value: Any) -> Answer:
     if not own and not canister.may_see(request.sender, canister.settings.status_visibility):
         return not_controller(canister, request)
     sandbox = machine.sandbox(canister)
-    wasm = sandbox.instance.kept_size if sandbox.instance is not None else 0
-    stable = sandbox.stable.kept_size * 65_536
-    chunks = sum(map(len, canister.chunks.values()))
-    sections = sum(len(data) for _, data in canister.metadata.values())
-    logs = canister.settings.log_memory_limit
-    snapshots = sum(snapshot.size for snapshot in canister.snapshots.values())
-    total = wasm + stable + chunks + len(canister.module) + sections + logs + snapshots
+    memory = memory_use(canister, sandbox)
     queries = canister.queries
     return result(
         request,
@@ -335,21 +316,13 @@ def _canister_status(machine: Machine, request: Request, value: Any) -> Answer:
             "version": canister.version,
             "settings": definite(canister.settings),
             "module_hash": canister.module_hash,
-            "memory_size": total,
-            "memory_metrics": {
-                "wasm_memory_size": wasm,
-                "stable_memory_size": stable,
-                "global_memory_size": 0,
-                "wasm_binary_size": len(canister.module),
-                "custom_sections_size": sections,
-                "canister_history_size": 0,
-                "wasm_chunk_store_size": chunks,
-                "snapshots_size": snapshots,
-                "log_memory_store_size": logs,
-            },
+            "memory_size": sum(memory.values()),
+            "memory_metrics": memory,
             "cycles": canister.cycles,
             "reserved_cycles": 0,
-            "idle_cycles_burned_per_day": 0,
+            "idle_cycles_burned_per_day": idle_cycles_per_day(canister, sandbox)
+            if machine.fees
+            else 0,
             "query_stats": {
                 "num_calls_total": queries.calls,
                 "num_instructions_total": queries.instructions,
@@ -420,7 +393,10 @@ def _canister_metrics(machine: Machine, request: Request, value: Any) -> Answer:
         ),
         0,
     )  # fmt: skip
-    consumed["burned_cycles"] = canister_of(machine, value).burned
+    canister = canister_of(machine, value)
+    consumed["memory"] = canister.paid_for_memory
+    consumed["compute_allocation"] = canister.paid_for_compute
+    consumed["burned_cycles"] = canister.burned
     return result(request, {"cycles_consumed": consumed})
 
 

@@ -102,6 +102,9 @@ def handle(machine: Machine, request: Request) -> None:
             answer = ingress_filter(machine, request)
         else:
             answer = method.run(machine, request, value)
+        if canister is not None and canister.canister_id in machine.subnet.canisters:
+            # It may have been started, or thawed by cycles or settings.
+            machine.check_timer(canister)
     if isinstance(answer, Reject):
         machine.respond(request.origin, answer, request.cycles)
     elif answer is not None:

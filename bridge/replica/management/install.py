@@ -15,7 +15,7 @@ from bridge.replica.execution.failures import ExecutionError, InvalidModuleError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.scheduler.machine import Machine
-from bridge.replica.scheduler.rejects import failure_reject
+from bridge.replica.scheduler.rejects import failure_reject, frozen
 from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, attempt, check_memory, new_instance
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import Reject, RejectCode, Request
@@ -78,14 +78,19 @@ def _objection(canister: Canister, wanted: Installation, compiled: CompiledModul
 
 
 def _hooks(
-    machine: Machine, canister: Canister, request: Request, arg: bytes
+    machine: Machine, canister: Canister, request: Request, arg: bytes, runs: list[Run]
 ) -> Callable[[Mode], Run]:
     limit = machine.limits.install
 
     def run(mode: Mode) -> Run:
         environment = machine.environment(canister)
-        if mode is not Mode.G:
-            environment = dataclasses.replace(environment, version=canister.version + 1)
+        # The hooks run one after another, but their effects are applied together.
+        spent = sum(run.balance - run.environment.balance for run in runs)
+        environment = dataclasses.replace(
+            environment,
+            version=canister.version + (mode is not Mode.G),
+            balance=environment.balance + spent,
+        )
         return Run(
             mode=mode,
             environment=environment,
@@ -105,14 +110,16 @@ def install(
         compiled = compile_module(wanted.module)
     except InvalidModuleError as error:
         return failure_reject(canister, error)
-    objection = _objection(canister, wanted, compiled)
+    objection = _objection(canister, wanted, compiled) or (
+        frozen(canister) if machine.is_frozen(canister) else None
+    )
     if objection is not None:
         return objection
-    run_for = _hooks(machine, canister, request, wanted.arg)
+    runs: list[Run] = []
+    run_for = _hooks(machine, canister, request, wanted.arg, runs)
     sandbox = machine.sandbox(canister)
     old = sandbox.instance
     timer, canister.global_timer = canister.global_timer, 0
-    runs: list[Run] = []
     made: list[Instance] = []
 
     def enter(instance: Instance, mode: Mode, export: str) -> None:
@@ -162,7 +169,7 @@ def install(
     if failure is not None:
         for run in runs:
             machine.apply_hook(canister, run, failure if run is runs[-1] else None, keep=False)
-        canister.global_timer = timer
+        machine.set_global_timer(canister, timer)
         return failure_reject(canister, failure)
     info = compiled.info
     if wanted.kind != "upgrade":

@@ -12,7 +12,7 @@ from bridge.candid import Case
 from bridge.replica.execution.engine import compile_module
 from bridge.replica.execution.failures import ExecutionError, InvalidModuleError
 from bridge.replica.execution.instance import WASM_PAGE
-from bridge.replica.management.canister import MAX_CHUNK, MAX_CHUNKS, uninstall
+from bridge.replica.management.canister import MAX_CHUNK, MAX_CHUNKS
 from bridge.replica.management.install import note_module
 from bridge.replica.management.registry import (
     Answer,
@@ -128,7 +128,7 @@ def _take(machine: Machine, request: Request, value: Any) -> Answer:
         )
     _add(canister, snapshot, replaced)
     if value["uninstall_code"]:
-        uninstall(machine, canister)
+        machine.uninstall(canister)
         record_change(machine, canister, request, "code_uninstall")
     return result(request, _summary(snapshot))
 

@@ -15,7 +15,8 @@ from bridge.principal import Principal
 from bridge.replica.execution.run import Environment, OutgoingCall
 from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.faults import Faults, MessageLog
-from bridge.replica.scheduler.rejects import EXPIRED
+from bridge.replica.scheduler.fees import freezing_limit
+from bridge.replica.scheduler.rejects import EXPIRED, frozen, refusal
 from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.canister import Callback, CallContext, Canister
 from bridge.replica.state.messages import (
@@ -48,6 +49,7 @@ class Courier:
         lock: Held by whoever is inside.
         time: The subnet's time in this round, in nanoseconds since 1970.
         answered: Requests answered since the state was last certified.
+        fees: Whether memory and compute allocation cost cycles, so that a canister can be frozen.
     """
 
     def __init__(self, subnet: Subnet, clock: Clock) -> None:
@@ -64,6 +66,7 @@ class Courier:
         self._tie = itertools.count()
         self._heartbeats: set[Principal] = set()
         self._next_heartbeat = 0
+        self.fees = False
 
     def manage(self, request: Request) -> None:
         """Answer a call to the management canister; the class above knows how."""
@@ -92,7 +95,20 @@ class Courier:
             global_timer=canister.global_timer,
             variables=canister.settings.environment_variables,
             data_certificate=data_certificate,
+            freezing_limit=self.freezing_limit(canister),
         )
+
+    def freezing_limit(self, canister: Canister) -> int:
+        """Cycles below which the canister is frozen; 0 while there are no fees."""
+        return freezing_limit(canister, self.sandbox(canister)) if self.fees else 0
+
+    def is_frozen(self, canister: Canister) -> bool:
+        """Whether the canister has too few cycles to take calls and tasks."""
+        return self.fees and canister.cycles < self.freezing_limit(canister)
+
+    def refusal(self, canister: Canister) -> Reject | None:
+        """Why the canister takes no new call now; ``None`` if it takes them."""
+        return refusal(canister) or (frozen(canister) if self.is_frozen(canister) else None)
 
     def data_certificate(self, canister: Canister) -> bytes:
         """The certificate of the canister's certified data as it is now."""
@@ -146,11 +162,15 @@ class Courier:
         """Arm the canister's timer, or disarm it with 0."""
         canister.global_timer = time
         if time:
-            self.at(time, lambda: self._timer_due(canister))
+            self.at(time, lambda: self.check_timer(canister))
 
-    def _timer_due(self, canister: Canister) -> None:
-        if canister.global_timer and canister.global_timer <= self.time:
-            canister.global_timer = 0
+    def check_timer(self, canister: Canister) -> None:
+        """Start the canister's timer task if its time has come.
+
+        The timer stays armed until the task begins, so that a canister that is stopped or frozen
+        when its time comes gets its task as soon as it runs again.
+        """
+        if 0 < canister.global_timer <= self.time:
             self.start_task(canister.canister_id, Task.GLOBAL_TIMER)
 
     def module_changed(self, canister: Canister) -> None:
@@ -237,6 +257,7 @@ class Courier:
             cycles=call.cycles,
             deadline=deadline,
             sender_version=canister.version,
+            sent=self.time,
         )
         if self.faults.strikes(request.sender, callee, request.method, request.arg):
             self.log_request(request, "lost", "lost between the canisters")

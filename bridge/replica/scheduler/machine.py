@@ -6,6 +6,7 @@ certified, is ``rounds``' matter; the management canister is given to it as func
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -16,13 +17,13 @@ from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.courier import Courier
+from bridge.replica.scheduler.fees import compute_fee, memory_fee
 from bridge.replica.scheduler.rejects import (
     EXPIRED,
     no_method,
     silence,
     too_few_cycles,
 )
-from bridge.replica.scheduler.rejects import refusal as refusal_of
 from bridge.replica.scheduler.sandbox import (
     Sandbox,
     enter,
@@ -33,6 +34,7 @@ from bridge.replica.scheduler.sandbox import (
 from bridge.replica.state.canister import CallContext, Canister, Status
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
+    FromCanister,
     FromSystem,
     FromUser,
     Message,
@@ -48,6 +50,8 @@ from bridge.replica.state.messages import (
 from bridge.replica.state.subnet import Subnet
 
 MAX_IN_FLIGHT: Final = 500
+REQUEST_LIFETIME: Final = 300 * 1_000_000_000
+CHARGING_INTERVAL: Final = 3600 * 1_000_000_000
 STOP_TIMEOUT: Final = 300 * 1_000_000_000
 EMPTY_CANDID: Final = b"DIDL\x00\x00"
 
@@ -178,6 +182,14 @@ class Machine(Courier):
         record = self.subnet.history.records.get(request.origin.request_id)
         return record is not None and record.expiry < self.time
 
+    def _outdated(self, request: Request) -> bool:
+        """Whether an unbounded-wait call has waited in its queue for longer than it may."""
+        return (
+            isinstance(request.origin, FromCanister)
+            and not request.deadline
+            and request.sent + REQUEST_LIFETIME < self.time
+        )
+
     def _execute_request(self, canister: Canister, request: Request) -> None:
         if self._expired(request):
             text = "Ingress message timed out waiting to start executing."
@@ -189,10 +201,14 @@ class Machine(Courier):
             self.log_request(request, "lost", "its deadline passed in the queue")
             self.respond(request.origin, EXPIRED, request.cycles)
             return
+        if self._outdated(request):
+            self.log_request(request, "lost", "expired in its queue")
+            self.reject(request, RejectCode.SYS_TRANSIENT, "Message expired in its queue")
+            return
         self.mark_processing(request.origin)
-        refusal = refusal_of(canister) or too_few_cycles(canister, request)
-        instance = self.sandbox(canister).instance
-        if refusal is None and instance is not None:
+        refusal = self.refusal(canister) or too_few_cycles(canister, request)
+        instance = None if refusal else self.sandbox(canister).instance
+        if instance is not None:
             kind = instance.info.methods.get(request.method)
             if kind is None:
                 refusal = no_method(canister, "update", request.method)
@@ -265,11 +281,15 @@ class Machine(Courier):
         )
 
     def _execute_task(self, canister: Canister, task: Task) -> None:
+        if self.refusal(canister) is not None:
+            return
         instance = self.sandbox(canister).instance
-        if canister.status is not Status.RUNNING or instance is None:
+        if instance is None or not instance.has(task.value):
             return
-        if not instance.has(task.value):
-            return
+        if task is Task.GLOBAL_TIMER:
+            if not 0 < canister.global_timer <= self.time:
+                return  # set anew or disarmed since
+            canister.global_timer = 0
         context = CallContext(
             context_id=self.subnet.next_context,
             origin=FROM_SYSTEM,
@@ -303,6 +323,7 @@ class Machine(Courier):
         canister.cycles += response.refund
         if callback is None:
             return
+        self.check_timer(canister)
         canister.in_flight[callback.callee] -= 1
         if not canister.in_flight[callback.callee]:
             del canister.in_flight[callback.callee]
@@ -491,3 +512,54 @@ class Machine(Courier):
                     context,
                     Reject(RejectCode.CANISTER_REJECT, "Canister has been uninstalled.", ""),
                 )
+        self.check_stopped(canister)
+
+    # --- fees -----------------------------------------------------------------------------------
+
+    def charge_fees(self, on: bool) -> None:
+        """Let memory and compute allocation cost cycles from now on, or nothing any more."""
+        if on and not self.fees:
+            for canister in self.subnet.canisters.values():
+                canister.charged = self.time
+            self._plan_charging()
+        self.fees = on
+
+    def _plan_charging(self) -> None:
+        self.at(self.time + CHARGING_INTERVAL, self._charge_all)
+
+    def _charge_all(self) -> None:
+        if not self.fees:
+            return
+        for canister in tuple(self.subnet.canisters.values()):
+            self.when_idle(canister, lambda canister=canister: self._charge(canister))  # type: ignore[misc]
+        self._plan_charging()
+
+    def _charge(self, canister: Canister) -> None:
+        """Take what the canister's being there has cost; without cycles, it loses its code."""
+        if canister.canister_id not in self.subnet.canisters:
+            return
+        elapsed, canister.charged = self.time - canister.charged, self.time
+        memory = min(memory_fee(canister, self.sandbox(canister), elapsed), canister.cycles)
+        compute = min(compute_fee(canister, elapsed), canister.cycles - memory)
+        canister.cycles -= memory + compute
+        canister.paid_for_memory += memory
+        canister.paid_for_compute += compute
+        if not canister.cycles and canister.module_hash is not None:
+            canister.settings = dataclasses.replace(
+                canister.settings, compute_allocation=0, memory_allocation=0
+            )
+            self.uninstall(canister)
+
+    def uninstall(self, canister: Canister) -> None:
+        """Make a canister empty, and reject the calls that it has not answered."""
+        sandbox = self.sandbox(canister)
+        with self.occupied(canister):
+            self.outside(sandbox, sandbox.empty)
+        self.measure(canister)
+        canister.module_hash, canister.module, canister.metadata = None, b"", {}
+        canister.certified_data, canister.global_timer = b"", 0
+        canister.chunks.clear()
+        canister.clear_log()
+        canister.version += 1
+        self.drop_contexts(canister)
+        self.module_changed(canister)

@@ -16,7 +16,6 @@ from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, OutgoingCall, Run
 from bridge.replica.scheduler.machine import Machine
 from bridge.replica.scheduler.rejects import failure_reject, no_method
-from bridge.replica.scheduler.rejects import refusal as refusal_of
 from bridge.replica.scheduler.sandbox import BusyError, Sandbox, attempt, enter, run_and_settle
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import (
@@ -47,7 +46,7 @@ class _Evaluation:
 
 
 def _prepare(
-    machine: Machine, request: Request, run_mode: Mode | None = None
+    machine: Machine, request: Request, run_mode: Mode | None = None, *, certified: bool = True
 ) -> tuple[Canister, Sandbox, Run, str] | Reject:
     """Look up, under the machine's lock, what a query needs."""
     canister = machine.subnet.canisters.get(request.receiver)
@@ -55,7 +54,7 @@ def _prepare(
         return Reject(
             RejectCode.DESTINATION_INVALID, f"Canister {request.receiver} not found", "IC0301"
         )
-    refusal = refusal_of(canister)
+    refusal = machine.refusal(canister)
     if refusal is not None:
         return refusal
     sandbox = machine.sandbox(canister)
@@ -71,7 +70,9 @@ def _prepare(
     machine.time = machine.clock.now()
     run = Run(
         mode=run_mode or (Mode.NRQ if kind == "query" else Mode.CQ),
-        environment=machine.environment(canister, data_certificate=certificate),
+        environment=machine.environment(
+            canister, data_certificate=certificate if certified else None
+        ),
         instruction_limit=machine.limits.query,
         caller=request.sender.raw,
         arg=request.arg,
@@ -160,7 +161,7 @@ def _nested_query(evaluation: _Evaluation, request: Request) -> Payload:
     if not request.receiver.raw:
         return _management(evaluation.machine, request)
     with evaluation.machine.lock:
-        prepared = _prepare(evaluation.machine, request)
+        prepared = _prepare(evaluation.machine, request, certified=False)
     if isinstance(prepared, Reject):
         return prepared
     return _run(evaluation, request, *prepared)
@@ -236,24 +237,30 @@ def _composite(
     """Run a composite query, its calls and their callbacks; the caller undoes it all."""
     instance.enter(first, export)
     evaluation.instructions_left -= first.instructions
+    used = first.instructions
     calls = deque(first.calls)
     final: Run | None = first if first.responded else None
     failure: ExecutionError | None = None
     while calls:
         call = calls.popleft()
         payload = _call_out(evaluation, canister, call)
-        run = _callback_run(evaluation, first, payload, responded=final is not None)
+        run = _callback_run(evaluation, first, used, payload, responded=final is not None)
         function = (
             (call.reply_fun, call.reply_env)
             if isinstance(payload, Reply)
             else (call.reject_fun, call.reject_env)
         )
         failure = _nested(instance, run, function)
+        used += run.instructions
         evaluation.instructions_left -= run.instructions
         if failure is not None:
             if call.cleanup is not None:
-                cleanup = _callback_run(evaluation, first, payload, responded=True, mode=Mode.CC)
+                cleanup = _callback_run(
+                    evaluation, first, used, payload, responded=True, mode=Mode.CC
+                )
                 _nested(instance, cleanup, call.cleanup)
+                used += cleanup.instructions
+                evaluation.instructions_left -= cleanup.instructions
             continue
         calls.extend(run.calls)
         if run.responded:
@@ -274,6 +281,7 @@ def _nested(instance: Instance, run: Run, function: tuple[int, int]) -> Executio
 def _callback_run(
     evaluation: _Evaluation,
     first: Run,
+    used: int,
     payload: Payload,
     *,
     responded: bool,
@@ -285,6 +293,9 @@ def _callback_run(
         instruction_limit=max(evaluation.instructions_left, 0),
         caller=first.caller,
         can_respond=not responded,
+        instructions_before=used,
+        caller_info=first.caller_info,
+        caller_info_signer=first.caller_info_signer,
     )
     if isinstance(payload, Reply):
         run.arg = payload.data

@@ -29,6 +29,16 @@ def refusal(canister: Canister) -> Reject | None:
     return None
 
 
+def frozen(canister: Canister) -> Reject:
+    """The reject of a canister that has too few cycles to go on."""
+    return Reject(
+        RejectCode.SYS_TRANSIENT,
+        f"Canister {canister.canister_id} is frozen: it has {canister.cycles} cycles, fewer than "
+        "its freezing limit. Top it up, or lower its freezing_threshold",
+        "IC0207",
+    )
+
+
 def no_method(canister: Canister, kind: str, method: str) -> Reject:
     """The reject of a method that is not there."""
     return Reject(

@@ -138,7 +138,10 @@ class Canister:
         created: When, in nanoseconds since 1970.
         installed: When code was last installed; 0 if never.
         memory_bytes: Of both memories, as last measured.
-        burned: Cycles that it has burned.
+        burned: Cycles that it has burned by its own will.
+        paid_for_memory: Cycles that its memory has cost.
+        paid_for_compute: Cycles that its compute allocation has cost.
+        charged: Until when they have been paid, in nanoseconds since 1970.
         module_hash: SHA-256 of the installed module, or ``None``.
         module: The module as it was installed.
         metadata: The module's custom sections: name to (public, content).
@@ -160,6 +163,9 @@ class Canister:
     installed: int = 0
     memory_bytes: int = 0
     burned: int = 0
+    paid_for_memory: int = 0
+    paid_for_compute: int = 0
+    charged: int = 0
     queries: QueryStatistics = field(default_factory=QueryStatistics)
     module_hash: bytes | None = None
     module: bytes = b""

@@ -75,6 +75,7 @@ class Request:
         cycles: Attached cycles.
         deadline: For bounded-wait calls, nanoseconds since 1970; otherwise 0.
         sender_version: The calling canister's version; ``None`` for users.
+        sent: When a canister sent it, in nanoseconds since 1970.
     """
 
     origin: Origin
@@ -85,6 +86,7 @@ class Request:
     cycles: int = 0
     deadline: int = 0
     sender_version: int | None = None
+    sent: int = 0
     caller_info: bytes = b""
     caller_info_signer: bytes = b""
 
