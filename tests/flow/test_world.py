@@ -398,6 +398,8 @@ def test_a_senders_payload_counts_in_a_tick_only_while_it_may_be_sent(alice, bob
     small = ack(alice, 2)
     assert one_tick([answered, small], 10**15) == [answered, small]
     assert len(one_tick([large, small], 10**15)) == 1
+    other = dataclasses.replace(sending(alice, 3), payload=bytes(BYTES_A_TICK))
+    assert one_tick([answered, other], 10**15) == [answered, other]
     exact = dataclasses.replace(large, payload=bytes(BYTES_A_TICK - 1))
     assert len(one_tick([exact, small], 10**15)) == 2
 
