@@ -1,10 +1,10 @@
 """Compiles the canisters to Wasm: ``python3 build.py [output folder]``, by default ``wasm``.
 
-One pinned toolchain, so that the same sources give the same bytes: Debian's compiler with the standard
-library built from its sources, for it has no ready one for wasm32. Paths are written out of the modules.
-Each module is shrunk and carries its interface as public metadata ``candid:service``; the interface is
-put together from the contracts in ``candid/`` and, for reading, kept beside the canister. Needs nothing
-but Python's own library.
+One pinned toolchain, so that the same sources give the same bytes: Debian's compiler with the
+standard library built from its sources, for it has no ready one for wasm32. Paths are written out
+of the modules. Each module is shrunk and carries its interface as public metadata
+``candid:service``; the interface is put together from the contracts in ``candid/`` and, for
+reading, kept beside the canister. Needs nothing but Python's own library.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 CONTRACTS = HERE.parent / "candid"
@@ -22,9 +23,7 @@ TARGET = HERE.parent / "build" / "rust-wasm"
 TRIPLE = "wasm32-unknown-unknown"
 RUSTC = "rustc 1.96.0"
 LINKER = "wasm-ld-19"
-SHRINKER = (
-    HERE.parent / "motoko_reference/node_modules/@icp-sdk/ic-wasm-linux-x64/bin/ic-wasm"
-)
+SHRINKER = HERE.parent / "motoko_reference/node_modules/@icp-sdk/ic-wasm-linux-x64/bin/ic-wasm"
 
 NODE = ("unified", "batch", "outbox", "settings", "watch")
 # Module -> package, features, contracts, methods of those that it lacks.
@@ -36,6 +35,8 @@ CANISTERS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     "both_maf": ("both", "maf", (*NODE, "maf", "reference"), ()),
     "both_bounty": ("both", "bounty", (*NODE, "bounty", "reference"), ()),
     "both_positional": ("both", "positional", (*NODE, "positional", "reference"), ()),
+    "player": ("player", "", (*NODE, "reference", "player_own"), ("send", "outcome")),
+    "priced": ("priced", "", (*NODE, "reference"), ("send", "outcome")),
     "mailbox": ("mailbox", "", ("mailbox",), ()),
     "chaos": ("chaos", "", ("chaos",), ()),
 }
@@ -51,32 +52,37 @@ def fail(text: str) -> None:
 
 def check_toolchain() -> None:
     """Stop with the remedy where a part of the pinned toolchain is missing."""
-    found = ""
+    found = "no /usr/bin/rustc"
     if Path("/usr/bin/rustc").exists():
-        found = subprocess.run(
-            ["/usr/bin/rustc", "--version"], check=True, capture_output=True, text=True
-        ).stdout
+        asked = run("/usr/bin/rustc", "--version", capture_output=True, text=True)
+        found = asked.stdout.strip()
     source = Path("/usr/lib/rustlib/src/rust/library/std").is_dir()
     if not (found.startswith(RUSTC) and source and shutil.which(LINKER)):
-        install = "apt-get install rustc-web cargo-web rust-web-src lld-19"
-        root = "" if os.geteuid() == 0 else " as root, or ask somebody who is"
+        who = "" if os.geteuid() == 0 else ", by somebody who is root"
         fail(
-            f"The pinned toolchain is missing: {RUSTC} in /usr/bin with its library's sources, and"
-            f" {LINKER}.\nOn Debian 12: {install}{root}. Found: {found.strip() or 'no /usr/bin/rustc'}."
+            f"The pinned toolchain is missing: {RUSTC} in /usr/bin with the sources of its library,"
+            f" and {LINKER}. Found: {found}.\nOn Debian 12: apt-get install rustc-web cargo-web"
+            f" rust-web-src lld-19{who}."
         )
     if not SHRINKER.exists():
         fail(
-            "ic-wasm, which shrinks the modules, is missing: make motoko_reference/node_modules/"
-            ".package-lock.json (Node 18 or later, Linux on x64)."
+            "ic-wasm, which shrinks the modules, is missing: cd motoko_reference && npm ci (Node 18"
+            " or later, Linux on x64)."
         )
 
 
-# --- Interfaces --------------------------------------------------------------------------------------
+def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command of the toolchain; whatever it complains of stops the build."""
+    return subprocess.run(command, check=True, **options)  # noqa: S603 - names come from this file
+
+
+# --- Interfaces ---------------------------------------------------------------------------------
 
 
 def pieces(contract: str) -> Iterator[tuple[str, str]]:
-    """What stands in a contract: ("type", definition), ("init", argument), ("method", declaration)."""
-    text = (CONTRACTS / f"{contract}.did").read_text(encoding="utf-8")
+    """What stands in a contract: ("type" or "method", its text), ("init", the argument)."""
+    (file,) = [*CONTRACTS.glob(f"{contract}.did"), *HERE.glob(f"canisters/*/{contract}.did")][:1]
+    text = file.read_text(encoding="utf-8")
     lines = [line.split("//")[0].rstrip() for line in text.splitlines()]
     block: list[str] = []
     depth = 0
@@ -84,7 +90,8 @@ def pieces(contract: str) -> Iterator[tuple[str, str]]:
     for line in filter(None, lines):
         if line.startswith("import"):
             yield from (
-                piece for piece in pieces(line.split('"')[1].removesuffix(".did"))
+                piece
+                for piece in pieces(line.split('"')[1].removesuffix(".did"))
                 if piece[0] == "type"
             )
             continue
@@ -103,8 +110,19 @@ def pieces(contract: str) -> Iterator[tuple[str, str]]:
             block = []
 
 
-def interface(contracts: tuple[str, ...], without: tuple[str, ...]) -> str:
-    """One interface of several contracts. Types of one name but another meaning get another name."""
+def interface(name: str) -> str:
+    """The interface of one module."""
+    _, _, contracts, without = CANISTERS[name]
+    text = composed(contracts, without)
+    if name == "priced":
+        # A one-way method may refund before its body accepts the cycles.
+        text = text.replace("(MessageType) -> () oneway", "(MessageType) -> ()")
+        text = text.replace("(vec MessageType) -> () oneway", "(vec MessageType) -> ()")
+    return text
+
+
+def composed(contracts: tuple[str, ...], without: tuple[str, ...]) -> str:
+    """One interface of several contracts. Where a type's name is taken, it gets another."""
     types: dict[str, str] = {}
     methods: list[str] = []
     init = ""
@@ -126,13 +144,12 @@ def interface(contracts: tuple[str, ...], without: tuple[str, ...]) -> str:
     return "\n".join(types.values()) + f"\nservice : {init}{{\n{body}\n}}\n"
 
 
-# --- Modules -----------------------------------------------------------------------------------------
+# --- Modules ------------------------------------------------------------------------------------
 
 
 def compile_package(package: str, features: str) -> Path:
     """The raw module of one package."""
     cargo_home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
-    # --cfg-less flags only: another flag is another build of the whole standard library.
     flags = [
         f"--remap-path-prefix={cargo_home}=/cargo",
         f"--remap-path-prefix={HERE}=/rust_reference",
@@ -148,7 +165,7 @@ def compile_package(package: str, features: str) -> Path:
     command = ["/usr/bin/cargo", "build", "--locked", "--release", "--package", package]
     command += ["-Z", "build-std=std,panic_abort", "--target", TRIPLE]
     command += ["--features", features] if features else []
-    subprocess.run(command, cwd=HERE, env=environment, check=True)
+    run(*command, cwd=HERE, env=environment)
     return TARGET / TRIPLE / "release" / f"{package}.wasm"
 
 
@@ -156,11 +173,9 @@ def finish_module(raw: Path, did: Path, output: Path) -> None:
     """Shrink a module and write its interface into it."""
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "bare.wasm"
-        for command in (
-            [raw, "-o", bare, "shrink"],
-            [bare, "-o", output, "metadata", "candid:service", "-f", did, "-v", "public"],
-        ):
-            subprocess.run([SHRINKER, *command], check=True, stdout=subprocess.DEVNULL)
+        run(SHRINKER, raw, "-o", bare, "shrink", stdout=subprocess.DEVNULL)
+        named = ("metadata", "candid:service", "-f", did, "-v", "public")
+        run(SHRINKER, bare, "-o", output, *named, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
@@ -169,14 +184,14 @@ def main() -> None:
     check_toolchain()
     output.mkdir(parents=True, exist_ok=True)
     sums = []
-    for name, (package, features, contracts, without) in sorted(CANISTERS.items()):
+    for name, (package, features, _, _) in sorted(CANISTERS.items()):
         did = HERE / "canisters" / package / f"{name}.did"
-        did.write_text(interface(contracts, without), encoding="utf-8")
+        did.write_text(interface(name), encoding="utf-8")
         module = output / f"{name}.wasm"
         finish_module(compile_package(package, features), did, module)
         data = module.read_bytes()
         sums.append(f"{hashlib.sha256(data).hexdigest()}  {module.name}\n")
-        print(f"{module.name}  {len(data)} bytes")
+        print(f"{module.name}  {len(data)} bytes", flush=True)
     (output / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
 
 

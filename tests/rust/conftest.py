@@ -1,4 +1,4 @@
-"""Rust canisters on an embedded replica, beside the Motoko ones, asked over HTTP by their interfaces."""
+"""Rust canisters on an embedded replica, beside Motoko ones, asked over HTTP."""
 
 import asyncio
 from contextlib import asynccontextmanager

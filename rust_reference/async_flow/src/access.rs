@@ -38,7 +38,10 @@ impl Access {
             true => Ok(*who),
             false => Err(format!("{who} is not {what}")),
         };
-        let agents = lists.agents.iter().map(|a| of_class(a, Class::Agent, "an agent's principal"));
+        let agents = lists
+            .agents
+            .iter()
+            .map(|a| of_class(a, Class::Agent, "self-authenticating, as an agent's principal is"));
         let canisters = match &lists.canisters {
             None => None,
             Some(some) => Some(

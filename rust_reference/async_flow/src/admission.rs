@@ -104,7 +104,12 @@ mod tests {
 
     const HOUR: u64 = 3_600_000_000_000;
 
-    fn check(msg_id: u128, now: u64, cycles: u128, policy: &Policy) -> Result<Admitted, &'static str> {
+    fn check(
+        msg_id: u128,
+        now: u64,
+        cycles: u128,
+        policy: &Policy,
+    ) -> Result<Admitted, &'static str> {
         let usages = Usages::default();
         let c = Circumstances {
             now,

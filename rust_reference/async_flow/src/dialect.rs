@@ -77,10 +77,9 @@ pub fn call_for(dialect: Dialect, message: &Message) -> (&'static str, Vec<u8>) 
             "com_asyncFlow_newMessage",
             encode((Maf::New { msg_id: *msg_id, payload: payload.clone() },)),
         ),
-        (Dialect::Maf, Message::Ack { msg_id, payload, .. }) => (
-            "com_asyncFlow_ack",
-            encode((Maf::Ack { msg_id: *msg_id, payload: plain(payload) },)),
-        ),
+        (Dialect::Maf, Message::Ack { msg_id, payload, .. }) => {
+            ("com_asyncFlow_ack", encode((Maf::Ack { msg_id: *msg_id, payload: plain(payload) },)))
+        }
         (Dialect::Maf, Message::Fin { msg_id, .. }) => {
             ("com_asyncFlow_fin", encode((Maf::Fin { msg_id: *msg_id },)))
         }
@@ -148,10 +147,7 @@ fn one<'a, T: CandidType + Deserialize<'a>>(arg: &'a [u8]) -> Result<T, Unreadab
 pub fn message_from(dialect: Dialect, method: &str, arg: &[u8]) -> Result<Message, Unreadable> {
     let message = match (dialect, method) {
         (Dialect::Unified, "asyncFlow") => return one(arg),
-        (
-            Dialect::Maf,
-            "com_asyncFlow_newMessage" | "com_asyncFlow_ack" | "com_asyncFlow_fin",
-        ) => {
+        (Dialect::Maf, "com_asyncFlow_newMessage" | "com_asyncFlow_ack" | "com_asyncFlow_fin") => {
             let message = match one(arg)? {
                 Maf::New { msg_id, payload } => Message::New { msg_id, payload },
                 Maf::Ack { msg_id, payload } => {

@@ -13,6 +13,10 @@ const HOUR: u64 = 60 * MINUTE;
 /// The longest bounded wait that the system grants (nanoseconds).
 pub const LONGEST_CALL_TIMEOUT: u64 = 300 * SECOND;
 
+const CENTURY: u64 = 100 * 366 * 24 * HOUR;
+/// A message is below 2 MiB (bytes).
+const LARGEST_PAYLOAD: u64 = 1_900_000;
+
 /// Cycles to attach to each kind of message.
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttachCycles {
@@ -85,13 +89,12 @@ macro_rules! settings {
             }
 
             fn too_small(&self) -> Option<String> {
-                $(if u64::from(self.$name) + 1 <= $least {
-                    return Some(format!(
-                        "{} is {}, but it has to be at least {}",
-                        stringify!($name), self.$name, $least
-                    ));
-                })*
-                None
+                let values = [$((stringify!($name), u64::from(self.$name), $least)),*];
+                let (name, _, least) = values.iter().find(|(_, value, least)| value < least)?;
+                Some(match *name {
+                    "attempts" => "attempts must be from 1 to 1000".to_string(),
+                    _ => format!("{name} must be at least {least}"),
+                })
             }
         }
     };
@@ -163,7 +166,7 @@ settings! {
     /// Bytes in the outbox of one agent.
     outbox_bytes: u64 = 16 * 1024 * 1024, 1;
     /// Length of the event history.
-    events: u32 = 10_000, 1;
+    events: u32 = 10_000, 0;
 }
 
 impl Policy {
@@ -185,6 +188,26 @@ impl Policy {
         base.saturating_add(u64::try_from(jitter).unwrap_or(u64::MAX))
     }
 
+    fn durations(&self) -> [u64; 15] {
+        [
+            self.first_retry,
+            self.max_delay,
+            self.lifetime,
+            self.send_retry,
+            self.call_timeout,
+            self.call_margin,
+            self.linger,
+            self.retention,
+            self.horizon,
+            self.skew,
+            self.slack,
+            self.time_gap,
+            self.spread,
+            self.answer_within,
+            self.echo_min,
+        ]
+    }
+
     /// The largest jitter, in millionths.
     pub fn most_jitter(&self) -> u64 {
         u64::from(self.jitter_permille) * 1_000
@@ -203,31 +226,40 @@ impl Policy {
             return Err(reason);
         }
         let sum = |a: u64, b: u64| a.saturating_add(b);
+        let longest = new.durations().into_iter().max().unwrap_or(0);
         let rules = [
+            (longest <= CENTURY, "a duration exceeds a century: durations are nanoseconds"),
+            (new.max_delay >= new.first_retry, "max_delay must be at least first_retry"),
+            (new.jitter_permille <= 1_000, "jitter_permille must be at most 1000"),
+            (new.attempts <= 1_000, "attempts must be from 1 to 1000"),
+            (
+                new.max_payload.max(new.max_response) <= LARGEST_PAYLOAD,
+                "max_payload and max_response must be at most 1.9 MB",
+            ),
             (new.echo_min < new.first_retry, "echo_min must be below first_retry"),
             (
                 sum(new.call_timeout, new.call_margin) <= new.first_retry,
-                "call_timeout + call_margin must not exceed first_retry",
+                "call_timeout + call_margin must be at most first_retry",
             ),
-            (new.call_timeout <= LONGEST_CALL_TIMEOUT, "call_timeout must not exceed 300 s"),
+            (new.call_timeout <= LONGEST_CALL_TIMEOUT, "call_timeout must be at most 300 s"),
             (sum(new.lifetime, new.slack) < new.horizon, "lifetime + slack must be below horizon"),
-            (new.lifetime <= new.linger, "lifetime must not exceed linger"),
-            (new.lifetime <= new.retention, "lifetime must not exceed retention"),
+            (new.lifetime <= new.linger, "lifetime must be at most linger"),
+            (new.lifetime <= new.retention, "lifetime must be at most retention"),
             (new.answer_within < new.horizon, "answer_within must be below horizon"),
             (new.skew < new.horizon, "skew must be below horizon"),
-            (new.in_flight <= 500, "in_flight must not exceed 500: a pair's queue holds no more"),
+            (new.in_flight <= 500, "in_flight must be from 1 to 500: a pair's queue holds no more"),
             (
                 new.open_flows_per_peer <= new.open_flows,
-                "open_flows_per_peer must not exceed open_flows",
+                "open_flows_per_peer must be at most open_flows",
             ),
             (
                 new.tombstones_per_peer <= new.tombstones,
-                "tombstones_per_peer must not exceed tombstones",
+                "tombstones_per_peer must be at most tombstones",
             ),
-            (new.bytes_per_peer <= new.bytes, "bytes_per_peer must not exceed bytes"),
+            (new.bytes_per_peer <= new.bytes, "bytes_per_peer must be at most bytes"),
             (
                 !(oneway_new && new.min_cycles > 0),
-                "min_cycles needs a NEW method that is not oneway, for that may refund too early",
+                "min_cycles must be 0 where the method for NEW is one-way: it may refund too early",
             ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {

@@ -43,15 +43,21 @@ pub fn step(
     Ok(Transition { flow: s.flow, changed: s.changed, effects: s.effects })
 }
 
-/// Whether a pending ACK is still wanted, right before it is carried out.
-pub fn is_current(flow: Option<&ReceiverFlow>, transmit: &Transmit) -> bool {
-    let Some(flow) = flow else { return false };
-    let in_turn = match flow.state {
-        State::Acknowledging => true,
-        State::Abandoned => transmit.echo,
-        _ => false,
-    };
-    in_turn && transmit.message.kind() == Kind::Ack && transmit.attempt == flow.attempts
+/// Whether a pending handing over, telling or question is still wanted, right before it is carried out:
+/// one whose flow has left that state and try is dropped.
+pub fn is_open(flow: Option<&ReceiverFlow>, of: Of) -> bool {
+    match (of, flow) {
+        // Told when nothing is stored any more.
+        (Of::Tell { what: Telling::Forgotten, .. }, _) => true,
+        (_, None) => false,
+        (Of::Tell { what, tries }, Some(flow)) => {
+            flow.pending() == Some(what) && flow.tries == tries
+        }
+        (Of::HandOver { tries }, Some(flow)) => {
+            flow.state == State::Processing && flow.tries == tries
+        }
+        (Of::Ask { .. }, Some(_)) => true,
+    }
 }
 
 fn rows(s: &mut Step<'_>) -> Decided {
@@ -120,10 +126,10 @@ fn without_row(s: &mut Step<'_>) -> Result<(), NotAllowed> {
     let request = match &s.event.what {
         What::Due if s.flow.is_some() => return Ok(()),
         What::Send { .. } => "opened",
-        What::Cancel => "cancelled",
+        What::Cancel => "cancelled: it has ended",
         What::Finish => "finished",
-        What::RetryDeadLetter => "retried as a dead letter",
-        What::DropDeadLetter => "dropped as a dead letter",
+        What::RetryDeadLetter => "retried: it is no dead letter",
+        What::DropDeadLetter => "dropped: it is no dead letter",
         What::FailedForNow => "failed for now",
         What::Rerun => "run again",
         What::NotSent(_) | What::Returned { .. } | What::HandlerFailed(_) => {
@@ -140,9 +146,16 @@ fn without_row(s: &mut Step<'_>) -> Result<(), NotAllowed> {
         }
     };
     Err(NotAllowed(match &s.flow {
-        None => format!("there is no such flow to be {request}: it was forgotten, or its id is wrong"),
+        None => {
+            format!("there is no such flow to be {request}: it was forgotten, or its id is wrong")
+        }
         Some(f) => {
-            format!("flow {} with {} is {} and cannot be {request}", f.msg_id, f.peer, f.state.name())
+            format!(
+                "flow {} with {} is {} and cannot be {request}",
+                f.msg_id,
+                f.peer,
+                f.state.name()
+            )
         }
     }))
 }
@@ -277,12 +290,7 @@ fn handler_failed(s: &mut Step<'_>, state: State, of: Of) -> bool {
 
 // --- The answer -----------------------------------------------------------------------------------------
 
-fn answer(
-    s: &mut Step<'_>,
-    without_answer: bool,
-    response: &Option<Blob>,
-    fits: bool,
-) -> Decided {
+fn answer(s: &mut Step<'_>, without_answer: bool, response: &Option<Blob>, fits: bool) -> Decided {
     let policy = s.rules.policy;
     let flow = s.look();
     if !without_answer {
@@ -294,7 +302,7 @@ fn answer(
     let size = response.as_ref().map_or(0, |bytes| bytes.len() as u64);
     if !fits || size > policy.max_response {
         return Err(NotAllowed(format!(
-            "an answer of {size} bytes to flow {} cannot be stored: at most {} bytes, within the quotas",
+            "an answer of {size} bytes to flow {} cannot be stored: it exceeds {}, or there is no room",
             flow.msg_id, policy.max_response
         )));
     }

@@ -54,17 +54,18 @@ pub fn step(
     Ok(Transition { flow: s.flow, changed: s.changed, effects: s.effects })
 }
 
-/// Whether a pending transmission is still wanted, right before it is carried out.
-pub fn is_current(flow: Option<&SenderFlow>, transmit: &Transmit, now: u64, lifetime: u64) -> bool {
-    match (&transmit.message, flow) {
-        (Message::New { .. }, Some(flow)) => {
-            flow.state == State::Sending
-                && now.saturating_sub(flow.opened) < lifetime
-                && transmit.attempt == flow.attempts
+/// Whether a pending telling or question is still wanted, right before it is carried out: one whose flow
+/// has left that state and try is dropped.
+pub fn is_open(flow: Option<&SenderFlow>, of: Of) -> bool {
+    let Some(flow) = flow else { return false };
+    match of {
+        Of::Tell { what, tries } => flow.pending() == Some(what) && flow.tries == tries,
+        Of::Ask { their_hash, tries } => {
+            flow.state == State::Corrupt
+                && flow.wrong_hash == Some(their_hash)
+                && flow.tries == tries
         }
-        (Message::Fin { hash, .. }, Some(flow)) => *hash == flow.response_hash,
-        (Message::Fin { .. }, None) => true,
-        _ => false,
+        Of::HandOver { .. } => false,
     }
 }
 
@@ -133,10 +134,10 @@ fn without_row(s: &mut Step<'_>) -> Result<(), NotAllowed> {
     let request = match &s.event.what {
         What::Due if s.flow.is_some() => return Ok(()),
         What::Send { .. } => "opened",
-        What::Cancel => "cancelled",
+        What::Cancel => "cancelled: it has ended",
         What::Finish => "finished",
-        What::RetryDeadLetter => "retried as a dead letter",
-        What::DropDeadLetter => "dropped as a dead letter",
+        What::RetryDeadLetter => "retried: it is no dead letter",
+        What::DropDeadLetter => "dropped: it is no dead letter",
         What::Answer { .. } | What::FailedForGood { .. } => "answered",
         What::FailedForNow => "failed for now",
         What::Rerun => "run again",
@@ -154,9 +155,16 @@ fn without_row(s: &mut Step<'_>) -> Result<(), NotAllowed> {
         }
     };
     Err(NotAllowed(match &s.flow {
-        None => format!("there is no such flow to be {request}: it was forgotten, or its id is wrong"),
+        None => {
+            format!("there is no such flow to be {request}: it was forgotten, or its id is wrong")
+        }
         Some(f) => {
-            format!("flow {} with {} is {} and cannot be {request}", f.msg_id, f.peer, f.state.name())
+            format!(
+                "flow {} with {} is {} and cannot be {request}",
+                f.msg_id,
+                f.peer,
+                f.state.name()
+            )
         }
     }))
 }
@@ -219,7 +227,9 @@ fn open(
         )));
     }
     if classify(&peer) == Class::Other {
-        return Err(NotAllowed(format!("{peer} is neither a canister nor an agent's own principal")));
+        return Err(NotAllowed(format!(
+            "{peer} is neither a canister nor an agent's own principal"
+        )));
     }
     s.store(SenderFlow {
         peer,
@@ -557,7 +567,7 @@ fn decided(s: &mut Step<'_>, decision: Decision) -> Decided {
             let flow = s.look();
             if wanted != flow.wrong_hash {
                 return Err(NotAllowed(format!(
-                    "flow {} has no stored ACK with the hash {wanted:?}, but one with {:?}",
+                    "flow {} has no ACK with the hash {wanted:?} stored, but one with {:?}",
                     flow.msg_id, flow.wrong_hash
                 )));
             }

@@ -50,8 +50,7 @@ impl Usage {
 
     /// What one flow that a peer opened takes.
     pub fn of_receiver(flow: &ReceiverFlow) -> Usage {
-        let open =
-            matches!(flow.state, State::Processing | State::Stalled | State::Acknowledging);
+        let open = matches!(flow.state, State::Processing | State::Stalled | State::Acknowledging);
         let bytes = size(&flow.payload) + size(&flow.response);
         Usage::new(open, flow.response_hash.is_some(), bytes)
     }
@@ -95,10 +94,7 @@ impl Usages {
         let counts = [
             (peer.open >= u64::from(policy.open_flows_per_peer), "quota_open_flows_per_peer"),
             (all.open >= u64::from(policy.open_flows), "quota_open_flows"),
-            (
-                peer.tombstones >= u64::from(policy.tombstones_per_peer),
-                "quota_tombstones_per_peer",
-            ),
+            (peer.tombstones >= u64::from(policy.tombstones_per_peer), "quota_tombstones_per_peer"),
             (all.tombstones >= u64::from(policy.tombstones), "quota_tombstones"),
             (!listed && unlisted.open >= half(policy.open_flows), "quota_unlisted_open_flows"),
             (

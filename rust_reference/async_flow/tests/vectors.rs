@@ -70,7 +70,9 @@ fn state(object: &Value) -> State {
 
 fn message(object: &Value) -> Message {
     match text(object, "kind") {
-        "NEW" => Message::New { msg_id: id(object), payload: blob(object, "payload").expect("bytes") },
+        "NEW" => {
+            Message::New { msg_id: id(object), payload: blob(object, "payload").expect("bytes") }
+        }
         "ACK" => Message::Ack {
             msg_id: id(object),
             payload: blob(object, "payload"),

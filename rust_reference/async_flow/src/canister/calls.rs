@@ -109,7 +109,11 @@ impl Node {
         lost
     }
 
-    fn together(&mut self, peer: Principal, mut group: Vec<(Key, Transmit)>) -> Vec<(Key, Transmit)> {
+    fn together(
+        &mut self,
+        peer: Principal,
+        mut group: Vec<(Key, Transmit)>,
+    ) -> Vec<(Key, Transmit)> {
         if group.len() < 2 {
             let Some((key, one)) = group.pop() else { return group };
             return self.alone(one).map(|t| (key, t)).into_iter().collect();
@@ -118,7 +122,8 @@ impl Node {
         let arg = dialect::batch(&messages);
         let slots: Vec<_> = messages.iter().map(|m| (m.kind(), m.msg_id())).collect();
         let meta = &self.store.meta;
-        let cycles = slots.iter().map(|(kind, _)| meta.peers.attach(&peer, &meta.policy, *kind)).sum();
+        let cycles =
+            slots.iter().map(|(kind, _)| meta.peers.attach(&peer, &meta.policy, *kind)).sum();
         let left = self.call(peer, BATCH_METHOD, &arg, cycles);
         if left {
             let until = slots.iter().map(|(kind, _)| self.until(*kind)).max().unwrap_or(0);

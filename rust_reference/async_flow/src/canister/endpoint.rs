@@ -65,7 +65,7 @@ macro_rules! endpoint {
                 node::works_on_itself().then_some(()).ok_or("only this canister itself may".to_string())
             }
 
-            #[::ic_cdk::update(name = "asyncFlow_self", hidden = true, decode_with = "::async_flow::canister::raw", guard = "itself_only")]
+            #[::ic_cdk::update(name = "async_flow_self", hidden = true, decode_with = "::async_flow::canister::raw", guard = "itself_only")]
             async fn work(arg: Vec<u8>) {
                 node::work(arg).await;
             }

@@ -17,13 +17,14 @@ pub use application::{Answer, Application, Listener, Reply, Request};
 pub use endpoint::{raw, receive_call};
 pub use install::Install;
 pub use node::{
-    answer, cancel, configure, decide, drop_dead_letter, fail, finish, forget, has_outbox,
-    inspect, is_driver, is_known, knows_received, may_watch, retry, rerun, save, send, send_as,
-    start, works_on_itself,
+    answer, cancel, configure, decide, drop_dead_letter, fail, finish, forget, has_outbox, inspect,
+    is_driver, is_known, knows_received, may_watch, rerun, retry, save, send, send_as, start,
+    works_on_itself,
 };
 pub use outbox::{read_outbox, trim_outbox, OutboxEntry, OutboxQuery};
 pub use store::{Change, Memories, MEMORIES};
 pub use watch::{
-    events, flows, status, Configured, EventsQuery, FlowView, FlowsPage, FlowsQuery, PeerRow, Status,
+    events, flows, status, Configured, EventsQuery, FlowView, FlowsPage, FlowsQuery, PeerRow,
+    Status,
 };
 pub use work::work;

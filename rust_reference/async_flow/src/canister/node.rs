@@ -17,7 +17,7 @@ use super::store::{Before, Memories, PeerId, Store};
 use super::work::{self, Job};
 use crate::admission::{self, Circumstances};
 use crate::dialect::{BATCH_BYTES, BATCH_MESSAGES};
-use crate::event::{Decision, Effect, Event, NotAllowed, Received, Transmit, What};
+use crate::event::{Decision, Effect, Event, NotAllowed, Of, Received, Transmit, What};
 use crate::flow::earliest;
 use crate::message::{Blob, Kind, Message};
 use crate::step::Rules;
@@ -42,7 +42,9 @@ thread_local! {
 
 /// The node. The application's code must not run inside `ask`: it may ask for the node itself.
 pub(crate) fn with<T>(ask: impl FnOnce(&mut Node) -> T) -> T {
-    NODE.with_borrow_mut(|node| ask(node.as_mut().expect("async_flow::canister::start comes first")))
+    NODE.with_borrow_mut(|node| {
+        ask(node.as_mut().expect("async_flow::canister::start comes first"))
+    })
 }
 
 /// Why an event came, for the history.
@@ -161,6 +163,8 @@ pub(crate) fn receive(caller: Principal, dialect: Dialect, message: Message) {
     let now = observe();
     let refused = with(|node| {
         let named = match &message {
+            // Only agents are asked for it.
+            _ if classify(&caller) != Class::Agent => false,
             Message::New { .. } => false,
             Message::Ack { msg_id, .. } => {
                 node.store.senders.get(msg_id).is_some_and(|flow| flow.peer == caller)
@@ -359,7 +363,9 @@ pub async fn send(to: Principal, payload: Blob) -> Result<u128, NotAllowed> {
         (id, meta.peers.dialect(&to))
     });
     let Some(id) = id else {
-        return Err(NotAllowed("no randomness yet: the management canister's raw_rand failed".into()));
+        return Err(NotAllowed(
+            "no randomness yet: the management canister's raw_rand failed".into(),
+        ));
     };
     send_as(id, to, payload, dialect)
 }
@@ -378,17 +384,20 @@ pub fn send_as(
     let refused = with(|node| {
         let meta = &node.store.meta;
         if node.app.outcome.is_none() {
-            return Some("this canister is no sender: give its application an outcome handler".into());
+            return Some(
+                "this canister is no sender: give its application an outcome handler".into(),
+            );
         }
-        if classify(&to) == Class::Agent && !meta.access.is_agent(&to) {
-            return Some("this agent is not on the access list".to_string());
+        match classify(&to) {
+            Class::Canister => {}
+            Class::Agent if meta.access.is_agent(&to) => {}
+            _ => return Some("a peer must be a canister or a listed agent".to_string()),
         }
         if node.store.senders.contains_key(&id) {
             return None;
         }
         let usages = node.store.usages(Role::Sender, to);
-        let full = usages.broken_by(payload.len() as u64, &meta.policy, true)?;
-        Some(format!("{full} is reached: wait until flows end, or raise it"))
+        usages.broken_by(payload.len() as u64, &meta.policy, true).map(str::to_string)
     });
     if let Some(reason) = refused {
         return Err(NotAllowed(reason));
@@ -618,9 +627,11 @@ impl Node {
     }
 
     fn arm_at(&mut self, now: u64, time: u64) {
+        let mut lost = false;
         if let Some((earlier, timer)) = self.armed.take() {
             // One that is overdue may have come while the canister was stopped, and then is lost.
-            if earlier <= time && earlier >= now {
+            lost = earlier < now;
+            if earlier <= time && !lost {
                 self.armed = Some((earlier, timer));
                 return;
             }
@@ -628,6 +639,10 @@ impl Node {
         }
         let wait = Duration::from_nanos(time.saturating_sub(now).min(LONGEST_WAIT));
         self.armed = Some((time, ic_cdk_timers::set_timer(wait, async { tick() })));
+        if lost {
+            // The timers' library still waits for the lost one: have it look at what it has.
+            ic_cdk::api::global_timer_set(now);
+        }
     }
 }
 
@@ -698,6 +713,16 @@ impl Node {
             Key::Receiver(peer, id) => {
                 let flow = self.store.receivers.get(&PeerId(peer, id))?;
                 Some((flow.due?, peer))
+            }
+        }
+    }
+
+    /// Whether what is pending for a flow is still wanted.
+    pub(crate) fn is_open(&self, key: Key, of: Of) -> bool {
+        match key {
+            Key::Sender(id) => sender::is_open(self.store.senders.get(&id).as_ref(), of),
+            Key::Receiver(peer, id) => {
+                receiver::is_open(self.store.receivers.get(&PeerId(peer, id)).as_ref(), of)
             }
         }
     }

@@ -95,9 +95,14 @@ impl Outbox {
         }
     }
 
-    fn after(&self, agent: Principal, after: Option<u64>) -> impl Iterator<Item = (u64, Entry)> + '_ {
+    fn after(
+        &self,
+        agent: Principal,
+        after: Option<u64>,
+    ) -> impl Iterator<Item = (u64, Entry)> + '_ {
         let from = after.map_or(Some(0), |seq| seq.checked_add(1));
-        let range = from.map(|from| self.entries.range((Who(agent), from)..=(Who(agent), u64::MAX)));
+        let range =
+            from.map(|from| self.entries.range((Who(agent), from)..=(Who(agent), u64::MAX)));
         range.into_iter().flatten().map(|entry| (entry.key().1, entry.value()))
     }
 
@@ -137,7 +142,8 @@ pub fn read_outbox(agent: Principal, query: OutboxQuery) -> Vec<OutboxEntry> {
 pub fn trim_outbox(agent: Principal, seq: u64) {
     super::node::with(|node| {
         let outbox = &mut node.store.outbox;
-        let old: Vec<u64> = outbox.after(agent, None).map(|(s, _)| s).take_while(|s| *s <= seq).collect();
+        let old: Vec<u64> =
+            outbox.after(agent, None).map(|(s, _)| s).take_while(|s| *s <= seq).collect();
         for seq in old {
             outbox.drop_entry(agent, seq);
         }

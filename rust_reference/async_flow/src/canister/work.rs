@@ -13,18 +13,29 @@ use crate::message::Message;
 use crate::words::{Dialect, Key, Role, Telling};
 
 /// The method, which is refused to everybody else.
-const METHOD: &str = "asyncFlow_self";
+const METHOD: &str = "async_flow_self";
 
 /// One such message.
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum Job {
     HandOver(HandOver),
     /// Work that a handler returned, kept under a number on the heap.
-    Running { number: u64, peer: Principal, msg_id: u128, tries: u32 },
+    Running {
+        number: u64,
+        peer: Principal,
+        msg_id: u128,
+        tries: u32,
+    },
     Tell(Tell),
     Ask(Ask),
-    Forward { caller: Principal, message: Message },
-    Tick { work: Vec<(u64, Key)>, size: u32 },
+    Forward {
+        caller: Principal,
+        message: Message,
+    },
+    Tick {
+        work: Vec<(u64, Key)>,
+        size: u32,
+    },
 }
 
 fn key_of(role: Role, peer: Principal, msg_id: u128) -> Key {
@@ -37,19 +48,16 @@ fn key_of(role: Role, peer: Principal, msg_id: u128) -> Key {
 /// The flow that a job belongs to, and what its trap is called there.
 fn failure(job: &Job) -> Option<(Key, Of)> {
     Some(match job {
-        Job::HandOver(h) => {
-            (Key::Receiver(h.peer, h.msg_id), Of::HandOver { tries: h.tries })
-        }
+        Job::HandOver(h) => (Key::Receiver(h.peer, h.msg_id), Of::HandOver { tries: h.tries }),
         Job::Running { peer, msg_id, tries, .. } => {
             (Key::Receiver(*peer, *msg_id), Of::HandOver { tries: *tries })
         }
         Job::Tell(t) => {
             (key_of(t.role, t.peer, t.msg_id), Of::Tell { what: t.what, tries: t.tries })
         }
-        Job::Ask(a) => (
-            key_of(a.role, a.peer, a.msg_id),
-            Of::Ask { their_hash: a.their_hash, tries: a.tries },
-        ),
+        Job::Ask(a) => {
+            (key_of(a.role, a.peer, a.msg_id), Of::Ask { their_hash: a.their_hash, tries: a.tries })
+        }
         Job::Forward { .. } | Job::Tick { .. } => return None,
     })
 }
@@ -84,6 +92,9 @@ pub(crate) fn supervise(job: Job) {
 /// The body of that method.
 pub async fn work(arg: Vec<u8>) {
     let Ok(job) = postcard::from_bytes::<Job>(&arg) else { return };
+    if failure(&job).is_some_and(|(key, of)| !with(|node| node.is_open(key, of))) {
+        return with(|node| node.store.count("outdated"));
+    }
     match job {
         Job::HandOver(h) => hand_over(h),
         Job::Running { number, peer, msg_id, tries } => {
@@ -140,7 +151,10 @@ async fn tell(t: Tell) {
     let (outcome, notice) = with(|node| (node.app.outcome, node.app.notice));
     let (key, what, tries, peer) = (key_of(t.role, t.peer, t.msg_id), t.what, t.tries, t.peer);
     match (t.what, outcome) {
-        (Telling::Answered | Telling::Failed | Telling::Late, Some(Listener::Synchronous(take))) => {
+        (
+            Telling::Answered | Telling::Failed | Telling::Late,
+            Some(Listener::Synchronous(take)),
+        ) => {
             take(&t);
         }
         (Telling::Answered | Telling::Failed | Telling::Late, Some(Listener::Running(take))) => {

@@ -44,7 +44,9 @@ pub fn compute(request: &Request) -> Reply {
             largest: numbers.iter().max().copied(),
             crc32: request.hash,
         }),
-        Err(_) => Response::err("a request is record { numbers : vec nat64 } in Candid".to_string()),
+        Err(_) => {
+            Response::err("a request is record { numbers : vec nat64 } in Candid".to_string())
+        }
     };
     let bytes = candid::encode_one(response).expect("this type always encodes");
     Answer::Answer(Some(Blob::from(bytes))).into()

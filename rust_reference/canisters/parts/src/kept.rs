@@ -12,12 +12,13 @@ use ic_stable_structures::memory_manager::{MemoryId, MemoryManager, VirtualMemor
 use ic_stable_structures::storable::Bound;
 use ic_stable_structures::{DefaultMemoryImpl, StableBTreeMap, Storable};
 
-/// The first of the library's memories; those before it are used here.
-const FIRST_MEMORY: u8 = 10;
+/// The first of the library's memories.
+pub const FIRST_MEMORY: u8 = 10;
 /// Wasm pages that a memory grows by: 1 MiB.
 const BUCKET_PAGES: u16 = 16;
 
-type Memory = VirtualMemory<DefaultMemoryImpl>;
+/// A part of the canister's stable memory.
+pub type Memory = VirtualMemory<DefaultMemoryImpl>;
 
 /// How a flow ended.
 #[derive(CandidType, Deserialize, Clone, Debug)]
@@ -76,14 +77,16 @@ thread_local! {
         DefaultMemoryImpl::default(),
         BUCKET_PAGES,
     ));
-    static KEPT: RefCell<Kept> = MEMORIES.with_borrow(|memories| {
-        let memory = |n| memories.get(MemoryId::new(n));
-        RefCell::new(Kept {
-            outcomes: StableBTreeMap::init(memory(0)),
-            runs: StableBTreeMap::init(memory(1)),
-            ages: StableBTreeMap::init(memory(2)),
-        })
+    static KEPT: RefCell<Kept> = RefCell::new(Kept {
+        outcomes: StableBTreeMap::init(memory(0)),
+        runs: StableBTreeMap::init(memory(1)),
+        ages: StableBTreeMap::init(memory(2)),
     });
+}
+
+/// One memory: 0 to 2 are used here, those before [`FIRST_MEMORY`] are the canister's own.
+pub fn memory(n: u8) -> Memory {
+    MEMORIES.with_borrow(|memories| memories.get(MemoryId::new(n)))
 }
 
 /// Starts the node in the canister's stable memory.

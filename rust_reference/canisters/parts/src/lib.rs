@@ -7,7 +7,7 @@ use async_flow::message::Blob;
 use candid::{CandidType, Deserialize, Principal};
 
 pub use compute::compute;
-pub use kept::{handled, outcome, ran, start, take, Outcome};
+pub use kept::{handled, memory, outcome, ran, start, take, Memory, Outcome, FIRST_MEMORY};
 
 /// What is to be sent, and to whom.
 #[derive(CandidType, Deserialize)]
@@ -62,9 +62,9 @@ macro_rules! life_cycle {
         }
 
         fn drivers_only() -> Result<(), String> {
-            ::async_flow::canister::is_driver(&::ic_cdk::api::msg_caller())
-                .then_some(())
-                .ok_or("only controllers, monitors and listed agents may drive this canister".to_string())
+            ::async_flow::canister::is_driver(&::ic_cdk::api::msg_caller()).then_some(()).ok_or(
+                "only controllers, monitors and listed agents may drive this canister".to_string(),
+            )
         }
     };
 }

@@ -1,0 +1,206 @@
+//! The log and what is held, in stable memory, and the small rest, saved before an upgrade.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_flow::words::Dialect;
+use candid::{CandidType, Deserialize, Principal};
+use ic_stable_structures::memory_manager::{MemoryId, MemoryManager, VirtualMemory};
+use ic_stable_structures::storable::Bound;
+use ic_stable_structures::{DefaultMemoryImpl, StableBTreeMap, StableCell, Storable};
+use serde::Serialize;
+
+use crate::plan::{Fault, Kind, Plan, Side};
+
+type Memory = VirtualMemory<DefaultMemoryImpl>;
+
+/// Wasm pages that a memory grows by: 1 MiB.
+const BUCKET_PAGES: u16 = 16;
+/// Entries that the log keeps.
+const LOG_ENTRIES: u64 = 200_000;
+/// Messages that may be held; what comes beyond passes on at once.
+pub const MOST_HELD: u64 = 10_000;
+
+/// What befell a message.
+#[derive(CandidType, Serialize, Deserialize, Clone, Copy, Debug)]
+#[allow(non_camel_case_types)]
+pub enum What {
+    came(Option<Fault>),
+    left,
+    not_left,
+}
+
+/// One line of the log.
+#[derive(CandidType, Serialize, Deserialize, Clone, Debug)]
+pub struct Entry {
+    pub seq: u64,
+    pub time: u64,
+    pub from: Side,
+    pub kind: Option<Kind>,
+    pub nth: u64,
+    pub what: What,
+    pub method: String,
+    pub dialect: Option<Dialect>,
+    pub msg_id: Option<u128>,
+    pub hash: Option<u32>,
+    pub payload_hash: Option<u32>,
+    pub size: u64,
+}
+
+/// A message to be passed on.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub struct Passing {
+    pub to: Principal,
+    pub arg: Vec<u8>,
+    pub cycles: u128,
+    /// The line of its departure but for time and number.
+    pub line: Entry,
+}
+
+/// Version of the layout of stored values, written before each.
+const LAYOUT: u8 = 1;
+
+fn pack(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(value, vec![LAYOUT]).expect("plain records always serialize")
+}
+
+fn unpack<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> T {
+    assert_eq!(bytes.first(), Some(&LAYOUT), "a stored value has an unknown layout");
+    postcard::from_bytes(&bytes[1..]).expect("a value of this layout")
+}
+
+macro_rules! stored {
+    ($($kind:ty),*) => {
+        $(impl Storable for $kind {
+            const BOUND: Bound = Bound::Unbounded;
+            fn to_bytes(&self) -> Cow<'_, [u8]> {
+                Cow::Owned(pack(self))
+            }
+            fn into_bytes(self) -> Vec<u8> {
+                pack(&self)
+            }
+            fn from_bytes(bytes: Cow<'_, [u8]>) -> Self {
+                unpack(&bytes)
+            }
+        })*
+    };
+}
+
+stored!(Entry, Passing);
+
+/// What is saved before an upgrade.
+#[derive(Serialize, Deserialize, Clone, Debug, Default)]
+pub struct Meta {
+    pub plan: Option<Plan>,
+    pub counters: BTreeMap<String, u64>,
+    numbers: BTreeMap<(Side, Option<Kind>), u64>,
+    last_seq: u64,
+    last_held: u64,
+    /// What waits to be overtaken by a message of its side: when it is due at the latest, its number.
+    pub overtaken: BTreeSet<(Side, u64, u64)>,
+}
+
+pub struct Store {
+    pub meta: Meta,
+    saved: StableCell<Vec<u8>, Memory>,
+    pub log: StableBTreeMap<u64, Entry, Memory>,
+    /// By due time and number.
+    pub held: StableBTreeMap<(u64, u64), Passing, Memory>,
+}
+
+thread_local! {
+    static STORE: RefCell<Store> = RefCell::new(Store::open());
+}
+
+/// The store.
+pub fn with<T>(ask: impl FnOnce(&mut Store) -> T) -> T {
+    STORE.with_borrow_mut(ask)
+}
+
+impl Store {
+    fn open() -> Store {
+        let memories =
+            MemoryManager::init_with_bucket_size(DefaultMemoryImpl::default(), BUCKET_PAGES);
+        let memory = |n| memories.get(MemoryId::new(n));
+        let saved = StableCell::init(memory(0), Vec::new());
+        let meta = if saved.get().is_empty() { Meta::default() } else { unpack(saved.get()) };
+        Store {
+            meta,
+            saved,
+            log: StableBTreeMap::init(memory(1)),
+            held: StableBTreeMap::init(memory(2)),
+        }
+    }
+
+    /// Before an upgrade.
+    pub fn save(&mut self) {
+        self.saved.set(pack(&self.meta));
+    }
+
+    pub fn count(&mut self, reason: &str) {
+        *self.meta.counters.entry(reason.to_string()).or_default() += 1;
+    }
+
+    /// A new plan: numbers begin anew.
+    pub fn set_plan(&mut self, plan: Plan) {
+        self.meta.plan = Some(plan);
+        self.meta.numbers.clear();
+    }
+
+    /// The number of the next message of a side and kind.
+    pub fn number(&mut self, from: Side, kind: Option<Kind>) -> u64 {
+        let number = self.meta.numbers.entry((from, kind)).or_default();
+        *number += 1;
+        *number
+    }
+
+    /// Writes a line.
+    pub fn write(&mut self, mut line: Entry, time: u64, what: What) {
+        self.meta.last_seq += 1;
+        (line.seq, line.time, line.what) = (self.meta.last_seq, time, what);
+        self.log.insert(line.seq, line);
+        if self.log.len() > LOG_ENTRIES {
+            self.log.pop_first();
+        }
+    }
+
+    /// Holds a message until it is due, or until it was overtaken.
+    pub fn hold(&mut self, due: u64, passing: Passing, until_overtaken: bool) {
+        self.meta.last_held += 1;
+        let number = self.meta.last_held;
+        if until_overtaken {
+            self.meta.overtaken.insert((passing.line.from, due, number));
+        }
+        self.held.insert((due, number), passing);
+    }
+
+    /// Takes what is due.
+    pub fn take_due(&mut self, now: u64, most: usize) -> Vec<Passing> {
+        let mut due = Vec::new();
+        while due.len() < most {
+            match self.held.first_key_value() {
+                Some(((time, number), passing)) if time <= now => {
+                    self.held.remove(&(time, number));
+                    self.meta.overtaken.remove(&(passing.line.from, time, number));
+                    due.push(passing);
+                }
+                _ => break,
+            }
+        }
+        due
+    }
+
+    /// Takes what waited to be overtaken by a message of this side.
+    pub fn take_overtaken(&mut self, side: Side) -> Vec<Passing> {
+        let waiting: Vec<_> =
+            self.meta.overtaken.iter().filter(|(from, ..)| *from == side).copied().collect();
+        waiting
+            .into_iter()
+            .filter_map(|place| {
+                self.meta.overtaken.remove(&place);
+                self.held.remove(&(place.1, place.2))
+            })
+            .collect()
+    }
+}

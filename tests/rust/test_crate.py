@@ -1,0 +1,27 @@
+"""The crate's own tests, natively: the tables with every test vector, and the pure core."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.timeout(1_200)  # compiling the dependencies for the first time takes minutes
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is missing")
+@pytest.mark.slow
+def test_the_crates_own_tests_pass_with_every_vector():
+    done = subprocess.run(
+        ["cargo", "test", "--locked", "--package", "async_flow", "--no-default-features"],
+        cwd=ROOT / "rust_reference",
+        env=os.environ | {"CARGO_TARGET_DIR": str(ROOT / "build" / "rust-target")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every_generated_vector_holds ... ok" in done.stdout
+    assert "every_handwritten_vector_holds ... ok" in done.stdout

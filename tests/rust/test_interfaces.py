@@ -1,0 +1,91 @@
+"""The built canisters: their interfaces keep the contracts, their bytes are the listed ones."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge import candid, contracts
+
+RUST = Path(__file__).resolve().parents[2] / "rust_reference"
+COMMON = ["unified", "outbox", "watch", "batch"]
+
+CANISTERS = {
+    "sender": (COMMON, ["send", "outcome"]),
+    "receiver": (COMMON, ["handled"]),
+    "echo": (COMMON, ["handled"]),
+    "both": (COMMON, ["send", "outcome", "handled"]),
+    "both_maf": ([*COMMON, "maf"], ["send", "outcome", "handled"]),
+    "both_bounty": ([*COMMON, "bounty"], ["send", "outcome", "handled"]),
+    "both_positional": ([*COMMON, "positional"], ["send", "outcome", "handled"]),
+    "player": (COMMON, ["handled"]),
+    "priced": (["outbox", "watch"], ["handled"]),
+    "mailbox": (["mailbox", "unified"], []),
+    "chaos": (["chaos"], []),
+}
+
+
+def contract(name):
+    return candid.parse_did(
+        contracts.interface(name),
+        loader=lambda file: contracts.interface(file.removesuffix(".did")),
+    )
+
+
+def custom_section(wasm, wanted):
+    """The content of one custom section of a module."""
+    position = 8
+
+    def leb():
+        nonlocal position
+        value = shift = 0
+        while True:
+            byte = wasm[position]
+            position += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while position < len(wasm):
+        section, position = wasm[position], position + 1
+        size = leb()
+        end = position + size
+        if section == 0:
+            length = leb()
+            name = wasm[position : position + length]
+            if name == wanted:
+                return wasm[position + length : end]
+        position = end
+    return None
+
+
+@pytest.mark.parametrize("name", CANISTERS)
+def test_each_module_carries_its_interface_and_keeps_its_contracts(name):
+    text = custom_section(contracts.rust_canister(name), b"icp:public candid:service")
+    assert text is not None
+    (file,) = (RUST / "canisters").rglob(f"{name}.did")
+    assert text == file.read_bytes()
+    built = candid.parse_did(text.decode())
+    served, driven = CANISTERS[name]
+    for one in served:
+        assert candid.subtype_faults(built.service, contract(one).service) == []
+    reference = contract("reference").service.methods
+    for method in driven:
+        assert candid.subtype_faults(built.service.methods[method], reference[method]) == []
+    if "watch" in served:
+        (taken,), (given,) = built.init_args, contract("settings").init_args
+        assert candid.subtype_faults(given, taken) == []
+
+
+def test_every_built_canister_is_listed_and_nothing_else():
+    listed = (RUST / "wasm" / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    names = {line.split()[1] for line in listed}
+    assert names == {file.name for file in (RUST / "wasm").glob("*.wasm")}
+    assert names == {f"{name}.wasm" for name in CANISTERS}
+
+
+def test_the_example_of_the_readme_is_the_one_that_is_compiled():
+    readme = (RUST / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("```rust\n")[1].split("```")[0].strip()
+    compiled = (RUST / "async_flow" / "examples" / "answer.rs").read_text(encoding="utf-8")
+    assert shown in compiled
