@@ -44,7 +44,8 @@ def record(value, *leave_out):
 
 def flow(value):
     if isinstance(value, records.ReceiverFlow):
-        return record(value) | {"listed": False}
+        # One generated vector reports the same lost echo twice. The canister counts no less than none.
+        return record(value) | {"listed": False, "ack_echoes": max(0, value.ack_echoes)}
     return value and record(value)
 
 
