@@ -44,7 +44,7 @@ def record(value, *leave_out):
 
 def flow(value):
     if isinstance(value, records.ReceiverFlow):
-        # One generated vector reports the same lost echo twice. The canister counts no less than none.
+        # One generated vector reports the same lost echo twice; no fewer than none are counted.
         return record(value) | {"listed": False, "ack_echoes": max(0, value.ack_echoes)}
     return value and record(value)
 
