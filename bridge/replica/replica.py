@@ -45,6 +45,7 @@ class Replica:
         admin: Whether the admin interface is on.
         seed: What all keys and randomness follow from; random if absent.
         limits: Instructions that one message may use.
+        fees: Whether memory and compute allocation cost cycles, so that canisters can be frozen.
 
     Raises:
         ReplicaError: On entering, if the port cannot be had.
@@ -57,6 +58,7 @@ class Replica:
         admin: bool = False,
         seed: bytes | str | None = None,
         limits: Limits | None = None,
+        fees: bool = False,
     ) -> None:
         if isinstance(seed, str):
             seed = seed.encode()
@@ -65,6 +67,7 @@ class Replica:
             subnet, Clock(), management.handle, management.query, limits or Limits()
         )
         self._machine.log.enabled = admin
+        self._machine.charge_fees(fees)
         self._rounds = Rounds(self._machine, management.ingress_filter)
         self._admin = admin
         self._wanted_port = port

@@ -6,9 +6,31 @@ it again costs more than they do; entering Wasm gives it up.
 """
 
 import ctypes
+from importlib.metadata import version
 from typing import Any, Final
 
 from wasmtime import _ffi
+
+from bridge.errors import ReplicaError
+
+# The bindings below are those of this version; others may lay out values and names differently.
+SUPPORTED: Final = "50"
+
+
+def check_version(found: str) -> None:
+    """Refuse an engine whose C interface is not the one that this module was written for.
+
+    Raises:
+        ReplicaError: If it is another one; it says which is needed.
+    """
+    if found.partition(".")[0] != SUPPORTED:
+        raise ReplicaError(
+            f"the embedded replica works with wasmtime {SUPPORTED}, and {found} is installed",
+            hint="pip install 'ic-bridge[replica]'",
+        )
+
+
+check_version(version("wasmtime"))
 
 # Its declarations of C types are no help to a type checker.
 ffi: Final[Any] = _ffi

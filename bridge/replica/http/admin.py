@@ -1,4 +1,4 @@
-"""The admin interface, ``/_admin/...``: faults, the message log, time. Off unless asked for.
+"""The admin interface, ``/_admin/...``: faults, the message log, time, fees. Off unless asked for.
 
 It has no authentication, so it answers only on loopback and only to requests that no web page can
 send unasked.
@@ -44,6 +44,7 @@ class Admin:
             web.delete("/_admin/faults", self._guard(self._clear_faults)),
             web.get("/_admin/messages", self._guard(self._messages)),
             web.post("/_admin/time", self._guard(self._time)),
+            web.post("/_admin/fees", self._guard(self._fees)),
         ]
 
     @staticmethod
@@ -85,6 +86,7 @@ class Admin:
                 "root_subnet_id": str(keys.root_subnet_id),
                 "node_id": str(keys.node_id),
                 "rollback": best_engine().name,
+                "fees": machine.fees,
             }
 
     async def _add_fault(self, request: web.Request) -> Any:
@@ -142,6 +144,16 @@ class Admin:
             self._rounds.do(lambda: None)
         with self._machine.lock:
             return {"time": clock.now(), "next_due": self._machine.next_due()}
+
+    async def _fees(self, request: web.Request) -> Any:
+        body = await self._object(request)
+        on = body.get("charge")
+        if set(body) != {"charge"} or type(on) is not bool:
+            raise BadAskError('the body is {"charge": true} or {"charge": false}')
+        with self._machine.lock:
+            self._machine.charge_fees(on)
+        self._rounds.do(lambda: None)
+        return {"fees": on}
 
     async def _until_quiet(self) -> None:
         loop = asyncio.get_running_loop()

@@ -255,7 +255,7 @@ def _start_canister(machine: Machine, request: Request, value: Any) -> Answer:
 
 @serves("stop_canister")
 def _stop_canister(machine: Machine, request: Request, value: Any) -> Answer:
-    machine.stop(canister_of(machine, value), request.origin)
+    machine.stop(canister_of(machine, value), request)
     return None
 
 

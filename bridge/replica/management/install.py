@@ -78,7 +78,7 @@ def _objection(canister: Canister, wanted: Installation, compiled: CompiledModul
 
 
 def _hooks(
-    machine: Machine, canister: Canister, request: Request, arg: bytes, runs: list[Run]
+    machine: Machine, canister: Canister, request: Request, arg: bytes, runs: list[Run], timer: int
 ) -> Callable[[Mode], Run]:
     limit = machine.limits.install
 
@@ -89,6 +89,7 @@ def _hooks(
         environment = dataclasses.replace(
             environment,
             version=canister.version + (mode is not Mode.G),
+            global_timer=timer if mode is Mode.G else 0,
             balance=environment.balance + spent,
         )
         return Run(
@@ -116,10 +117,10 @@ def install(
     if objection is not None:
         return objection
     runs: list[Run] = []
-    run_for = _hooks(machine, canister, request, wanted.arg, runs)
+    timer, canister.global_timer = canister.global_timer, 0
+    run_for = _hooks(machine, canister, request, wanted.arg, runs, timer)
     sandbox = machine.sandbox(canister)
     old = sandbox.instance
-    timer, canister.global_timer = canister.global_timer, 0
     made: list[Instance] = []
 
     def enter(instance: Instance, mode: Mode, export: str) -> None:
@@ -178,6 +179,8 @@ def install(
         canister.clear_log()
     note_module(machine, canister, wanted.module, info)
     for run in runs:
+        if run.mode is Mode.G:
+            run.global_timer = None  # no timer outlives an installation
         machine.apply_hook(canister, run, None, keep=True)
     canister.version += 1
     machine.measure(canister)

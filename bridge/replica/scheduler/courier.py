@@ -161,8 +161,19 @@ class Courier:
     def set_global_timer(self, canister: Canister, time: int) -> None:
         """Arm the canister's timer, or disarm it with 0."""
         canister.global_timer = time
-        if time:
-            self.at(time, lambda: self.check_timer(canister))
+        if time and not 0 < canister.timer_planned <= time:
+            self._plan_timer(canister, time)
+
+    def _plan_timer(self, canister: Canister, time: int) -> None:
+        canister.timer_planned = time
+        self.at(time, lambda: self._timer_due(canister, time))
+
+    def _timer_due(self, canister: Canister, planned: int) -> None:
+        if planned == canister.timer_planned:
+            canister.timer_planned = 0
+            if canister.global_timer > self.time:
+                self._plan_timer(canister, canister.global_timer)
+        self.check_timer(canister)
 
     def check_timer(self, canister: Canister) -> None:
         """Start the canister's timer task if its time has come.

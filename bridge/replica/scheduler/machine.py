@@ -38,7 +38,6 @@ from bridge.replica.state.messages import (
     FromSystem,
     FromUser,
     Message,
-    Origin,
     Payload,
     Reject,
     RejectCode,
@@ -100,6 +99,7 @@ class Machine(Courier):
         self.on_leaving: Callable[[], None] = _nothing
         self.on_returned: Callable[[], None] = _nothing
         self._management = management
+        self._charging = False
 
     def manage(self, request: Request) -> None:
         """Answer a call to the management canister."""
@@ -453,25 +453,22 @@ class Machine(Courier):
 
     # --- stopping -------------------------------------------------------------------------------
 
-    def stop(self, canister: Canister, origin: Origin) -> None:
+    def stop(self, canister: Canister, request: Request) -> None:
         """Stop a canister, and answer once it has stopped."""
+        canister.version += 1
         if canister.status is Status.STOPPED:
-            self.respond(origin, Reply(EMPTY_CANDID), 0)
+            self.reply(request, EMPTY_CANDID)
             return
         canister.status = Status.STOPPING
-        canister.version += 1
-        entry = (origin, self.time)
-        canister.stop_requests.append(entry)
-        self.at(self.time + STOP_TIMEOUT, lambda: self._stop_timed_out(canister, entry))
+        canister.stop_requests.append(request)
+        self.at(self.time + STOP_TIMEOUT, lambda: self._stop_timed_out(canister, request))
         self.check_stopped(canister)
 
-    def _stop_timed_out(self, canister: Canister, entry: tuple[Origin, int]) -> None:
-        if entry in canister.stop_requests:
-            canister.stop_requests.remove(entry)
-            self.respond(
-                entry[0],
-                Reject(RejectCode.SYS_TRANSIENT, "Stop canister request timed out", "IC0206"),
-                0,
+    def _stop_timed_out(self, canister: Canister, request: Request) -> None:
+        if request in canister.stop_requests:
+            canister.stop_requests.remove(request)
+            self.reject(
+                request, RejectCode.SYS_TRANSIENT, "Stop canister request timed out", "IC0206"
             )
 
     def check_stopped(self, canister: Canister) -> None:
@@ -481,23 +478,20 @@ class Machine(Courier):
         canister.status = Status.STOPPED
         canister.version += 1
         waiting, canister.stop_requests = canister.stop_requests, []
-        for origin, _ in waiting:
-            self.respond(origin, Reply(EMPTY_CANDID), 0)
+        for request in waiting:
+            self.reply(request, EMPTY_CANDID)
 
     def start(self, canister: Canister) -> None:
         """Let a canister run again; who waits for it to stop is told."""
         canister.status = Status.RUNNING
         canister.version += 1
         waiting, canister.stop_requests = canister.stop_requests, []
-        for origin, _ in waiting:
-            self.respond(
-                origin,
-                Reject(
-                    RejectCode.CANISTER_ERROR,
-                    f"Canister {canister.canister_id}'s stop request was cancelled",
-                    "IC0511",
-                ),
-                0,
+        for request in waiting:
+            self.reject(
+                request,
+                RejectCode.CANISTER_ERROR,
+                f"Canister {canister.canister_id}'s stop request was cancelled",
+                "IC0511",
             )
         self.schedule(canister)
 
@@ -518,16 +512,20 @@ class Machine(Courier):
 
     def charge_fees(self, on: bool) -> None:
         """Let memory and compute allocation cost cycles from now on, or nothing any more."""
-        if on and not self.fees:
-            for canister in self.subnet.canisters.values():
-                canister.charged = self.time
-            self._plan_charging()
         self.fees = on
+        for canister in self.subnet.canisters.values():
+            # Nothing is owed for the time before; and thawed canisters are due again.
+            canister.charged = self.time
+            self.check_timer(canister)
+        if on and not self._charging:
+            self._charging = True
+            self._plan_charging()
 
     def _plan_charging(self) -> None:
         self.at(self.time + CHARGING_INTERVAL, self._charge_all)
 
     def _charge_all(self) -> None:
+        self._charging = self.fees
         if not self.fees:
             return
         for canister in tuple(self.subnet.canisters.values()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from bridge.principal import Principal
-from bridge.replica.state.messages import Message, Origin
+from bridge.replica.state.messages import Message, Origin, Request
 from bridge.replica.state.snapshot import Snapshot
 
 DEFAULT_CYCLES: Final = 100_000_000_000_000
@@ -146,9 +146,10 @@ class Canister:
         module: The module as it was installed.
         metadata: The module's custom sections: name to (public, content).
         global_timer: Nanoseconds since 1970; 0 when inactive.
+        timer_planned: When the timer is next looked at; 0 if that is not planned.
         queue: Messages to process, first in first out; tasks go to the front.
         in_flight: Calls to each callee whose answers have not been processed.
-        stop_requests: Who waits for the canister to stop, and since when.
+        stop_requests: Calls that wait for the canister to stop.
         scheduled: Whether it stands in the scheduler's line.
         busy: Whether an execution of it is under way.
         when_idle: What waits for that to end.
@@ -172,11 +173,12 @@ class Canister:
     metadata: dict[str, tuple[bool, bytes]] = field(default_factory=dict)
     certified_data: bytes = b""
     global_timer: int = 0
+    timer_planned: int = 0
     queue: deque[Message] = field(default_factory=deque)
     in_flight: Counter[Principal] = field(default_factory=Counter)
     contexts: dict[int, CallContext] = field(default_factory=dict)
     callbacks: dict[int, Callback] = field(default_factory=dict)
-    stop_requests: list[tuple[Origin, int]] = field(default_factory=list)
+    stop_requests: list[Request] = field(default_factory=list)
     history: deque[Change] = field(default_factory=lambda: deque(maxlen=MAX_HISTORY))
     changes: int = 0
     log: deque[LogRecord] = field(default_factory=deque)
