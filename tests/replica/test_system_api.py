@@ -79,6 +79,77 @@ def outcome_in(driver, wasm, program, mode, made):
     return Reply(b"")
 
 
+def outcome_without_a_canister(wasm, program, mode, name):
+    """Enter the canister by hand in a context that no message of this replica brings about."""
+    from bridge.replica.execution.engine import compile_module
+    from bridge.replica.execution.failures import ExecutionError
+    from bridge.replica.execution.run import Environment, Run
+    from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, new_instance
+    from bridge.replica.state.stable import StableMemory
+
+    environment = Environment(b"\1", b"\2", b"", frozenset(), 1, 1, 1, 1000, 0)
+    run = Run(mode, environment, 50_000_000, can_respond=True)
+    # What the canister itself needs to get at its program is not allowed in each context.
+    made = harmless(program, name)
+    instance = new_instance(compile_module(wasm), StableMemory(MAX_STABLE_PAGES))
+    instance.write(100_000, bytes(made))
+    instance.write(HEARTBEAT, (100_000).to_bytes(8, "little"))
+    try:
+        instance.enter(run, "canister_heartbeat")
+    except ExecutionError as error:
+        return Reject(5, error.message)
+    return Reply(b"")
+
+
+HEARTBEAT = 32  # where the universal canister keeps the program of that entry point
+
+
+@pytest.mark.parametrize("mode", [Mode.TQ, Mode.CC, Mode.s], ids=lambda mode: mode.name)
+@pytest.mark.parametrize("memory64", [True, False], ids=["64", "32"])
+def test_rare_contexts_allow_what_the_table_says(universal_wasm, program, mode, memory64):
+    wasm = universal_wasm(memory64)
+    wrong = [
+        name
+        for name in functions(memory64)
+        if is_context_violation(outcome_without_a_canister(wasm, program, mode, name))
+        is bool(TABLE[name].contexts & mode)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("function", "allowed"),
+    [("(func $f (result i64))", False), ("(func $f (param i32 i32))", True)],
+    ids=["time", "debug_print"],
+)
+def test_a_start_function_is_run_as_one(driver, function, allowed):
+    import wasmtime
+
+    name, arguments = ("debug_print", "(i32.const 0) (i32.const 0)") if allowed else ("time", "")
+    module = f"""(module (import "ic0" "{name}" {function}) (memory 1)
+      (func $start (call $f {arguments}) {"" if allowed else "drop"}) (start $start))"""
+    answer = driver.install_raw(driver.create(), bytes(wasmtime.wat2wasm(module)))
+    assert isinstance(answer, Reply) is allowed
+    assert is_context_violation(answer) is not allowed
+
+
+def test_the_cleanup_of_a_composite_query_is_run_as_one(driver, canister, wasm, program):
+    """What it does shows in the next callback, and it may not do what only updates may."""
+    others = [driver.create(wasm) for _ in range(3)]
+    cleanups = [program().set_counter(5), program().set_counter(6).certified_data_set(0, 0)]
+    asked = program()
+    for other, cleanup in zip(others, cleanups, strict=False):
+        asked.call(
+            other.raw, "query", program().reply(b""),
+            reply=program().set_counter(9).unreachable(), cleanup=cleanup,
+        ).drop()  # fmt: skip
+    on_reply = program().counter().append_number().reply()
+    asked.call(others[2].raw, "query", program().reply(b""), reply=on_reply).drop()
+    answer = driver.query(canister, asked, method="composite")
+    assert isinstance(answer, Reply), answer
+    assert number(answer.data) == 5
+
+
 CONTEXTS = [
     Mode.I, Mode.G, Mode.U, Mode.RQ, Mode.NRQ, Mode.CQ, Mode.Ry, Mode.Rt, Mode.CRy, Mode.CRt,
     Mode.C, Mode.F, Mode.T,
@@ -172,6 +243,71 @@ def test_a_call_contexts_counter_goes_on_in_its_callbacks(driver, canister, prog
     calling = program().call(canister.raw, "update", program().reply(b""), reply=on_reply)
     data = driver.update(canister, calling.drop())
     assert number(data[8:]) > number(data[:8])
+
+
+def test_a_composite_querys_counter_goes_on_in_its_callbacks(driver, canister, other, program):
+    on_reply = program().performance_counter(0).append_number()
+    on_reply.performance_counter(1).append_number().reply()
+    asked = program().call(other.raw, "query", program().reply(b""), reply=on_reply).drop()
+    answer = driver.query(canister, asked, method="composite")
+    assert isinstance(answer, Reply)
+    assert number(answer.data[8:]) > number(answer.data[:8])
+
+
+def test_only_the_target_of_a_query_gets_a_certificate(driver, canister, other, program):
+    present = program().data_certificate_present().append_number().reply()
+    assert driver.query(canister, present) == Reply((1).to_bytes(8, "little"))
+    on_reply = program().append_blob_of("msg_arg_data").reply()
+    asked = program().call(other.raw, "query", present, reply=on_reply).drop()
+    answer = driver.query(canister, asked, method="composite")
+    assert answer == Reply((0).to_bytes(8, "little"))
+
+
+def test_printing_never_traps_for_its_arguments(driver, canister, program):
+    wide = program().debug_print(2**31, 100).debug_print(0, 2**31).reply(b"alive")
+    assert driver.update(canister, wide) == b"alive"
+    texts = [record.content for record in driver.canisters[canister].log]
+    assert len(texts) == 2
+    assert b"out of the memory's bounds" in texts[0]
+
+
+def test_a_traps_text_leaves_out_what_is_no_text(driver, canister, program):
+    assert "'ab'" in driver.reject(canister, program().trap(b"a\xff\xfeb")).message
+
+
+@pytest.mark.parametrize(
+    ("name", "curve", "answer"),
+    [
+        ("cost_sign_with_ecdsa", 1, 2), ("cost_sign_with_ecdsa", 2, 1),
+        ("cost_sign_with_schnorr", 1, 2), ("cost_sign_with_schnorr", 2, 1),
+        ("cost_vetkd_derive_key", 0, 2), ("cost_vetkd_derive_key", 1, 1),
+    ],
+)  # fmt: skip
+def test_no_threshold_key_has_a_price(driver, canister, program, name, curve, answer):
+    asked = getattr(program(), name)("key_1", curve, 512).append_number().reply()
+    assert number(driver.update(canister, asked)) == answer
+    beyond = getattr(program(), name)("key_1", curve, 2**31)
+    assert driver.reject(canister, beyond).error_code == "IC0502"
+
+
+def test_an_outcalls_price_needs_its_parameters(driver, canister, program):
+    from bridge.candid import Codec, Nat64, Null, Opt, Record
+
+    numbers = (
+        "request_bytes", "http_roundtrip_time_ms", "raw_response_bytes",
+        "transformed_response_bytes", "transform_instructions",
+    )  # fmt: skip
+    codec = Codec([Record({**dict.fromkeys(numbers, Nat64), "outcall_type": Opt(Null)})])
+    good = codec.encode({**dict.fromkeys(numbers, 1), "outcall_type": None})
+    asked = program().cost_http_request_v2(good, 512).msg_reply_data_append(512, 16).reply()
+    assert number(driver.update(canister, asked)) == 0
+    assert driver.reject(canister, program().cost_http_request_v2(b"DIDL", 512)).code == 5
+    assert driver.reject(canister, program().cost_http_request_v2(0, 2000, 512)).code == 5
+
+
+def test_the_subnet_has_one_node(driver, canister, program):
+    asked = program().subnet_self_node_count().append_number().reply()
+    assert number(driver.update(canister, asked)) == 1
 
 
 def test_stable_memory_keeps_what_is_written(driver, canister, program):
