@@ -4,6 +4,7 @@ Reading needs the types, since the text alone does not say them; without types t
 far as the text tells. The binary form is the codec's business.
 """
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -360,7 +361,9 @@ class _Typer:
             if type_ is t.Float32:
                 (number,) = struct.unpack("<f", struct.pack("<f", number))
         except OverflowError:
-            raise fault(self._source, value.at, f"the number does not fit {type_.name}") from None
+            number = math.inf
+        if math.isinf(number) and "inf" not in text:
+            raise fault(self._source, value.at, f"the number does not fit {type_.name}")
         return number
 
     def _vec(self, value: _Value, type_: t.Vec) -> Any:

@@ -80,6 +80,8 @@ def test_text_is_read_at_its_types(types, text, values):
         ("(nat)", "(-0x5)", "column 3"),
         ("(nat)", "(1__0)", "column 3"),
         ("(float32)", "(1e300)", "column 2"),
+        ("(float64)", "(1e999)", "column 2"),
+        ("(float64)", "(-0x1p9999)", "column 2"),
         ("(text)", "(a)", "column 2"),
         ("(text)", '("\\u{d800}")', "column 3"),
         ("(text)", '("\\u{110000}")', "column 3"),
