@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
-from bridge import dialects
 from bridge.agent import Agent
 from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError
 from bridge.flow import (
@@ -48,6 +47,7 @@ from bridge.service.engine import Engine, EventMaker, Key
 from bridge.service.ids import Mint
 from bridge.service.inbox import Inbox
 from bridge.service.outbox import Entry, Outbox, Poller
+from bridge.service.peers import PeerDialects
 from bridge.service.performer import Performer, Sighting, always
 from bridge.service.recovery import check_owner, resume
 from bridge.service.tasks import Tasks
@@ -109,6 +109,7 @@ class Bridge:
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
         self._engine = Engine(store, self._policy, clock=time.time_ns, draw=self._draw)
         self._admission = Admission(store, self._policy, accept)
+        self._dialects = PeerDialects(agent, self._policy, time.time_ns)
         self._transmitter = Transmitter(
             agent, self._policy, clock=time.time_ns, concurrency=concurrency
         )
@@ -243,7 +244,8 @@ class Bridge:
             payload: Opaque bytes, by custom a Candid-encoded value.
             msg_id: An id of one's own, to repeat a send without repeating the work; minted where
                 absent.
-            dialect: How to speak to the peer; as configured where absent.
+            dialect: How to speak to the peer; as configured, or as its metadata tells, where
+                absent.
 
         Returns:
             The response's bytes; ``None`` for a null response.
@@ -294,7 +296,7 @@ class Bridge:
         self, peer: Principal, payload: bytes, msg_id: int, dialect: str | None
     ) -> SenderFlow | None:
         """Open a flow; returns the one that was opened before under this id."""
-        spoken = dialects.get(dialect or self._policy.peer(peer).dialect or "unified").name
+        spoken = await self._dialects.choose(peer, dialect)
         known: SenderFlow | None = None
 
         async def make(record: Flow | None) -> Event:

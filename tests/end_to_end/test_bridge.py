@@ -174,6 +174,15 @@ async def test_a_payload_over_the_limit_is_the_callers_error(stage) -> None:
         assert (await store.usage(Role.SENDER)).open == 0
 
 
+async def test_the_dialect_is_read_from_the_canisters_metadata(stage, caplog) -> None:
+    metadata = await stage.agent.metadata(stage.receiver.canister_id, "candid:service")
+    assert dialects.detect(metadata.decode()) == "unified"
+    caplog.set_level("INFO", logger="bridge.service")
+    async with bridge_on(stage) as bridge:
+        await bridge.send(stage.receiver.canister_id, random_payload(random.Random(10)))
+        assert "does not tell its dialect" not in caplog.text
+
+
 async def test_the_outbox_is_empty_once_its_messages_were_taken(stage) -> None:
     args = candid.Codec([candid.Record({"after": candid.Opt(candid.Nat64), "limit": candid.Nat32})])
     result = candid.Codec(

@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 
-from bridge import candid, dialects
+from bridge import candid, contracts, dialects
 from bridge.dialects.unified import MESSAGE_TYPE, to_case
 from bridge.flow import Ack, Fin, New, payload_hash
 from bridge.principal import Principal
@@ -53,6 +53,9 @@ class Peer:
 
     def kinds(self, msg_id):
         return [type(message) for message in self.got if message.msg_id == msg_id]
+
+    async def metadata(self, _canister_id, _name):
+        return contracts.interface("unified").encode()
 
     async def query(self, canister_id, method, _arg):
         assert method == "asyncFlow_outbox"
