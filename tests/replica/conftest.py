@@ -218,6 +218,8 @@ def other(driver, wasm):
 class Client:
     """Speaks the HTTP interface by hand, so that tests can send what an agent never would."""
 
+    no_settings = NO_SETTINGS
+
     def __init__(self, replica, session):
         self.replica = replica
         self.session = session

@@ -143,6 +143,22 @@ async def test_time_can_stand_still(client, pair, program):
     assert running > after["time"]
 
 
+async def test_fees_freeze_a_canister_and_let_it_thaw(client, pair, program):
+    canister, _ = pair
+    value = {"canister_id": canister, "sender_canister_version": None}
+    high = {**client.no_settings, "freezing_threshold": 10**13}
+    await client.manage("update_settings", {**value, "settings": high}, effective=canister)
+    alive = await client.certified(canister, "update", program().reply(b"alive"))
+    assert alive(b"reply") == b"alive"
+    assert await client.admin("POST", "/fees", json={"charge": True}) == (200, {"fees": True})
+    assert (await client.admin("GET", "/status"))[1]["fees"] is True
+    _, body, _ = await client.call(canister, "update", program().reply(b""))
+    assert (body["status"], body["reject_code"]) == ("non_replicated_rejection", 2)
+    assert await client.admin("POST", "/fees", json={"charge": False}) == (200, {"fees": False})
+    alive = await client.certified(canister, "update", program().reply(b"thawed"))
+    assert alive(b"reply") == b"thawed"
+
+
 async def test_quiet_waits_until_all_messages_are_processed(client, pair, program):
     one, other = pair
     sending = program()

@@ -2,10 +2,13 @@
 
 import gzip
 import random
+from pathlib import Path
 
 import pytest
 import wasmtime
 
+from bridge.candid import Codec, Nat, Nat32, Opt, PrincipalType, Record
+from bridge.principal import Principal
 from bridge.replica.execution.binary import decompress, instrument
 from bridge.replica.execution.engine import compile_module
 from bridge.replica.execution.failures import InvalidModuleError
@@ -217,6 +220,52 @@ def test_motoko_canisters_keep_their_instance(name):
     from bridge.contracts import motoko_canister
 
     assert not compile_module(motoko_canister(name)).info.changes_tables
+
+
+def test_a_32_bit_motoko_canister_runs_calls_traps_and_is_upgraded(make_driver):
+    """Its source is in data/README.md; it is installed packed, as it lies there."""
+    wasm = (Path(__file__).parent / "data" / "legacy_motoko.wasm.gz").read_bytes()
+    driver = make_driver(update=1_000_000_000)
+    nothing, named = Codec([]).encode(), Codec([PrincipalType]).encode
+    first, second = driver.create(wasm, nothing), driver.create(wasm, nothing)
+    assert not driver.machine.sandbox(driver.canisters[first]).instance.info.memory64
+
+    def numbers(answer, count=2):
+        assert isinstance(answer, Reply), answer
+        return Codec([Nat] * count).decode(answer.data)
+
+    assert numbers(driver.call(first, "inc", nothing), 1) == [1]
+    assert numbers(driver.call(second, "peer", named(first)), 1) == [2]
+    assert isinstance(driver.call(first, "boom", nothing), Reject)
+    assert numbers(driver.query(first, nothing, method="get")) == [2, 2]
+    assert numbers(driver.query(second, named(first), method="comp")) == [2, 2]
+    driver.install(first, wasm, nothing, mode="upgrade")
+    assert numbers(driver.query(first, nothing, method="get")) == [2, 0]
+
+
+def test_a_rust_canister_runs_and_keeps_its_state_through_an_upgrade(make_driver):
+    file = Path(__file__).resolve().parents[2] / "rust_reference" / "wasm" / "mailbox.wasm"
+    if not file.is_file():
+        pytest.skip("there is no built Rust canister in this tree")
+    driver = make_driver(update=2_000_000_000)
+    owner = Principal.self_authenticating(b"the owner")
+    canister = driver.create()
+    settings = Opt(Record({"owner": Opt(PrincipalType)}))
+    status = Codec([Record({"settings": Record({"owner": Opt(PrincipalType)}), "waiting": Nat32})])
+    wasm = file.read_bytes()
+    named = Codec([settings]).encode({"owner": owner})
+    driver.install(canister, wasm, named)
+
+    def seen():
+        answer = driver.query(canister, Codec([]).encode(), method="mailbox_status", sender=owner)
+        assert isinstance(answer, Reply), answer
+        return status.decode(answer.data)
+
+    before = seen()
+    assert before == [{"settings": {"owner": owner}, "waiting": 0}]
+    driver.install(canister, wasm, Codec([settings]).encode(None), mode="upgrade")
+    assert seen() == before
+    assert not driver.machine.sandbox(driver.canisters[canister]).instance.info.changes_tables
 
 
 def test_a_loop_of_bulk_instructions_ends_soon(make_driver):
