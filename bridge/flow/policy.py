@@ -395,5 +395,5 @@ _POSITIVE: Final = [
 _LEAST: Final[dict[str, int]] = {
     entry.name: int(entry.name in _POSITIVE)
     for entry in dataclasses.fields(Policy)
-    if entry.type in ("int", int)
+    if entry.type is int
 }

@@ -304,3 +304,9 @@ def test_a_peer_without_settings_is_opaque_and_its_nulls_are_responses():
         dialect=None, null_ack="response", ids="opaque", attach_cycles=None
     )
     assert (Cycles().new, Cycles().ack, Cycles().fin) == (0, 0, 0)
+
+
+def test_the_bounds_of_jitter():
+    assert load("jitter = 0").jitter_permille == 0
+    assert load("jitter = 1").jitter_permille == 1000
+    assert Policy().delay(1, 10**6) == 363 * SECOND
