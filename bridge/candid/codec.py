@@ -230,11 +230,12 @@ class Codec:
         deep = False
         while True:
             path: list[str] = []
-            state: rt.State = [budget.base + budget.per_byte * len(data), path]
+            state: rt.State = [budget.base + budget.per_byte * len(data), path, budget.depth]
             try:
                 decoder = layout.careful(deep=deep)
                 if deep:
-                    values = rt.run_deep(decoder(data, state), budget.depth)
+                    # The decoder looks at the depth itself, and knows where it stands.
+                    values = rt.run_deep(decoder(data, state), budget.depth + 3)
                 else:
                     values = decoder(data, state)
             except (rt.TooDeep, RecursionError):
@@ -266,21 +267,26 @@ def as_message(data: object) -> bytes:
     return bytes(data)
 
 
-def told(signal: Exception, data: bytes, path: list[str], state: rt.State) -> CandidError:
-    """The error that a signal from decoding stands for."""
+def told(
+    signal: Exception, data: bytes, path: list[str], state: rt.State, at: int | None = None
+) -> CandidError:
+    """The error that a signal from decoding stands for; ``at`` for one that does not say where."""
     place = _place(path)
     match signal:
         case rt.Malformed() | rt.Mismatch():
             message, offset = signal.args
             return CandidError(message, path=place, offset=offset)
         case rt.Over():
+            offset = signal.args[0] if signal.args else at
             if state[0] < 0:
                 return CandidError(
                     "decoding costs more than the budget for a message of this length",
                     path=place,
+                    offset=offset,
                     hint="give a larger Budget if the sender is to be trusted",
                 )
-            return CandidError("the message is nested more deeply than the budget allows")
+            message = "the message is nested more deeply than the budget allows"
+            return CandidError(message, path=place, offset=offset)
         case UnicodeDecodeError():
             return CandidError("the text is not UTF-8", path=place)
         case _:

@@ -44,6 +44,7 @@ _NAMES: Final[dict[str, Any]] = {
     "_Malformed": rt.Malformed,
     "_Mismatch": rt.Mismatch,
     "_TooDeep": rt.TooDeep,
+    "_Over": rt.Over,
     "_Case": Case,
     "_Some": Some,
     "_new": tuple.__new__,
@@ -142,6 +143,7 @@ class DecoderWriter:
         with out.block():
             if self.deep:
                 out.line("if 0: yield")
+                out.line("if k > S[2]: raise _Over(p)")
             else:
                 out.line(f"if k > {PLAIN_DEPTH}: raise _TooDeep")
             target = out.fresh()
@@ -207,9 +209,9 @@ class DecoderWriter:
         shape = self.shapes[ref]
         if shape.weightless > 4:
             units = f"{shape.weightless} * {times}" if times else str(shape.weightless)
-            self.source.line(f"_charge(S, {units})")
+            self.source.line(f"_charge(S, {units}, p)")
         elif times and not shape.least:
-            self.source.line(f"_charge(S, {shape.weightless} * {times})")
+            self.source.line(f"_charge(S, {shape.weightless} * {times}, p)")
 
     def _mismatch(self, wire: int, expected: int, target: str) -> None:
         got = type_name(code_of(self.wire, wire))
@@ -265,7 +267,7 @@ class DecoderWriter:
         # Passing over anything else charges for it.
         units = sum(shape.weightless for ref in refs if (shape := self.shapes[ref]).fixed)
         if units > 4:
-            self.source.line(f"_charge(S, {units})")
+            self.source.line(f"_charge(S, {units}, p)")
         self._mark(f"[{len(self.expected.args)}]")
         self._pass_all(refs)
         self._unmark()
@@ -417,7 +419,7 @@ class DecoderWriter:
                 out.line(f"del S[1][{saved}d:]")
             out.line(f"p = {saved}")
             self._pass(wire)
-            out.line(f"_charge(S, p - {saved})")
+            out.line(f"_charge(S, p - {saved}, p)")
             out.line(f"{target} = None")
 
     def _vec(self, wire: int, expected: int, target: str, depth: int) -> None:

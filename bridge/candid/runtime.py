@@ -50,7 +50,7 @@ class TooDeep(Exception):  # noqa: N818 - a signal to go on without Python's sta
 
 
 class Over(Exception):  # noqa: N818 - a signal, made into a CandidError
-    """The budget is used up."""
+    """The budget is used up: the offset where, if known."""
 
 
 # What reading a value may raise on bad input, beside CandidError.
@@ -64,15 +64,15 @@ SIGNALS: Final = (
     struct.error,
 )
 
-# A decoding's state: units left, and the path while tracing.
+# A decoding's state: units left; while tracing the path too, and how deep values may nest.
 State = list[Any]
 
 
-def charge(state: State, units: int) -> None:
-    """Take units from the budget."""
+def charge(state: State, units: int, at: int | None = None) -> None:
+    """Take units from the budget, for what stands at an offset."""
     state[0] -= units
     if state[0] < 0:
-        raise Over
+        raise Over(at)
 
 
 def cut(position: int) -> NoReturn:
@@ -168,7 +168,7 @@ def skip(shapes: Shapes, ref: int, data: bytes, at: int, state: State) -> int:
                 raise Malformed("this type has no values", at)
             cut(at)
         if weightless > 4 or not least:
-            charge(state, weightless * count)
+            charge(state, weightless * count, at)
         if fixed:
             at += least * count
             continue

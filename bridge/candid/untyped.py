@@ -53,7 +53,7 @@ class _Reader:
                 raise rt.Malformed("this type has no values", self.at)
             rt.cut(self.at)
         if shape.weightless:
-            rt.charge(self._state, shape.weightless * count)
+            rt.charge(self._state, shape.weightless * count, self.at)
 
     def _count(self) -> int:
         number, self.at = decode_unsigned(self._data, self.at)
@@ -172,5 +172,5 @@ def decode_untyped(
     try:
         values: list[Any] = rt.run_deep(reader.all(), budget.depth)
     except rt.SIGNALS as signal:
-        raise told(signal, message, path, state) from None
+        raise told(signal, message, path, state, reader.at) from None
     return values

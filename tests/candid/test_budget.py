@@ -54,12 +54,13 @@ def work_of(call):
     tracemalloc.start()
     sys.settrace(trace)
     try:
-        with pytest.raises(c.CandidError):
+        with pytest.raises(c.CandidError) as refused:
             call()
     finally:
         sys.settrace(old)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+    assert refused.value.offset is not None
     return lines, peak
 
 
@@ -129,8 +130,10 @@ def test_deep_nesting_of_values_is_read_within_the_budget_and_refused_beyond():
         depth += 1
     assert depth == 5000
     shallow = c.Codec([knot], budget=c.Budget(depth=100))
-    with pytest.raises(c.CandidError, match="nested"):
+    assert shallow.decode(message + b"\x01" * 100 + b"\x00")
+    with pytest.raises(c.CandidError, match="nested") as refused:
         shallow.decode(message + b"\x01" * 200 + b"\x00")
+    assert len(message) + 100 <= refused.value.offset <= len(message) + 102
 
 
 def test_deep_values_are_encoded_and_read_back_whatever_stack_is_left():
