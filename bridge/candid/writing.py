@@ -265,21 +265,21 @@ def write_nats(values: Sequence[Any]) -> bytes:
     if kinds and kinds != _INT_ONLY:
         raise TypeError
     out: list[bytes] = []
-    add = out.append
+    add, small, continued = out.append, UNSIGNED, CONTINUED
     # The cases of encode_unsigned for numbers below 2**42, in place, since a call costs as much.
     for n in values:
         if 0 <= n < 16384:
-            add(UNSIGNED[n])
+            add(small[n])
         elif n >= 4398046511104:
             add(encode_unsigned(n))
         elif n >= 268435456:
             high = n >> 14
-            add(CONTINUED[n & 16383])
-            add(CONTINUED[high & 16383])
-            add(UNSIGNED[high >> 14])
+            add(continued[n & 16383])
+            add(continued[high & 16383])
+            add(small[high >> 14])
         elif n > 0:
-            add(CONTINUED[n & 16383])
-            add(UNSIGNED[n >> 14])
+            add(continued[n & 16383])
+            add(small[n >> 14])
         else:
             raise ValueError
     return b"".join(out)
