@@ -1,5 +1,9 @@
-# The embedded replica: its benchmark.
-.PHONY: bench-replica
+# The embedded replica: its benchmark, and the page of its System API.
+.PHONY: bench-replica system-api
 
 bench-replica: $(VENV)/.base ## the replica beside bare HTTP and the raw engine
 	@$(BIN)/python benchmarks/replica/run.py
+
+system-api: $(VENV)/.base ## docs/system-api.md, printed from the replica's table
+	@$(BIN)/python -c "from bridge.replica.execution.system_api import coverage_page as page; \
+	print(page(), end='')" > docs/system-api.md

@@ -8,10 +8,9 @@ HTTP.
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from bridge.replica.execution.instance import Instance
+from bridge.replica.state.stable import StableMemory
 
 MAX_RESPONSE: Final = 2 * 1024 * 1024
 MAX_QUERY_RESPONSE: Final = 3 * 1024 * 1024
@@ -111,6 +110,28 @@ def _always(_callee: bytes, /) -> bool:
     return True
 
 
+class Guest(Protocol):
+    """The running module, as the System API's functions see it."""
+
+    stable: StableMemory
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of the Wasm memory."""
+
+    def check(self, at: int, size: int) -> None:
+        """Trap unless the range is inside the memory."""
+
+    def read(self, at: int, size: int) -> bytes:
+        """Bytes of the memory; traps unless they are inside."""
+
+    def write(self, at: int, data: bytes) -> None:
+        """Write into the memory; traps unless that is inside."""
+
+    def instructions_used(self, run: "Run") -> int:
+        """Instructions of the run in progress so far, host calls included."""
+
+
 @dataclass(slots=True, eq=False)
 class Run:
     """One message execution.
@@ -142,7 +163,7 @@ class Run:
     may_call: Callable[[bytes], bool] = _always
 
     # --- what it did ---
-    instance: "Instance" = field(init=False)
+    instance: "Guest" = field(init=False)
     mode_bits: int = field(init=False)
     balance: int = field(init=False)
     reply_data: bytearray = field(default_factory=bytearray)
