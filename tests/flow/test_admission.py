@@ -266,3 +266,12 @@ def test_sums_follow_every_change_of_a_walk(seconds):
                 total = total + (change or Usage())
                 now = visit.transition.flow
             assert total == Usage.of(now)
+
+
+def test_a_second_wrong_ack_changes_what_is_stored(bob, seconds):
+    flow = step(None, Send(peer=bob, msg_id=7, payload=b"x"), 0, seconds).flow
+    first = Received(message=Ack(7, b"four", 1), caller=bob)
+    second = Received(message=Ack(7, b"sixsix", 2), caller=bob)
+    corrupt = step(flow, first, 0, seconds).flow
+    again = step(corrupt, second, 0, seconds).flow
+    assert usage_change(corrupt, again) == Usage(bytes=2)

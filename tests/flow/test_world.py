@@ -408,3 +408,9 @@ def test_a_price_of_one_is_a_price():
     price = Policy(min_cycles=1, oneway_new=False)
     opened = open_batch([New(1, b""), New(2, b"")], cycles=1, is_paid=lambda _: False, policy=price)
     assert (len(opened.forward), opened.accept_cycles, opened.refused) == (1, 1, 1)
+
+
+def test_two_acks_at_the_same_moment_share_the_rate():
+    policy = Policy(unknown_fins_per_second=1)
+    rate, may = FinRate().take(5 * SECOND, policy)
+    assert (may, rate.take(5 * SECOND, policy)[1]) == (True, False)
