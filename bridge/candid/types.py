@@ -221,6 +221,8 @@ class Field(NamedTuple):
 
 
 def _fields(given: Mapping[str | int, Type] | Mapping[str, Type], what: str) -> tuple[Field, ...]:
+    if not isinstance(given, Mapping):
+        raise CandidError(f"a {what}'s label and type come in a dict, not in {given!r}")
     fields = []
     seen: dict[int, str | int] = {}
     for given_label, content in given.items():
@@ -261,7 +263,7 @@ class Record(Type):
         into: type[Any] | None = None,
     ) -> None:
         given: Mapping[Any, Type] = (
-            fields if isinstance(fields, Mapping) else dict(enumerate(fields))
+            dict(enumerate(fields)) if isinstance(fields, Sequence) else fields
         )
         self.declared = _fields(given, "record field")
         self.fields = tuple(sorted(self.declared))
@@ -399,6 +401,8 @@ class Service(Type):
     def __init__(self, methods: Mapping[str, Type] | None = None) -> None:
         named = dict(methods or {})
         for name, method in named.items():
+            if not isinstance(name, str):
+                raise CandidError(f"a method's name is a str, not {type(name).__name__}")
             field_id(name)  # refuses names that cannot be encoded
             if not isinstance(method, Func | Recursive):
                 raise CandidError(f"method {name!r} must be a function type, not {method!r}")

@@ -307,6 +307,11 @@ def test_types_are_checked_when_they_are_made():
         lambda: c.Func([], [c.Nat], ["oneway"]),
         lambda: c.Func([], [], ["fast"]),
         lambda: c.Service({"m": c.Nat}),
+        lambda: c.Service({5: c.Func()}),
+        lambda: c.Record(5),
+        lambda: c.Record({c.Nat, c.Text}),
+        lambda: c.Record("nat"),
+        lambda: c.Variant(["ok"]),
         lambda: c.Codec([5]),
         lambda: c.Codec([c.Recursive("undefined")]),
     ):
