@@ -4,10 +4,16 @@ import runpy
 from pathlib import Path
 
 ROOM = Path(__file__).resolve().parents[2] / "motoko"
+LEFT_OUT = {
+    # There is no previous layout.
+    "test_flows_of_the_previous_layout_go_on_in_every_state",
+    # Only the Motoko runtime compares the kinds of state.
+    "test_a_module_of_another_kind_of_state_is_refused_and_the_old_one_goes_on",
+}
 globals().update(
     {
         name: value
         for name, value in runpy.run_path(str(ROOM / "test_upgrades.py")).items()
-        if not name.startswith("__")
+        if not name.startswith("__") and name not in LEFT_OUT
     }
 )

@@ -9,6 +9,7 @@ fn handle(request: &Request) -> Reply {
     reference_parts::compute(request)
 }
 
+reference_parts::inspection!();
 reference_parts::life_cycle!(Application::both(handle, reference_parts::take));
 reference_parts::sending!();
 reference_parts::handling!();

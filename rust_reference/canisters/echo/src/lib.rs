@@ -7,6 +7,7 @@ fn handle(request: &Request) -> Reply {
     Answer::Answer(Some(request.payload.clone())).into()
 }
 
+reference_parts::inspection!();
 reference_parts::life_cycle!(Application::receiver(handle));
 reference_parts::handling!();
 async_flow::endpoint!();

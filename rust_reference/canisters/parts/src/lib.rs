@@ -37,7 +37,18 @@ pub struct HandledQuery {
     pub msg_id: u128,
 }
 
-/// Starts a reference canister and exports its life cycle: install, upgrade, inspection of ingress.
+/// Ingress of strangers costs no cycles.
+#[macro_export]
+macro_rules! inspection {
+    () => {
+        #[::ic_cdk::inspect_message]
+        fn inspect() {
+            ::async_flow::canister::inspect();
+        }
+    };
+}
+
+/// Starts a reference canister and exports its life cycle: install and upgrade.
 #[macro_export]
 macro_rules! life_cycle {
     ($application:expr) => {
@@ -54,11 +65,6 @@ macro_rules! life_cycle {
         #[::ic_cdk::post_upgrade]
         fn resume(install: Option<::async_flow::canister::Install>) {
             init(install);
-        }
-
-        #[::ic_cdk::inspect_message]
-        fn inspect() {
-            ::async_flow::canister::inspect();
         }
 
         fn drivers_only() -> Result<(), String> {

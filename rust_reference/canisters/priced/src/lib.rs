@@ -7,6 +7,7 @@ fn handle(request: &Request) -> Reply {
     reference_parts::compute(request)
 }
 
+reference_parts::inspection!();
 reference_parts::life_cycle!(Application { priced: true, ..Application::receiver(handle) });
 reference_parts::handling!();
 async_flow::endpoint!();
