@@ -329,6 +329,33 @@ def test_stable_memory_keeps_what_is_written(driver, canister, program):
     assert number(driver.update(canister, program().stable64_size().append_number().reply())) == 3
 
 
+def test_a_message_cannot_fill_the_machine_with_stable_pages(make_driver, monkeypatch):
+    """A byte in each of very many pages costs as much as the pages."""
+    import wasmtime
+
+    from bridge.replica.state.stable import StableMemory
+
+    scattering = """(module (import "ic0" "stable64_grow" (func $grow (param i64) (result i64)))
+      (import "ic0" "stable64_write" (func $write (param i64 i64 i64))) (memory 1)
+      (func (export "canister_update scatter") (local $at i64)
+        (drop (call $grow (i64.const 1000000)))
+        (loop $again (call $write (local.get $at) (i64.const 0) (i64.const 1))
+          (local.set $at (i64.add (local.get $at) (i64.const 65536))) (br $again))))"""
+    driver = make_driver(update=50_000_000)
+    canister = driver.create(bytes(wasmtime.wat2wasm(scattering)))
+    touched, undo = [], StableMemory.undo
+
+    def noting_undo(stable):
+        touched.append(stable.touched)
+        undo(stable)
+
+    monkeypatch.setattr(StableMemory, "undo", noting_undo)
+    answer = driver.call(canister, "scatter")
+    assert isinstance(answer, Reject)
+    assert answer.error_code == "IC0522"
+    assert 0 < touched[0] <= 51_000_000
+
+
 def test_stable_memory_does_not_grow_beyond_its_limit(driver, canister, program):
     grow = program().stable64_grow(2**40).append_number().reply()
     assert number(driver.update(canister, grow)) == 2**64 - 1

@@ -19,6 +19,8 @@ from bridge.replica.execution.table import (
 )
 
 _MAX_CERTIFIED_DATA: Final = 32
+# A message holds what it overwrites, so that it can be undone.
+_MAX_TOUCHED: Final = 2 * 1024**3
 _MAX_LOG_RECORD: Final = 32 * 1024
 _MAX_VARIABLE_NAME: Final = 128
 
@@ -120,6 +122,12 @@ def _stable_bounds() -> TrapError:
     return TrapError("Canister trapped: stable memory out of bounds")
 
 
+def _too_much_touched() -> TrapError:
+    return TrapError(
+        f"Canister trapped: one message may write pages of {_MAX_TOUCHED} bytes of stable memory"
+    )
+
+
 def _small(run: Run) -> None:
     if run.instance.stable.size > 65_536:
         raise TrapError(
@@ -140,11 +148,19 @@ def _stable64_grow(run: Run, pages: int) -> int:
 @row("stable64_write", "lll", "", ANYWHERE)
 def _stable64_write(run: Run, offset: int, src: int, size: int) -> None:
     charge(run, size)
+    stable = run.instance.stable
+    if size > _MAX_TOUCHED:
+        raise _too_much_touched()
     data = run.instance.read(src, size)
+    before = stable.touched
     try:
-        run.instance.stable.write(offset, data)
+        stable.write(offset, data)
     except IndexError as error:
         raise _stable_bounds() from error
+    # A byte here and there makes whole pages: they count, and they are limited.
+    charge(run, max(0, stable.touched - before - size))
+    if stable.touched > _MAX_TOUCHED:
+        raise _too_much_touched()
 
 
 @row("stable64_read", "lll", "", ANYWHERE)

@@ -133,6 +133,7 @@ def install(
 
     def renew() -> None:
         stable = StableMemory(MAX_STABLE_PAGES)
+        stable.begin()
         new = new_instance(compiled, stable)
         enter(new, Mode.s, compiled.info.start_name)
         enter(new, Mode.I, "canister_init")

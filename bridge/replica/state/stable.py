@@ -76,6 +76,11 @@ class StableMemory:
             page[start : start + len(part)] = part
             done += len(part)
 
+    @property
+    def touched(self) -> int:
+        """Bytes of the pages written since ``begin``: what this message's writing holds."""
+        return len(self._journal) * _PAGE if self._journal is not None else 0
+
     def begin(self) -> None:
         """Start to remember what is overwritten."""
         self._journal = {}
