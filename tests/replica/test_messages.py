@@ -169,6 +169,25 @@ def test_five_hundred_calls_of_a_pair_may_be_in_flight(driver, canister, other, 
     assert number(driver.update(canister, again.append_number().reply())) == 0
 
 
+def test_a_canister_has_a_limited_number_of_calls_in_all(driver, canister, program, monkeypatch):
+    monkeypatch.setattr("bridge.replica.scheduler.machine.MAX_CALLBACKS", 3)
+    calling = program()
+    for name in range(4):
+        calling.call(bytes([name, 1, 1]), "update", one_way=True).append_number()
+    data = driver.update(canister, calling.reply())
+    assert [number(data[at : at + 8]) for at in (0, 8, 16, 24)] == [0, 0, 0, 2]
+
+
+def test_a_message_sends_a_limited_number_of_bytes(driver, canister, other, program, monkeypatch):
+    monkeypatch.setattr("bridge.replica.execution.api_calls._MAX_SENT", 1000)
+    calling = program().call(other.raw, "update", bytes(600), one_way=True).append_number()
+    calling.call(other.raw, "update", bytes(600), one_way=True, cycles=5).append_number()
+    before = driver.canisters[canister].cycles
+    data = driver.update(canister, calling.reply())
+    assert [number(data[at : at + 8]) for at in (0, 8)] == [0, 2]
+    assert driver.canisters[canister].cycles == before
+
+
 def test_a_call_not_performed_is_dropped(driver, canister, other, program):
     unfinished = program().blob(other.raw).blob("update").push(0).push(0).push(0).push(0)
     unfinished.call_new().call_cycles_add128(0, 1000).reply(b"")

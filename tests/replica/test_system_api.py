@@ -281,6 +281,31 @@ def test_printing_never_traps_for_its_arguments(driver, canister, program):
     assert b"out of the memory's bounds" in texts[0]
 
 
+def test_a_message_that_prints_without_end_keeps_little_of_it(make_driver, program):
+    driver = make_driver(update=20_000_000)
+    module = """(module (import "ic0" "debug_print" (func $print (param i32 i32))) (memory 1)
+      (func (export "canister_update print")
+        (loop $again (call $print (i32.const 0) (i32.const 4000)) (br $again))))"""
+    import wasmtime
+
+    canister = driver.create(bytes(wasmtime.wat2wasm(module)))
+    kept = driver.canisters[canister]
+    written = []
+    append = kept.append_log
+
+    class Noting(type(kept)):
+        __slots__ = ()
+
+        def append_log(self, timestamp, content):
+            written.append(len(content))
+            append(timestamp, content)
+
+    kept.__class__ = Noting
+    assert isinstance(driver.call(canister, "print"), Reject)
+    assert sum(written) <= 2 * 1024 * 1024 + 1000
+    assert kept.log_next > 20_000_000 // (4000 + 600)  # the numbers tell of all that was printed
+
+
 def test_a_traps_text_leaves_out_what_is_no_text(driver, canister, program):
     assert "'ab'" in driver.reject(canister, program().trap(b"a\xff\xfeb")).message
 

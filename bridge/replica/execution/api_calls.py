@@ -28,6 +28,8 @@ from bridge.replica.execution.table import (
 )
 
 _MAX_METHOD_NAME: Final = 20_000
+# A message that sends more than this many bytes finds no room for more calls.
+_MAX_SENT: Final = 1024**3
 
 
 def _reject_message(run: Run) -> bytes:
@@ -192,7 +194,12 @@ def _call_cycles_add128(run: Run, high: int, low: int) -> None:
 def _call_perform(run: Run) -> int:
     call = _building(run, "call_perform")
     charge(run, 0)
-    if run.balance < run.environment.freezing_limit or not run.may_call(call.callee):
+    run.sent_bytes += len(call.payload)
+    if (
+        run.sent_bytes > _MAX_SENT
+        or run.balance < run.environment.freezing_limit
+        or not run.may_call(call.callee)
+    ):
         run.drop_building()
         return 2
     run.building = None

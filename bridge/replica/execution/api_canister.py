@@ -261,9 +261,9 @@ def _debug_print(run: Run, src: int, size: int) -> None:
     kept = min(size, _MAX_LOG_RECORD)
     charge(run, kept)
     if src + size > run.instance.memory_size:
-        run.log.append(b"(debug_print: the message is out of the memory's bounds)")
+        run.print(b"(debug_print: the message is out of the memory's bounds)")
     else:
-        run.log.append(run.instance.read(src, kept))
+        run.print(run.instance.read(src, kept))
 
 
 @row("trap", "II", "", ANYWHERE)

@@ -6,6 +6,7 @@ HTTP.
 """
 
 import enum
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -16,6 +17,7 @@ MAX_RESPONSE: Final = 2 * 1024 * 1024
 MAX_QUERY_RESPONSE: Final = 3 * 1024 * 1024
 MAX_CALL_PAYLOAD: Final = 10 * 1024 * 1024
 MAX_CALL_TIMEOUT_SECONDS: Final = 300
+MAX_LOG: Final = 2 * 1024 * 1024
 
 
 class Mode(enum.IntFlag):
@@ -175,7 +177,10 @@ class Run:
     building: OutgoingCall | None = None
     certified_data: bytes | None = None
     global_timer: int | None = None
-    log: list[bytes] = field(default_factory=list)
+    log: deque[bytes] = field(default_factory=deque)
+    log_bytes: int = 0
+    log_dropped: int = 0
+    sent_bytes: int = 0
     ingress_accepted: bool = False
     data_certificate: bytes | None = None
     host_instructions: int = 0
@@ -194,6 +199,14 @@ class Run:
     def liquid(self) -> int:
         """Cycles that may be spent."""
         return max(0, self.balance - self.environment.freezing_limit)
+
+    def print(self, content: bytes) -> None:
+        """Add to what the canister's log gets; what it could not hold anyhow is dropped."""
+        self.log.append(content)
+        self.log_bytes += len(content)
+        while self.log_bytes > MAX_LOG and len(self.log) > 1:
+            self.log_bytes -= len(self.log.popleft())
+            self.log_dropped += 1
 
     def drop_building(self) -> None:
         """Discard the call under construction and take its cycles back."""

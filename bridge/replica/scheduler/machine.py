@@ -49,6 +49,7 @@ from bridge.replica.state.messages import (
 from bridge.replica.state.subnet import Subnet
 
 MAX_IN_FLIGHT: Final = 500
+MAX_CALLBACKS: Final = 1_000_000
 REQUEST_LIFETIME: Final = 300 * 1_000_000_000
 CHARGING_INTERVAL: Final = 3600 * 1_000_000_000
 STOP_TIMEOUT: Final = 300 * 1_000_000_000
@@ -258,12 +259,14 @@ class Machine(Courier):
 
     def _new_run(self, canister: Canister, context: CallContext, mode: Mode, limit: int) -> Run:
         pending: dict[bytes, int] = {}
+        open_calls = [len(canister.callbacks)]
 
         def may_call(callee: bytes) -> bool:
             count = pending.get(callee, 0) + canister.in_flight[Principal(callee)]
-            if count >= MAX_IN_FLIGHT:
+            if count >= MAX_IN_FLIGHT or open_calls[0] >= MAX_CALLBACKS:
                 return False
             pending[callee] = pending.get(callee, 0) + 1
+            open_calls[0] += 1
             return True
 
         return Run(
@@ -376,6 +379,7 @@ class Machine(Courier):
     # --- effects --------------------------------------------------------------------------------
 
     def _write_log(self, canister: Canister, run: Run, failure: ExecutionError | None) -> None:
+        canister.log_next += run.log_dropped
         for content in run.log:
             canister.append_log(self.time, content)
         if failure is not None:
