@@ -45,6 +45,8 @@ class Replica:
         admin: Whether the admin interface is on.
         seed: What all keys and randomness follow from; random if absent.
         limits: Instructions that one message may use.
+        time: At which time it stands still from the start, in nanoseconds since 1970; by default
+            time runs. With a seed, all that then happens follows from what is asked, in its order.
         fees: Whether memory and compute allocation cost cycles, so that canisters can be frozen.
 
     Raises:
@@ -58,13 +60,14 @@ class Replica:
         admin: bool = False,
         seed: bytes | str | None = None,
         limits: Limits | None = None,
+        time: int | None = None,
         fees: bool = False,
     ) -> None:
         if isinstance(seed, str):
             seed = seed.encode()
         subnet = Subnet() if seed is None else Subnet(seed=seed)
         self._machine = Machine(
-            subnet, Clock(), management.handle, management.query, limits or Limits()
+            subnet, Clock(time), management.handle, management.query, limits or Limits()
         )
         self._machine.log.enabled = admin
         self._machine.charge_fees(fees)

@@ -47,6 +47,69 @@ def test_a_trap_undoes_memory_globals_stable_memory_and_calls(driver, canister, 
     assert number(driver.update(other, program().counter().append_number().reply())) == 0
 
 
+def everything(program, other):
+    """Changes all that a message can change."""
+    received = program().set_counter(99).reply()
+    made = program().store(512, 2).set_counter(2).stable64_grow(5).drop()
+    made.stable64_write(0, 512, 8).certified_data_set(b"no").global_timer_set(1).drop()
+    made.cycles_burn128(0, 10, 1024).grow(2).drop()
+    return made if other is None else made.call(other.raw, "update", received, cycles=7).drop()
+
+
+def in_context(driver, canister, other, wasm, program, context):
+    """Change everything and trap, in one context."""
+    trapping = everything(program, other if context in CALLING else None).unreachable()
+    if context == "update":
+        driver.reject(canister, trapping)
+    elif context in ("reply", "reject"):
+        callee = program().reply(b"") if context == "reply" else program().msg_reject("")
+        calling = program().call(other.raw, "update", callee, **{context: trapping})
+        driver.reject(canister, calling.drop())
+    elif context == "cleanup":
+        calling = program().call(
+            other.raw, "update", program().reply(b""), reply=program().unreachable(),
+            cleanup=program().store(512, 2).set_counter(2).stable64_grow(5).drop()
+            .global_timer_set(1).drop().cycles_burn128(0, 10, 1024).grow(2).drop().unreachable(),
+        )  # fmt: skip
+        driver.reject(canister, calling.drop())
+    elif context == "timer":
+        hooked = program().hook("canister_global_timer", trapping).global_timer_set(1).drop()
+        driver.update(canister, hooked.reply(b""))
+        driver.advance(1)
+    elif context == "replicated query":
+        made = program().store(512, 2).set_counter(2).stable64_grow(5).drop()
+        answer = driver.call(canister, "query", made.cycles_burn128(0, 10, 1024).unreachable())
+        assert isinstance(answer, Reject)
+    elif context == "pre-upgrade":
+        driver.update(canister, program().hook("canister_pre_upgrade", trapping).reply(b""))
+        assert isinstance(driver.install_raw(canister, wasm, mode="upgrade"), Reject)
+    else:
+        assert isinstance(driver.install_raw(canister, wasm, trapping, mode="upgrade"), Reject)
+
+
+CALLING = ("update", "reply", "reject", "timer")
+
+
+@pytest.mark.parametrize(
+    "context", [*CALLING, "cleanup", "replicated query", "pre-upgrade", "post-upgrade"]
+)
+def test_a_trap_undoes_everything_in_each_context(driver, canister, other, wasm, program, context):
+    before = program().store(512, 1).set_counter(1).stable64_grow(1).drop()
+    driver.update(canister, before.stable64_write(0, 512, 8).certified_data_set(b"yes").reply(b""))
+    held = [driver.canisters[name].cycles for name in (canister, other)]
+    in_context(driver, canister, other, wasm, program, context)
+    driver.settle()
+    read = program().load(512).append_number().counter().append_number()
+    read.stable64_size().append_number().stable64_read(520, 0, 8).load(520).append_number()
+    data = driver.update(canister, read.memory_size().append_number().reply())
+    assert [number(data[at : at + 8]) for at in range(0, 40, 8)] == [1, 1, 1, 1, 4]
+    assert driver.canisters[canister].certified_data == b"yes"
+    assert driver.canisters[canister].global_timer == 0
+    assert driver.canisters[canister].burned == 0
+    assert [driver.canisters[name].cycles for name in (canister, other)] == held
+    assert number(driver.update(other, program().counter().append_number().reply())) == 0
+
+
 def test_a_query_leaves_no_trace(driver, canister, program):
     asked = program().store(512, 7).set_counter(7).grow(3).drop().stable64_grow(1).drop()
     assert driver.query(canister, asked.reply(b"seen")) == Reply(b"seen")

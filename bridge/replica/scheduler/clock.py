@@ -7,12 +7,17 @@ import time
 
 
 class Clock:
-    """Tells the time; while it runs, every telling is later than the one before."""
+    """Tells the time; while it runs, every telling is later than the one before.
 
-    def __init__(self) -> None:
+    Args:
+        start: The time at which it stands still from the start; by default it runs, with the
+            machine's time.
+    """
+
+    def __init__(self, start: int | None = None) -> None:
         self._ahead = 0
-        self._last = 0
-        self._paused = False
+        self._last = start or 0
+        self._paused = start is not None
 
     @property
     def ahead(self) -> int:

@@ -64,7 +64,8 @@ class Courier:
         self._line: deque[Canister] = deque()
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._tie = itertools.count()
-        self._heartbeats: set[Principal] = set()
+        # In the order of installation: what happens may not depend on how a set is ordered.
+        self._heartbeats: dict[Principal, None] = {}
         self._next_heartbeat = 0
         self.fees = False
 
@@ -188,9 +189,9 @@ class Courier:
         """Note a canister's new module, or that it has none."""
         instance = self.sandbox(canister).instance
         if instance is not None and instance.has(Task.HEARTBEAT.value):
-            self._heartbeats.add(canister.canister_id)
+            self._heartbeats[canister.canister_id] = None
         else:
-            self._heartbeats.discard(canister.canister_id)
+            self._heartbeats.pop(canister.canister_id, None)
         self.subnet.touch(canister.canister_id)
 
     # --- sending --------------------------------------------------------------------------------

@@ -133,6 +133,9 @@ class Rounds:
                 if time.monotonic() - self._active_at > _QUIET_SECONDS:
                     self._active.clear()
                 continue
+            if self.machine.clock.paused:
+                # Which messages overtake a slow one would depend on the machine's speed.
+                continue
             if time.monotonic() - left < _SLOW_SECONDS or len(self._threads) >= _MOST_THREADS:
                 continue
             with self.machine.lock:
