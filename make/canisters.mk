@@ -17,4 +17,4 @@ canisters-check: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko
 OPEN_FLOWS ?= 100000
 .PHONY: bench-motoko
 bench-motoko: $(VENV)/.base ## what a flow costs a Motoko canister, with OPEN_FLOWS flows open
-	@OPEN_FLOWS=$(OPEN_FLOWS) $(BIN)/python benchmarks/motoko/run.py
+	@OPEN_FLOWS=$(OPEN_FLOWS) $(BIN)/python -m benchmarks.motoko.run

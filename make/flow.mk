@@ -21,4 +21,4 @@ mutate-flow: $(VENV)/.dev ## mutation testing of the protocol core
 	@$(FLOW_LAB).mutate
 
 bench-flow: $(VENV)/.dev ## speed and memory of the protocol core
-	@$(BIN)/python benchmarks/flow/run.py
+	@$(BIN)/python -m benchmarks.flow.run

@@ -1,22 +1,20 @@
 """Measures bridge.flow: transitions beside bare asyncio queue hops, the timer, and memory.
 
-Writes build/bench/flow.json and prints the table.
+Run as ``python -m benchmarks.flow.run`` from the root.
 """
 
 import asyncio
-import json
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from benchmarks.report import publish, within
 from bridge import flow
 from bridge.flow.engine import Engine
 from bridge.principal import Principal
 
-BUILD = Path(__file__).resolve().parents[2] / "build" / "bench"
 ALICE, BOB = (Principal(bytes([0] * 7 + [n, 1, 1])) for n in (1, 2))
 POLICY = flow.Policy()
 ROUNDS = 60
@@ -76,21 +74,6 @@ async def hops():
     return spent / FLOWS / 2
 
 
-def row(work, ours, baseline, value, target, unit, spread=0.0):
-    ratio = ours / value
-    return {
-        "work": work,
-        "ours": ours,
-        "unit": unit,
-        "baseline": baseline,
-        "baseline_value": value,
-        "ratio": ratio,
-        "target": target,
-        "met": None if target is None else ratio <= target,
-        "spread": spread,
-    }
-
-
 def transitions():
     rounds = []
     for _ in range(ROUNDS):  # in turns, so that a busy moment does not fall on one of them alone
@@ -101,8 +84,8 @@ def transitions():
     means = [statistics.mean(times.values()) for times, _ in rounds]
     spread = statistics.pstdev(means) / statistics.mean(means)
     mean = statistics.mean(best.values())
-    rows = [row("a transition of the common path", mean, "2 hops", 2 * hop, 1, "us", spread)]
-    rows += [row(f"  {name}", one, "2 hops", 2 * hop, None, "us") for name, one in best.items()]
+    rows = [within("a transition of the common path", mean, "2 hops", 2 * hop, 1, spread=spread)]
+    rows += [within(f"  {name}", one, "2 hops", 2 * hop, None) for name, one in best.items()]
     return rows
 
 
@@ -139,7 +122,10 @@ def memory():
 
 def memory_of_its_own():
     done = subprocess.run(
-        [sys.executable, __file__, "memory"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.flow.run", "memory"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(done.stdout)
 
@@ -153,31 +139,14 @@ def quiet():
     return (time.perf_counter() - began) / 1_000
 
 
-def show(rows):
-    print(f"{'work':36} {'ours':>12} {'beside':>20} {'':>12} {'ratio':>6} {'target':>7}")
-    scales = {"us": 1e6, "MiB": 1 / 2**20}
-    for one in rows:
-        scale, unit = scales[one["unit"]], one["unit"]
-        target = "" if one["target"] is None else f"<={one['target']}"
-        verdict = {True: "met", False: "missed", None: ""}[one["met"]]
-        beside = f"{one['baseline']:>20} {one['baseline_value'] * scale:9.2f}{unit:>3}"
-        ours = f"{one['work']:36} {one['ours'] * scale:9.2f}{unit:>3}"
-        print(f"{ours} {beside} {one['ratio']:6.2f} {target:>7} {verdict}")
-    judged = [one for one in rows if one["target"] is not None]
-    print(f"{sum(bool(one['met']) for one in judged)} of {len(judged)} targets met")
-
-
 def main():
     rows = transitions()
     small, large = min(timer(1_000) for _ in range(3)), timer(200_000)
-    rows.append(row("next due and step, 200,000 flows", large, "1,000 flows", small, 3, "us"))
-    rows.append(row("asking a quiet engine", quiet(), "a hop", asyncio.run(hops()), 1, "us"))
-    rows.append(
-        row("a million open flows of 100 bytes", memory_of_its_own(), "1 GiB", 2**30, 1, "MiB")
-    )
-    BUILD.mkdir(parents=True, exist_ok=True)
-    (BUILD / "flow.json").write_text(json.dumps(rows, indent=1))
-    show(rows)
+    rows.append(within("next due and step, 200,000 flows", large, "1,000 flows", small, 3))
+    rows.append(within("asking a quiet engine", quiet(), "a hop", asyncio.run(hops()), 1))
+    taken = memory_of_its_own() / 2**20
+    rows.append(within("a million open flows of 100 bytes", taken, "1 GiB", 2**10, 1, unit="MiB"))
+    publish("flow", rows)
 
 
 if __name__ == "__main__":

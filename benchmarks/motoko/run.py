@@ -7,13 +7,8 @@ counter, and the same on every machine.
 
 import asyncio
 import os
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from report import ROOT, missing, publish, within
-
+from benchmarks.report import ROOT, missing, publish, within
 from bridge import candid, contracts
 from bridge.agent import Agent, Identity
 from bridge.network import create_canister, install_code
