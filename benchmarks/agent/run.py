@@ -61,17 +61,9 @@ def own_rows(rounds):
         raw, _ = best(rounds, kind, "raw", "median")
         bare, _ = best(rounds, kind, "bare", "median")
         beyond = ours - max(raw - bare, 0)
+        work = f"{name}, time beyond the replica's"
         if kind == "query":
-            rows.append(
-                within(
-                    work,
-                    beyond,
-                    "bare POST",
-                    bare,
-                    2,
-                    spread=spread,
-                )
-            )
+            rows.append(within(work, beyond, "bare POST", bare, 2, spread=spread))
             cpu, spread = best(rounds, kind, "ours", "cpu")
             bare_cpu, _ = best(rounds, kind, "bare", "cpu")
             rows.append(within(f"{name}, client CPU", cpu, "bare POST", bare_cpu, 2, spread=spread))
