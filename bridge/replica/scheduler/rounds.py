@@ -26,6 +26,8 @@ _QUIET_SECONDS: Final = 1.0
 _MOST_THREADS: Final = 16
 # While requests come together, a round waits this long for more: they share its certificate.
 _GATHER_SECONDS: Final = 0.0005
+# For so many rounds with one request only they are still expected to come together.
+_GATHER_ROUNDS: Final = 8
 _ROUND_MESSAGES: Final = 1000
 _LONGEST_WAIT: Final = 3600.0
 # A certificate this young is as good as a new one for who reads the state.
@@ -70,7 +72,7 @@ class Rounds:
         self._driver: threading.Thread | None = None
         self._left_at: float | None = None
         self._active_at = 0.0
-        self._gathers = False
+        self._gathers = 0
         self._active = threading.Event()
         self.rounds = 0
         machine.on_leaving = self._leaving
@@ -291,7 +293,10 @@ class Rounds:
         machine.answered.clear()
         waiting += self._certificate_waiters
         self._certificate_waiters = []
-        self._gathers = len(waiting) > 1
+        if len(waiting) > 1:
+            self._gathers = _GATHER_ROUNDS
+        elif waiting and self._gathers:
+            self._gathers -= 1
         if not waiting:
             return
         subnet = machine.subnet
