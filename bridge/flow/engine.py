@@ -297,9 +297,11 @@ class Engine:
             room = self._has_room(record.peer, now)
             event = Due(u=draw(), lag=self.time.lag, room=room)
             effects += self.apply(FlowKey.of(record), event, now)
-        for record in due:  # the rest is for a later tick
-            if self.get(FlowKey.of(record)) is record:
-                self._push(record)
+        for record in due:
+            # Taken out above: what was not served, and what has more to do at the same time.
+            kept = self.get(FlowKey.of(record))
+            if kept is not None and kept.due == record.due:
+                self._push(kept)
         return tuple(effects)
 
     def restart(self, now: int, draw: Draw, share: Draw) -> tuple[Effect, ...]:

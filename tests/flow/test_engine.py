@@ -104,6 +104,19 @@ def test_a_tick_serves_a_hundred_flows_and_the_next_the_rest(engine, bob):
     assert engine.next_due() == NOW + 330
 
 
+def test_what_a_flow_has_left_to_do_at_the_same_time_is_done_in_the_next_tick(seconds, bob):
+    policy = dataclasses.replace(seconds, handler_attempts=1, send_retry=330, spread=0)
+    engine = Engine(policy, now=NOW)
+    opened(engine, bob, 1)
+    effects, _ = engine.receive(Ack(1, b"y"), bob, now=NOW)
+    engine.failed(effects[0], NotSent, now=NOW)
+    engine.restart(NOW + 330, no_jitter, no_jitter)
+    engine.tick(NOW + 330, no_jitter)
+    assert engine.senders[1].state is SenderState.DEAD_LETTER
+    assert engine.senders[1].fin_due == engine.next_due() == NOW + 330
+    assert [type(message) for message in sent(engine.tick(NOW + 330, no_jitter))] == [Fin]
+
+
 def test_jitter_comes_from_outside(engine, bob):
     engine.send(bob, 1, b"x", now=NOW)
     engine.tick(NOW, lambda: 100_000)
