@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,17 +86,8 @@ def faster(
     spread: float = 0.0,
 ) -> Row:
     """A row for a time that has to be at least ``target`` times shorter than the baseline's."""
-    return Row(
-        work=work,
-        baseline=baseline,
-        ours=ours,
-        theirs=theirs,
-        ratio=theirs / ours,
-        target=target,
-        at_least=True,
-        unit=unit,
-        spread=spread,
-    )
+    row = within(work, ours, baseline, theirs, target, unit=unit, spread=spread)
+    return replace(row, ratio=theirs / ours, at_least=True)
 
 
 def missing(work: str, baseline: str, note: str, target: float | None = None) -> Row:
