@@ -32,6 +32,7 @@ from bridge.flow import (
     Telling,
 )
 from bridge.flow.inflight import in_turn
+from bridge.flow.trace import FlowKey
 from bridge.principal import Principal
 from bridge.service.admission import Admission
 from bridge.service.application import (
@@ -43,7 +44,7 @@ from bridge.service.application import (
     OutcomeHandler,
     resend_when_corrupt,
 )
-from bridge.service.engine import Engine, EventMaker, Key
+from bridge.service.engine import Engine, EventMaker
 from bridge.service.ids import Mint
 from bridge.service.inbox import Inbox
 from bridge.service.outbox import Entry, Outbox, Poller
@@ -211,7 +212,7 @@ class Bridge:
         for record in turns:
             room = self._transmitter.has_room(record.peer, more=planned[record.peer])
             planned[record.peer] += 1
-            decision = self._performer.decide(Key.of(record), always(Due(room=room)))
+            decision = self._performer.decide(FlowKey.of(record), always(Due(room=room)))
             steps.append(self._tasks.whole(decision))
         moved = False
         outcomes = await asyncio.gather(*steps, return_exceptions=True)
@@ -309,7 +310,7 @@ class Bridge:
             return Send(peer=peer, msg_id=msg_id, payload=payload, dialect=spoken)
 
         notes = {_LAST_ID: self._mint.last.to_bytes(16, "big")}
-        key = Key(Role.SENDER, peer, msg_id)
+        key = FlowKey(Role.SENDER, peer, msg_id)
 
         async def open_it() -> None:
             await self._performer.decide(key, make, notes=notes)
@@ -340,7 +341,7 @@ class Bridge:
 
     async def _response(self, record: SenderFlow, waiter: Waiter) -> bytes | None:
         """The response of a flow that may have ended before anybody waited for it."""
-        key = Key.of(record)
+        key = FlowKey.of(record)
         if record.state in (SenderState.ANSWERED, SenderState.DEAD_LETTER):
             self._tasks.spawn(self._finished(key))
             return record.response
@@ -360,7 +361,7 @@ class Bridge:
             raise _failed(Outcome(record.peer, record.msg_id, None, record.failure))
         return await self._taken(waiter)
 
-    async def _finished(self, key: Key) -> None:
+    async def _finished(self, key: FlowKey) -> None:
         with contextlib.suppress(LocalProtocolError):  # another took it meanwhile
             await self._performer.settle(key, always(Finish()))
 
@@ -371,7 +372,7 @@ class Bridge:
         that counts as taken; after a crash it may be told again.
         """
         outcome, telling = await waiter.take()
-        key = Key(Role.SENDER, outcome.peer, outcome.msg_id)
+        key = FlowKey(Role.SENDER, outcome.peer, outcome.msg_id)
         self._tasks.spawn(self._performer.settle(key, always(Returned(of=telling))))
         if outcome.failure is not None:
             raise _failed(outcome)
@@ -474,14 +475,14 @@ class Bridge:
     # --- Both -----------------------------------------------------------------------------------
 
     async def _ours(self, msg_id: int) -> SenderFlow:
-        record = await self._record(Key(Role.SENDER, self._agent.principal, msg_id))
+        record = await self._record(FlowKey(Role.SENDER, self._agent.principal, msg_id))
         assert isinstance(record, SenderFlow)
         return record
 
     async def _theirs(self, peer: Principal, msg_id: int) -> Flow:
-        return await self._record(Key(Role.RECEIVER, peer, msg_id))
+        return await self._record(FlowKey(Role.RECEIVER, peer, msg_id))
 
-    async def _record(self, key: Key) -> Flow:
+    async def _record(self, key: FlowKey) -> Flow:
         self._check_running()
         record = await self._engine.load(key)
         if record is None:
@@ -492,7 +493,7 @@ class Bridge:
 
     async def _command(self, record: Flow, make: EventMaker) -> None:
         self._check_running()
-        await self._tasks.whole(self._performer.decide(Key.of(record), make))
+        await self._tasks.whole(self._performer.decide(FlowKey.of(record), make))
 
     @property
     def counters(self) -> Mapping[str, int]:

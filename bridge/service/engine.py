@@ -11,7 +11,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -30,37 +29,12 @@ from bridge.flow import (
 )
 from bridge.flow.effects import Effect
 from bridge.flow.messages import MAX_MSG_ID
+from bridge.flow.trace import FlowKey
 from bridge.flow.world import ObservedTime
-from bridge.principal import Principal
 from bridge.store import Change, Store
 
 _CONFLICT_TRIES: Final = 5
 _OBSERVED: Final = "observed_time"
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Which flow.
-
-    Attributes:
-        role: Our side of it.
-        peer: The other side, as far as the caller knows; it is part of a receiver's key only.
-        msg_id: The id.
-    """
-
-    role: Role
-    peer: Principal
-    msg_id: int
-
-    @classmethod
-    def of(cls, record: Flow) -> "Key":
-        """The key of a record."""
-        return cls(record.role, record.peer, record.msg_id)
-
-    @property
-    def identity(self) -> tuple[Role, Principal | None, int]:
-        """What makes two keys the same flow: a sender's id says all."""
-        return (self.role, self.peer if self.role is Role.RECEIVER else None, self.msg_id)
 
 
 EventMaker = Callable[[Flow | None], Awaitable[Event]]
@@ -108,7 +82,7 @@ class Engine:
         self._kept_at = self._observed.last
         return {_OBSERVED: json.dumps([self._observed.last, self._observed.lag]).encode()}
 
-    async def load(self, key: Key) -> Flow | None:
+    async def load(self, key: FlowKey) -> Flow | None:
         """The flow as it is stored; under an id that none can have there is none."""
         if not 0 <= key.msg_id <= MAX_MSG_ID:
             return None
@@ -117,7 +91,7 @@ class Engine:
         return await self.store.receiver_flow(key.peer, key.msg_id)
 
     async def apply(
-        self, key: Key, make: EventMaker, *, notes: Mapping[str, bytes] | None = None
+        self, key: FlowKey, make: EventMaker, *, notes: Mapping[str, bytes] | None = None
     ) -> Transition:
         """Decide one event on one flow and make the decision durable.
 
@@ -134,7 +108,7 @@ class Engine:
             LocalProtocolError: If the application asked for what the state does not allow.
             StoreError: If the store fails; nothing changed.
         """
-        lock = self._locks.setdefault(key.identity, asyncio.Lock())
+        lock = self._locks.setdefault(_identity(key), asyncio.Lock())
         async with lock:
             for attempt in range(_CONFLICT_TRIES):
                 record = await self.load(key)
@@ -165,7 +139,7 @@ class Engine:
         event = dataclasses.replace(event, u=u, lag=self.observe())
         return step(record, event, self.clock(), self.policy)
 
-    async def is_current(self, key: Key, effect: Effect) -> bool:
+    async def is_current(self, key: FlowKey, effect: Effect) -> bool:
         """Whether a pending effect is still wanted."""
         return is_current(await self.load(key), effect, self.clock(), self.policy)
 
@@ -192,3 +166,8 @@ class Engine:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
+
+
+def _identity(key: FlowKey) -> object:
+    """What makes two keys the same flow: a sender's id says all, whoever claims to be its peer."""
+    return key.msg_id if key.role is Role.SENDER else (key.peer, key.msg_id)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 
 from bridge.errors import StoreError
 from bridge.flow import Ack, Event, Flow, Message, New, Received, Role, kind_of
+from bridge.flow.trace import FlowKey
 from bridge.principal import Principal
 from bridge.service.admission import Admission
-from bridge.service.engine import Engine, Key
+from bridge.service.engine import Engine
 from bridge.service.outbox import Entry
 from bridge.service.performer import Performer, Sighting
 from bridge.service.tasks import Tasks
@@ -95,5 +96,5 @@ class Inbox:
                 return dataclasses.replace(event, room=room)
             return dataclasses.replace(event, room=self._transmitter.has_room(caller))
 
-        decision = self._performer.decide(Key(role, caller, message.msg_id), make)
+        decision = self._performer.decide(FlowKey(role, caller, message.msg_id), make)
         await self._tasks.whole(decision)  # what it decides to do must not be cut off from it

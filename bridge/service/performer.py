@@ -32,6 +32,7 @@ from bridge.flow import (
     Transition,
     Transmit,
 )
+from bridge.flow.trace import FlowKey
 from bridge.principal import Principal
 from bridge.service.admission import Admission
 from bridge.service.application import (
@@ -42,7 +43,7 @@ from bridge.service.application import (
     Request,
     RetryLater,
 )
-from bridge.service.engine import Engine, EventMaker, Key
+from bridge.service.engine import Engine, EventMaker
 from bridge.service.tasks import Tasks
 from bridge.service.transmitter import Handed, Transmitter
 from bridge.service.waiters import Waiters
@@ -123,7 +124,7 @@ class Performer:
         self.ending = False
 
     async def decide(
-        self, key: Key, make: EventMaker, *, notes: Mapping[str, bytes] | None = None
+        self, key: FlowKey, make: EventMaker, *, notes: Mapping[str, bytes] | None = None
     ) -> Transition:
         """Decide an event durably, and set its effects going.
 
@@ -150,7 +151,7 @@ class Performer:
                     self._tasks.spawn(self._ask(key, effect))
         return transition
 
-    async def settle(self, key: Key, make: EventMaker) -> None:
+    async def settle(self, key: FlowKey, make: EventMaker) -> None:
         """Decide what must not be lost to a store that fails for a while: it is tried until it is.
 
         Args:
@@ -173,11 +174,11 @@ class Performer:
 
     async def retell(self, telling: Tell) -> None:
         """Tell once more what was given to a waiter that left without it."""
-        key = Key(telling.role, telling.peer, telling.msg_id)
+        key = FlowKey(telling.role, telling.peer, telling.msg_id)
         if await self._engine.is_current(key, telling):
             self._tell(key, telling)
 
-    async def _transmit(self, key: Key, effect: Transmit, token: int) -> None:
+    async def _transmit(self, key: FlowKey, effect: Transmit, token: int) -> None:
         async def wanted() -> bool:
             return await self._engine.is_current(key, effect)
 
@@ -194,7 +195,7 @@ class Performer:
         if not isinstance(effect.message, Fin):
             self._expect(effect.peer)
 
-    async def _handle(self, key: Key, effect: HandOver) -> None:
+    async def _handle(self, key: FlowKey, effect: HandOver) -> None:
         failed = always(HandlerFailed(of=effect))
         make = await self._run_handler(effect, failed)
         if make is None:
@@ -241,7 +242,7 @@ class Performer:
 
         return make
 
-    def _tell(self, key: Key, effect: Tell) -> None:
+    def _tell(self, key: FlowKey, effect: Tell) -> None:
         application = self._application
         if effect.role is Role.SENDER and effect.what is not Telling.DEAD_LETTER:
             outcome = Outcome(
@@ -263,7 +264,7 @@ class Performer:
             self._tasks.spawn(self.settle(key, always(Returned(of=effect))))
 
     async def _told(
-        self, key: Key, effect: Tell, listener: Callable[[_What], Awaitable[None]], what: _What
+        self, key: FlowKey, effect: Tell, listener: Callable[[_What], Awaitable[None]], what: _What
     ) -> None:
         event: Event = Returned(of=effect)
         try:
@@ -273,7 +274,7 @@ class Performer:
             event = HandlerFailed(of=effect)
         await self.settle(key, always(event))
 
-    async def _ask(self, key: Key, question: Ask) -> None:
+    async def _ask(self, key: FlowKey, question: Ask) -> None:
         event: Event = HandlerFailed(of=question)
         try:
             decision = await self._application.on_corrupt(question)

@@ -10,8 +10,9 @@ from typing import Final
 
 from bridge.errors import StoreError
 from bridge.flow import ReceiverState, Restarted, Role, SenderState
+from bridge.flow.trace import FlowKey
 from bridge.principal import Principal
-from bridge.service.engine import Engine, Key
+from bridge.service.engine import Engine
 from bridge.service.performer import Performer, always
 from bridge.store import Store
 
@@ -70,7 +71,9 @@ async def _resume_all(
         page = await engine.store.flows(role=role, state=state, after=cursor, limit=_PAGE)
         await asyncio.gather(  # at once, so that they share the store's commits
             *(
-                performer.decide(Key.of(record), always(Restarted(share=draw.randrange(_MILLION))))
+                performer.decide(
+                    FlowKey.of(record), always(Restarted(share=draw.randrange(_MILLION)))
+                )
                 for record in page.flows
             )
         )

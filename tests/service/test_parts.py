@@ -22,9 +22,10 @@ from bridge.flow import (
     Transmit,
     payload_hash,
 )
+from bridge.flow.trace import FlowKey
 from bridge.principal import Principal
 from bridge.service import Outcome, ResultCodec
-from bridge.service.engine import Engine, Key
+from bridge.service.engine import Engine
 from bridge.service.ids import Mint
 from bridge.service.performer import always
 from bridge.service.waiters import Waiters
@@ -145,7 +146,7 @@ def send(payload: bytes = b"hello") -> Send:
 
 
 async def test_one_flow_goes_its_way_and_each_step_is_stored_before_it_is_told() -> None:
-    clock, key = Clock(), Key(Role.SENDER, PEER, 1)
+    clock, key = Clock(), FlowKey(Role.SENDER, PEER, 1)
     async with MemoryStore() as store:
         engine = await make_engine(clock, store)
         await engine.apply(key, always(send()))
@@ -169,10 +170,10 @@ async def test_one_flow_goes_its_way_and_each_step_is_stored_before_it_is_told()
 
 
 async def test_a_third_principal_changes_nothing() -> None:
-    clock, key = Clock(), Key(Role.SENDER, STRANGER, 1)
+    clock, key = Clock(), FlowKey(Role.SENDER, STRANGER, 1)
     async with MemoryStore() as store:
         engine = await make_engine(clock, store)
-        await engine.apply(Key(Role.SENDER, PEER, 1), always(send()))
+        await engine.apply(FlowKey(Role.SENDER, PEER, 1), always(send()))
         before = await store.sender_flow(1)
         ack = Ack(1, b"forged", payload_hash(b"hello"))
         decided = await engine.apply(key, always(Received(message=ack, caller=STRANGER)))
@@ -182,7 +183,7 @@ async def test_a_third_principal_changes_nothing() -> None:
 
 
 async def test_steps_of_one_flow_never_overlap() -> None:
-    clock, key = Clock(), Key(Role.SENDER, PEER, 1)
+    clock, key = Clock(), FlowKey(Role.SENDER, PEER, 1)
     async with MemoryStore() as store:
         engine = await make_engine(clock, store)
         await asyncio.gather(*(engine.apply(key, always(send())) for _ in range(20)))
@@ -192,7 +193,7 @@ async def test_steps_of_one_flow_never_overlap() -> None:
 
 
 async def test_a_used_id_with_another_payload_is_the_callers_error_and_changes_nothing() -> None:
-    clock, key = Clock(), Key(Role.SENDER, PEER, 1)
+    clock, key = Clock(), FlowKey(Role.SENDER, PEER, 1)
     async with MemoryStore() as store:
         engine = await make_engine(clock, store)
         await engine.apply(key, always(send()))
@@ -203,7 +204,7 @@ async def test_a_used_id_with_another_payload_is_the_callers_error_and_changes_n
 
 
 async def test_waiting_ends_as_soon_as_an_earlier_flow_is_due() -> None:
-    clock, key = Clock(), Key(Role.SENDER, PEER, 1)
+    clock, key = Clock(), FlowKey(Role.SENDER, PEER, 1)
     async with MemoryStore() as store:
         engine = await make_engine(clock, store)
         waiting = asyncio.create_task(engine.wait_until_due(10))
@@ -217,7 +218,7 @@ async def test_observed_time_survives_a_restart_and_counts_a_standstill_as_one_g
     clock, policy = Clock(), Policy()
     async with MemoryStore() as store:
         engine = await make_engine(clock, store)
-        await engine.apply(Key(Role.SENDER, PEER, 1), always(send()))
+        await engine.apply(FlowKey(Role.SENDER, PEER, 1), always(send()))
         assert engine.observe() == 0
         clock.now += 3 * 24 * 3600 * SECOND
         again = await make_engine(clock, store)
