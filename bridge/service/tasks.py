@@ -29,11 +29,17 @@ class Tasks:
             return
         _log.error("%s", error, exc_info=None if isinstance(error, BridgeError) else error)
 
-    async def whole(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Wait for something that goes on to its end even if the one who waits is cancelled."""
+    def whole(self, work: Coroutine[Any, Any, _T]) -> Coroutine[Any, Any, _T]:
+        """Begin something that goes on to its end even if the one who waits for it is cancelled.
+
+        It begins here and not where it is awaited: who waits may be cancelled before that.
+        """
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return self._outcome(task)
+
+    async def _outcome(self, task: "asyncio.Task[_T]") -> _T:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
