@@ -32,25 +32,43 @@ class BridgeError(Exception):
 
 
 class UsageError(BridgeError):
-    """An argument, a file or a setting given to this package cannot be used."""
+    """An argument, a file or a setting given to this package cannot be used.
+
+    What to do: change the argument, file or setting that the message names; nothing was sent.
+    """
 
     exit_code = 2
 
 
 class PrincipalError(UsageError, ValueError):
-    """The text or bytes are not a principal."""
+    """The text or bytes are not a principal.
+
+    What to do: copy the id again, whole; its last letters are a checksum over the first.
+    """
 
 
 class IdentityError(UsageError):
-    """A key cannot be read, or its file is readable by others."""
+    """A key cannot be read, or its file is readable by others.
+
+    What to do: run the command that the message gives, mostly ``chmod 600 FILE``, or name
+    another key.
+    """
 
 
 class PolicyError(UsageError, ValueError):
-    """A setting of the protocol is out of range or contradicts another."""
+    """A setting of the protocol is out of range or contradicts another.
+
+    What to do: change the setting that the message names; `Policy`'s documentation gives unit
+    and range.
+    """
 
 
 class LocalProtocolError(UsageError):
-    """The application asked for something that the flow's state does not allow."""
+    """The application asked for something that the flow's state does not allow.
+
+    What to do: look at the flow's state first; an answer can be given once, a handed-over flow
+    cannot be cancelled.
+    """
 
 
 # --- Data ---------------------------------------------------------------------------------------
@@ -58,6 +76,9 @@ class LocalProtocolError(UsageError):
 
 class CandidError(BridgeError, ValueError):
     """A Candid message, value, type or ``.did`` text is malformed or ill-typed.
+
+    What to do: compare the value, at the path that the message gives, with the interface of
+    whoever made or reads it.
 
     Args:
         message: What was wrong, and what was expected.
@@ -87,17 +108,27 @@ class CandidError(BridgeError, ValueError):
 
 
 class TransportError(BridgeError):
-    """The replica could not be reached or did not speak the IC's HTTP interface."""
+    """The replica could not be reached or did not speak the IC's HTTP interface.
+
+    What to do: see whether the URL is right and the replica runs; calls that only read may be
+    repeated.
+    """
 
     exit_code = 3
 
 
 class NotSentError(TransportError):
-    """No byte of the request left this machine: the call certainly did not happen."""
+    """No byte of the request left this machine: the call certainly did not happen.
+
+    What to do: repeat it when the network is back.
+    """
 
 
 class RequestRefusedError(TransportError):
     """The replica refused the request itself, before any canister saw it (HTTP 4xx).
+
+    What to do: 400 means that the request is wrong as it stands; 429 and 503 that it may be
+    repeated later.
 
     Args:
         message: What was wrong.
@@ -112,6 +143,9 @@ class RequestRefusedError(TransportError):
 
 class CallRejectedError(BridgeError):
     """The IC answered the call with a reject.
+
+    What to do: read the reject code: 2 may be repeated, 3 names a canister or method that is
+    not there, 4 is the canister's own refusal, 5 its failure.
 
     Args:
         message: What was rejected and why.
@@ -140,36 +174,61 @@ class CallRejectedError(BridgeError):
 
 
 class CallNeverExecutedError(BridgeError):
-    """Certified time has passed the call's expiry and its status is absent: it will never run."""
+    """Certified time has passed the call's expiry and its status is absent: it will never run.
+
+    What to do: repeat it; it is as if it had not been made.
+    """
 
 
 class CallOutcomeUnknownError(TransportError):
-    """The call may or may not have run, or its answer is no longer kept."""
+    """The call may or may not have run, or its answer is no longer kept.
+
+    What to do: ask the canister for the effect before you repeat a call that must not run
+    twice.
+    """
 
 
 # --- Answers that cannot be believed ------------------------------------------------------------
 
 
 class TrustError(BridgeError):
-    """An answer carries no proof, or a wrong one. It was not used."""
+    """An answer carries no proof, or a wrong one. It was not used.
+
+    What to do: find out who answers at that URL, and compare its root key with the one that was
+    given.
+    """
 
     exit_code = 4
 
 
 class CertificateError(TrustError):
-    """A certificate is malformed, forged, stale, or speaks of another canister or request."""
+    """A certificate is malformed, forged, stale, or speaks of another canister or request.
+
+    What to do: see that the root key is this network's and that this machine's clock is right.
+    """
 
 
 class QuerySignatureError(TrustError):
-    """A query answer is not signed by a node that a certificate vouches for."""
+    """A query answer is not signed by a node that a certificate vouches for.
+
+    What to do: repeat it by ``update``, which is certified; if that fails too, do not trust the
+    URL.
+    """
 
 
 class SignatureError(TrustError):
-    """A signature is not the key's, or the key is of a scheme that is not taken."""
+    """A signature is not the key's, or the key is of a scheme that is not taken.
+
+    What to do: sign with the key that belongs to the sender, of a scheme that the IC takes.
+    """
 
 
 class EnvelopeError(TrustError):
-    """A request's envelope is malformed, expired, or not signed by its sender."""
+    """A request's envelope is malformed, expired, or not signed by its sender.
+
+    What to do: see that the clock is right and that the delegation is for this key, canister
+    and time.
+    """
 
 
 # --- Flows --------------------------------------------------------------------------------------
@@ -177,6 +236,9 @@ class EnvelopeError(TrustError):
 
 class FlowFailedError(BridgeError):
     """A flow ended without a response.
+
+    What to do: after ``unsent`` and ``refused`` it may be sent anew; after any other failure
+    ask the receiver first.
 
     Args:
         message: Which flow failed, and how.
@@ -198,12 +260,23 @@ class FlowFailedError(BridgeError):
 
 
 class StoreError(BridgeError):
-    """The store of flows cannot be opened, read or written."""
+    """The store of flows cannot be opened, read or written.
+
+    What to do: see that the file's folder exists, is writable, not full, and not used by
+    another bridge.
+    """
 
 
 class StoreConflictError(StoreError):
-    """Another worker changed the flow since it was read; read it again and decide anew."""
+    """Another worker changed the flow since it was read; read it again and decide anew.
+
+    What to do: read the flow again and decide anew.
+    """
 
 
 class ReplicaError(BridgeError):
-    """The embedded replica cannot be started, or refuses what its admin interface was asked."""
+    """The embedded replica cannot be started, or refuses what its admin interface was asked.
+
+    What to do: do what the message says; ``ic-bridge replica start --help`` lists what can be
+    set.
+    """
