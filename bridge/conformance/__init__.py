@@ -1,0 +1,8 @@
+"""Conformance: which implementations of Async Flow really work together, shown as a matrix.
+
+    async for event in conformance.run([motoko, theirs], seed=7):
+        ...
+
+Plays the scenarios of the protocol's matrix between pairs of implementations, each of which is an
+entry of data, and judges them by the messages that passed.
+"""

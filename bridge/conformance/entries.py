@@ -1,0 +1,424 @@
+"""Entries: an implementation as data, read from TOML.
+
+The least that says all there is to say of a stranger's receiver:
+
+    name = "theirs"
+    wasm = "theirs.wasm"
+    role = "receiver"
+    dialects = ["maf"]
+
+Everything else has a default. What an entry does not offer is never asked for; the scenarios that
+need it are then unsupported, with that reason.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from bridge import candid, contracts, dialects
+from bridge.errors import BridgeError, PrincipalError, UsageError
+from bridge.principal import Principal
+
+_SECOND: Final = 1_000_000_000
+_ROLES: Final = ("sender", "receiver", "both")
+_APPLICATIONS: Final = ("unknown", "echo", "compute", "crc32", "player")
+_ASKED: Final = ("nothing", "watch", "own")
+SHIPPED: Final = ("python", "motoko", "rust")
+"""Names of the entries that come with this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One call of a canister's own interface, described by an entry.
+
+    Attributes:
+        name: The method.
+        arguments: Its arguments as Candid text with ``{to}``, ``{to_text}``, ``{payload}``,
+            ``{msg_id}`` and ``{sender}`` where the run puts values.
+        query: Whether it is called as a query.
+        field: For answers: where in the first result the value stands, as a path such as
+            ``.processed``; empty for the value itself.
+    """
+
+    name: str
+    arguments: str = "()"
+    query: bool = False
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One implementation.
+
+    Attributes:
+        name: Its name in the matrix.
+        role: ``sender``, ``receiver`` or ``both``.
+        dialects: What it speaks, in the order of the entry.
+        about: One line about it.
+        wasm: The module's file, by dialect, where it is to be installed from a file.
+        packaged: The reference canister, by dialect, such as ``motoko/both_maf``.
+        canister: The canister, where it is installed already.
+        command: The driver program and its arguments, where it is no canister.
+        install: Its install argument: ``reference`` (candid/settings.did), or Candid text.
+        send: How a sender is made to open a flow; ``None`` where by `candid/reference.did`.
+        answers: What can be asked of its own interface: ``outcome``, ``handled``, ``flows``.
+        asked: ``watch`` (our contracts), ``own`` (see ``answers``) or ``nothing``.
+        application: What its receiver does with a request, by dialect: ``echo``, ``compute``, ``crc32``
+            (the decimal text of the payload's CRC-32), ``player`` (obeys), or ``unknown``.
+        first_retry: How long it waits before it sends again, in nanoseconds.
+        attempts: How many times it sends a message at most.
+        lacks: Scenarios that it is stated to lack, with the reasons.
+        place: The folder that relative paths are read from.
+    """
+
+    name: str
+    role: str
+    dialects: tuple[str, ...]
+    about: str = ""
+    wasm: Mapping[str, Path] = field(default_factory=dict)
+    packaged: Mapping[str, str] = field(default_factory=dict)
+    canister: Principal | None = None
+    command: tuple[str, ...] = ()
+    install: str = "reference"
+    send: Method | None = None
+    answers: Mapping[str, Method] = field(default_factory=dict)
+    asked: str = "nothing"
+    application: Mapping[str, str] = field(default_factory=dict)
+    first_retry: int = 330 * _SECOND
+    attempts: int = 10
+    lacks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sends(self) -> bool:
+        """Whether it takes the sender's role."""
+        return self.role != "receiver"
+
+    @property
+    def receives(self) -> bool:
+        """Whether it takes the receiver's role."""
+        return self.role != "sender"
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, for people."""
+        if self.command:
+            return " ".join(self.command)
+        if self.canister is not None:
+            return str(self.canister)
+        return ", ".join(dict.fromkeys([*self.packaged.values(), *map(str, self.wasm.values())]))
+
+    def module(self, dialect: str) -> bytes:
+        """The module that speaks a dialect.
+
+        Raises:
+            UsageError: If its file cannot be read, or is no module of this package.
+        """
+        if dialect in self.packaged:
+            language, _, canister = self.packaged[dialect].partition("/")
+            read = contracts.motoko_canister if language == "motoko" else contracts.rust_canister
+            return read(canister)
+        path = self.wasm[dialect]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"the module of {self.name} cannot be read: {error.strerror or error}: {path}",
+                hint="give the path of the .wasm file that the compiler wrote",
+            ) from error
+
+
+def load(path: Path) -> Entry:
+    """Read an entry from a file.
+
+    Raises:
+        UsageError: If the file cannot be read, is not TOML, or a field is wrong; the text names the
+            field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the entry {path} cannot be read: {error}", hint="give a TOML file in UTF-8"
+        ) from error
+    return parse(text, place=path.parent, called=str(path))
+
+
+@cache
+def shipped(name: str) -> Entry:
+    """One of the entries that come with this package: ``python``, ``motoko`` or ``rust``.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    if name not in SHIPPED:
+        raise UsageError(
+            f"there is no implementation {name!r} in this package",
+            hint=f"choose one of {', '.join(SHIPPED)}, or give a .toml or .wasm file",
+        )
+    file = resources.files("bridge.conformance") / "implementations" / f"{name}.toml"
+    return parse(file.read_text(encoding="utf-8"), place=Path(), called=name)
+
+
+def of(text: str, *, role: str, dialects: tuple[str, ...] = ()) -> Entry:
+    """The entry that a command line names: a shipped one's name, a TOML file, or a bare module.
+
+    Args:
+        text: The name or the path.
+        role: The role that a bare module takes.
+        dialects: What a bare module speaks.
+
+    Raises:
+        UsageError: If it is none of these, or a bare module is given without a dialect.
+    """
+    if text in SHIPPED:
+        return shipped(text)
+    path = Path(text)
+    if path.suffix == ".toml":
+        return load(path)
+    if path.name.endswith((".wasm", ".wasm.gz")):
+        if not dialects:
+            raise UsageError(
+                f"nothing says which dialect {text} speaks", hint="add --dialect, such as maf"
+            )
+        name = path.name.removesuffix(".gz").removesuffix(".wasm")
+        raw = {"name": name, "wasm": str(path), "role": role, "dialects": list(dialects)}
+        return from_mapping({**raw, "install": "()"}, place=Path(), called=text)
+    raise UsageError(
+        f"{text!r} is no implementation",
+        hint=f"give one of {', '.join(SHIPPED)}, a .toml entry, or a .wasm file",
+    )
+
+
+def parse(text: str, *, place: Path, called: str) -> Entry:
+    """Read an entry from TOML.
+
+    Args:
+        text: The TOML.
+        place: The folder that relative paths are read from.
+        called: What errors call it.
+
+    Raises:
+        UsageError: As `load`.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(
+            f"the entry {called} is not TOML: {error}", hint="see docs/conformance.md"
+        ) from error
+    return from_mapping(raw, place=place, called=called)
+
+
+# --- Validation ---------------------------------------------------------------------------------
+
+
+class _Fields:
+    """A table of an entry; each field is taken once, with its type, and none may remain."""
+
+    def __init__(self, raw: Mapping[str, Any], called: str, within: str = "") -> None:
+        self._raw = dict(raw)
+        self._called = called
+        self._within = within
+
+    def fault(self, name: str, wrong: str, hint: str | None = None) -> UsageError:
+        return UsageError(
+            f"the entry {self._called}: {self._within}{name} {wrong}",
+            hint=hint or "see docs/conformance.md",
+        )
+
+    def take(self, name: str, kind: type, default: Any) -> Any:
+        value = self._raw.pop(name, default)
+        if value is not default and type(value) is not kind:
+            words = {str: "a text", int: "a whole number", list: "a list", dict: "a table"}
+            raise self.fault(name, f"must be {words.get(kind, kind.__name__)}, not {value!r:.60}")
+        return value
+
+    def text(self, name: str, default: str | None = None, *, among: tuple[str, ...] = ()) -> Any:
+        value = self.take(name, str, default)
+        if value is not None and among and value not in among:
+            raise self.fault(name, f"cannot be {value!r:.60}", "choose one of " + ", ".join(among))
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        values = self.take(name, list, ())
+        if not all(isinstance(value, str) for value in values):
+            raise self.fault(name, "must be a list of texts")
+        return tuple(values)
+
+    def table(self, name: str) -> "_Fields":
+        return _Fields(self.take(name, dict, {}), self._called, f"{self._within}{name}.")
+
+    def holds_table(self, name: str) -> bool:
+        return isinstance(self._raw.get(name), dict)
+
+    def names(self) -> list[str]:
+        return list(self._raw)
+
+    def end(self) -> None:
+        if self._raw:
+            raise self.fault(
+                next(iter(self._raw)), "is no field of an entry", "fields: " + ", ".join(_FIELDS)
+            )
+
+
+_FIELDS: Final = (
+    *("name", "about", "role", "dialects", "wasm", "packaged", "canister", "command", "install"),
+    *("send", "answers", "asked", "application", "first_retry", "attempts", "lacks"),
+)
+
+
+def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
+    """An entry from a table that was read.
+
+    Raises:
+        UsageError: As `load`.
+    """
+    fields = _Fields(raw, called)
+    name = fields.text("name")
+    if not name:
+        raise fields.fault("name", "is missing", "give the name that the matrix shall show")
+    if not name.isprintable() or len(name) > 60 or "/" in name:
+        raise fields.fault("name", f"cannot be {name!r:.60}", "at most 60 printable characters")
+    spoken = fields.texts("dialects")
+    if not spoken:
+        raise fields.fault("dialects", "is missing", 'such as dialects = ["maf"]')
+    for dialect in spoken:
+        if dialect not in dialects.DIALECTS:
+            raise fields.fault(
+                "dialects",
+                f"names {dialect!r:.60}, which is none",
+                "choose from " + ", ".join(dialects.DIALECTS),
+            )
+    role = fields.text("role", "both", among=_ROLES)
+    canister = fields.text("canister")
+    entry = Entry(
+        name=name,
+        role=role,
+        dialects=spoken,
+        about=fields.text("about", ""),
+        wasm={
+            dialect: place / path for dialect, path in _by_dialect(fields, "wasm", spoken).items()
+        },
+        packaged=_packaged(fields, spoken),
+        canister=None if canister is None else _canister(fields, canister),
+        command=fields.texts("command"),
+        install=_install(fields),
+        send=_send(fields),
+        answers=_answers(fields),
+        asked=fields.text("asked", "nothing", among=_ASKED),
+        application=_applications(fields, spoken),
+        first_retry=_duration(fields, "first_retry", "330 s"),
+        attempts=_count(fields, "attempts", 10),
+        lacks=_lacks(fields),
+    )
+    fields.end()
+    sources = [bool(entry.wasm), bool(entry.packaged), canister is not None, bool(entry.command)]
+    if sum(sources) != 1:
+        raise fields.fault(
+            "wasm", "or packaged, canister or command must be given", "exactly one of the four"
+        )
+    if entry.answers and entry.asked != "own":
+        raise fields.fault("answers", "needs asked to be own", 'add asked = "own"')
+    return entry
+
+
+def _by_dialect(fields: _Fields, name: str, spoken: tuple[str, ...]) -> dict[str, str]:
+    """One text for all dialects, or a table by dialect."""
+    if not fields.holds_table(name):
+        text = fields.text(name)
+        return {} if text is None else dict.fromkeys(spoken, text)
+    table = fields.table(name)
+    texts = {dialect: table.text(dialect) for dialect in table.names()}
+    for dialect in texts:
+        if dialect not in spoken:
+            raise table.fault(dialect, "is not among its dialects", ", ".join(spoken))
+    if missing := [dialect for dialect in spoken if dialect not in texts]:
+        raise table.fault(missing[0], "is missing", "one for each of its dialects")
+    return texts
+
+
+def _packaged(fields: _Fields, spoken: tuple[str, ...]) -> dict[str, str]:
+    named = _by_dialect(fields, "packaged", spoken)
+    for text in named.values():
+        if text.partition("/")[0] not in ("motoko", "rust"):
+            raise fields.fault("packaged", f"cannot be {text!r:.60}", "such as motoko/both_maf")
+    return named
+
+
+def _applications(fields: _Fields, spoken: tuple[str, ...]) -> dict[str, str]:
+    named = _by_dialect(fields, "application", spoken)
+    for text in named.values():
+        if text not in _APPLICATIONS:
+            raise fields.fault(
+                "application",
+                f"cannot be {text!r:.60}",
+                "choose one of " + ", ".join(_APPLICATIONS),
+            )
+    return named
+
+
+def _canister(fields: _Fields, text: str) -> Principal:
+    try:
+        return Principal.from_text(text)
+    except PrincipalError as error:
+        raise fields.fault("canister", f"is no canister id: {error.message}") from error
+
+
+def _install(fields: _Fields) -> str:
+    text: str = fields.text("install", "reference")
+    if text != "reference":
+        _check_values(fields, "install", text)
+    return text
+
+
+def _check_values(fields: _Fields, name: str, text: str) -> None:
+    try:
+        candid.infer_values(text)
+    except BridgeError as error:
+        raise fields.fault(name, f"is no Candid text: {error.message}") from error
+
+
+def _send(fields: _Fields) -> Method | None:
+    if "send" not in fields.names():
+        return None
+    return _method(fields.table("send"))
+
+
+def _method(fields: _Fields) -> Method:
+    name = fields.text("method")
+    if not name:
+        raise fields.fault("method", "is missing", "the name of the canister's method")
+    query = fields.take("query", bool, default=False)
+    method = Method(name, fields.text("arguments", "()"), query, fields.text("field", ""))
+    fields.end()
+    return method
+
+
+def _answers(fields: _Fields) -> dict[str, Method]:
+    table = fields.table("answers")
+    return {name: _method(table.table(name)) for name in table.names()}
+
+
+def _duration(fields: _Fields, name: str, default: str) -> int:
+    text: str = fields.text(name, default)
+    number, _, unit = text.partition(" ")
+    units = {"ms": 1_000_000, "s": _SECOND, "min": 60 * _SECOND, "h": 3600 * _SECOND}
+    if not number.isdecimal() or unit not in units or int(number) == 0:
+        raise fields.fault(name, f"is no duration: {text!r:.60}", 'such as "330 s"')
+    return int(number) * units[unit]
+
+
+def _count(fields: _Fields, name: str, default: int) -> int:
+    count: int = fields.take(name, int, default)
+    if not 1 <= count <= 1000:
+        raise fields.fault(name, "is a number from 1 to 1000")
+    return count
+
+
+def _lacks(fields: _Fields) -> dict[str, str]:
+    table = fields.table("lacks")
+    return {name: table.text(name) for name in table.names()}
