@@ -3,11 +3,12 @@
 Rule implemented: interface specification, section The IC management canister.
 """
 
+import hashlib
 from typing import Final, Literal
 
 from bridge import candid
 from bridge.agent import Agent
-from bridge.errors import UsageError
+from bridge.network.module import plain_module
 from bridge.principal import Principal
 
 InstallMode = Literal["install", "reinstall", "upgrade"]
@@ -36,17 +37,18 @@ _UPGRADE_OPTIONS = candid.Record(
         ),
     }
 )
+_MODE = candid.Variant(
+    {
+        "install": candid.Null,
+        "reinstall": candid.Null,
+        "upgrade": candid.Opt(_UPGRADE_OPTIONS),
+    }
+)
 _INSTALL_ARGS = candid.Codec(
     [
         candid.Record(
             {
-                "mode": candid.Variant(
-                    {
-                        "install": candid.Null,
-                        "reinstall": candid.Null,
-                        "upgrade": candid.Opt(_UPGRADE_OPTIONS),
-                    }
-                ),
+                "mode": _MODE,
                 "canister_id": candid.PrincipalType,
                 "wasm_module": candid.Blob,
                 "arg": candid.Blob,
@@ -54,6 +56,28 @@ _INSTALL_ARGS = candid.Codec(
         )
     ]
 )
+_CHUNK_HASH = candid.Record({"hash": candid.Blob})
+_CHUNK_ARGS = candid.Codec(
+    [candid.Record({"canister_id": candid.PrincipalType, "chunk": candid.Blob})]
+)
+_INSTALL_CHUNKED_ARGS = candid.Codec(
+    [
+        candid.Record(
+            {
+                "mode": _MODE,
+                "target_canister": candid.PrincipalType,
+                "store_canister": candid.Opt(candid.PrincipalType),
+                "chunk_hashes_list": candid.Vec(_CHUNK_HASH),
+                "wasm_module_hash": candid.Blob,
+                "arg": candid.Blob,
+            }
+        )
+    ]
+)
+
+# An ingress message holds at most 2 MiB, a chunk 1 MiB.
+_LARGEST_MESSAGE: Final = 2 * 1024 * 1024 - 64 * 1024
+_CHUNK: Final = 1024 * 1024
 
 # A module compiled with enhanced orthogonal persistence must keep its main memory at an upgrade;
 # the compiler marks it with a custom section of this name.
@@ -61,7 +85,11 @@ _KEEPS_MEMORY: Final = b"enhanced-orthogonal-persistence"
 
 
 async def create_canister(
-    agent: Agent, *, cycles: int | None = None, canister_id: Principal | None = None
+    agent: Agent,
+    *,
+    cycles: int | None = None,
+    canister_id: Principal | None = None,
+    effective_canister_id: Principal | None = None,
 ) -> Principal:
     """Create an empty canister on a development network, controlled by the agent's identity.
 
@@ -69,6 +97,8 @@ async def create_canister(
         agent: Who creates and then controls it.
         cycles: Its first balance in cycles; the network's default where ``None``.
         canister_id: The id it shall have, where the network allows to choose.
+        effective_canister_id: Any id on the subnet that shall take it, where the network has
+            several.
 
     Returns:
         The id of the new canister.
@@ -81,7 +111,7 @@ async def create_canister(
         _MANAGEMENT,
         "provisional_create_canister_with_cycles",
         arg,
-        effective_canister_id=canister_id or _MANAGEMENT,
+        effective_canister_id=canister_id or effective_canister_id or _MANAGEMENT,
     )
     (result,) = _CREATE_RESULT.decode(reply)
     created: Principal = result["canister_id"]
@@ -96,7 +126,7 @@ async def install_code(
     *,
     mode: InstallMode = "install",
 ) -> None:
-    """Install a module, or replace one.
+    """Install a module, or replace one; in chunks where it is too large for one message.
 
     Args:
         agent: A controller of the canister.
@@ -110,20 +140,20 @@ async def install_code(
         UsageError: If ``wasm`` is not a module.
         CallRejectedError: If the module is invalid, traps, or the agent is no controller.
     """
-    if not wasm.startswith((b"\x00asm", b"\x1f\x8b")):
-        raise UsageError(
-            "the module does not begin like WebAssembly or gzip",
-            hint="give the .wasm file that the compiler wrote",
-        )
+    plain = plain_module(wasm)
     options = None
-    if mode == "upgrade" and _KEEPS_MEMORY in wasm:
+    if mode == "upgrade" and _KEEPS_MEMORY in plain:
         options = {"skip_pre_upgrade": None, "wasm_memory_persistence": candid.Case("keep")}
+    how = candid.Case(mode, options if mode == "upgrade" else None)
+    if len(wasm) + len(arg) > _LARGEST_MESSAGE:
+        await _install_in_chunks(agent, canister_id, wasm, arg, how)
+        return
     await agent.update(
         _MANAGEMENT,
         "install_code",
         _INSTALL_ARGS.encode(
             {
-                "mode": candid.Case(mode, options if mode == "upgrade" else None),
+                "mode": how,
                 "canister_id": canister_id,
                 "wasm_module": wasm,
                 "arg": arg,
@@ -131,6 +161,36 @@ async def install_code(
         ),
         effective_canister_id=canister_id,
     )
+
+
+async def _install_in_chunks(
+    agent: Agent, canister_id: Principal, wasm: bytes, arg: bytes, mode: candid.Case
+) -> None:
+    await _ask_of(agent, "clear_chunk_store", canister_id)
+    chunks = [wasm[at : at + _CHUNK] for at in range(0, len(wasm), _CHUNK)]
+    for chunk in chunks:
+        await agent.update(
+            _MANAGEMENT,
+            "upload_chunk",
+            _CHUNK_ARGS.encode({"canister_id": canister_id, "chunk": chunk}),
+            effective_canister_id=canister_id,
+        )
+    await agent.update(
+        _MANAGEMENT,
+        "install_chunked_code",
+        _INSTALL_CHUNKED_ARGS.encode(
+            {
+                "mode": mode,
+                "target_canister": canister_id,
+                "store_canister": None,
+                "chunk_hashes_list": [{"hash": hashlib.sha256(chunk).digest()} for chunk in chunks],
+                "wasm_module_hash": hashlib.sha256(wasm).digest(),
+                "arg": arg,
+            }
+        ),
+        effective_canister_id=canister_id,
+    )
+    await _ask_of(agent, "clear_chunk_store", canister_id)
 
 
 async def stop_canister(agent: Agent, canister_id: Principal) -> None:
