@@ -1,0 +1,22 @@
+"""How the site is made from its staged pages; see ``stage.py``."""
+
+from bridge import __version__
+
+project = "ic-bridge"
+author = "the ic-bridge authors"
+release = version = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 4
+copybutton_prompt_text = "$ "
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = True
+default_role = "code"  # single backquotes in documentation strings are code
+html_theme = "furo"
+html_title = "ic-bridge"
+html_static_path = ["_static"]
+html_js_files = [("mermaid.min.js", {"defer": "defer"}), ("diagrams.js", {"defer": "defer"})]
+html_copy_source = False
+html_show_sphinx = False
+html_css_files = ["site.css"]

@@ -1,0 +1,164 @@
+"""Builds the site: stages the pages, adds those printed from the code, runs the generator strictly.
+
+Pages are written to be read in the tree as well; what differs in the site is done here: links to
+files elsewhere in the tree become links to their pages, diagrams become elements that a script
+draws, and the order of the pages is added. ``python docs/_site/stage.py [--output build/site]``.
+"""
+
+import argparse
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import generated
+
+ROOT = generated.ROOT
+HERE = Path(__file__).parent
+STAGED = ROOT / "build" / "docs"
+
+# Files outside docs/ that are pages of the site.
+ELSEWHERE = {
+    "motoko_reference/README.md": "reference/motoko.md",
+    "rust_reference/README.md": "reference/rust.md",
+    "candid/README.md": "reference/contracts.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+}
+NAVIGATION = {
+    "Tutorial": ["tutorial/first-flow"],
+    "How to": [
+        "how-to/test-against-a-replica",
+        "how-to/other-replicas",
+        "how-to/mainnet",
+        "how-to/write-a-handler",
+        "how-to/watch-flows",
+        "how-to/bring-your-own-canister",
+        "how-to/read-a-failed-cell",
+    ],
+    "Reference": [
+        "protocol",
+        "flow/states",
+        "reference/settings",
+        "reference/command-line",
+        "reference/errors",
+        "reference/python",
+        "reference/motoko",
+        "motoko-cost",
+        "reference/rust",
+        "rust-cost",
+        "reference/contracts",
+        "candid",
+        "conformance",
+        "conformance-matrix",
+        "system-api",
+        "replica-coverage",
+    ],
+    "Explanation": [
+        "explanation/why-one-shot",
+        "explanation/what-is-promised",
+        "replica",
+        "flow/README",
+        "architecture",
+        "decisions/README",
+    ],
+    "The project": ["changelog", "contributing", "security"],
+}
+
+_LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+_MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_SETUP = re.compile(r"^<!-- (?:setup\n.*?^-->|needs: [\w-]+ -->)\n", re.DOTALL | re.MULTILINE)
+_FENCE_TITLE = re.compile(r'^(```\w+) title="([^"]+)"$', re.MULTILINE)
+
+
+def in_site(text: str, source: str, page: str) -> str:
+    """The text of the file ``source`` (from the top) as the site's ``page`` (from docs/)."""
+
+    def move(found: re.Match[str]) -> str:
+        words, (target, hash_, anchor) = found[1], found[2].partition("#")
+        if "://" in target or not target:
+            return found[0]
+        place = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        if not (ROOT / place).exists():
+            raise SystemExit(f"{source}: there is no {place}")
+        if (ROOT / place / "README.md").is_file():
+            place += "/README.md"
+        if place in ELSEWHERE:
+            to = ELSEWHERE[place]
+        elif place.startswith("docs/") and (ROOT / place).is_file():
+            to = place.removeprefix("docs/")
+        elif place == "README.md":
+            to = "index.md"
+        else:  # a file of the tree that is no page is named, not linked
+            return f"{words} (`{place}`)" if place not in words else words
+        return f"[{words}]({posixpath.relpath(to, posixpath.dirname(page) or '.')}{hash_}{anchor})"
+
+    text = _SETUP.sub("", text)
+    text = _LINK.sub(move, text)
+    text = _FENCE_TITLE.sub(r"*\2*\n\n\1", text)
+    return _MERMAID.sub(lambda found: f'<pre class="mermaid">\n{found[1]}</pre>', text)
+
+
+def navigation(pages: set[str]) -> str:
+    """The order of the pages, which must name each of them and no other."""
+    listed = [page for part in NAVIGATION.values() for page in part]
+    decisions = sorted(page for page in pages if re.match(r"decisions/\d", page))
+    if missing := set(listed) - pages:
+        raise SystemExit(f"the site's order names pages that are not there: {sorted(missing)}")
+    if left := pages - set(listed) - set(decisions) - {"index"}:
+        raise SystemExit(f"pages without a place in the site's order: {sorted(left)}")
+    parts = []
+    for title, part in NAVIGATION.items():
+        parts += ["```{toctree}", ":hidden:", f":caption: {title}", "", *part]
+        parts += [*(decisions if title == "Explanation" else ()), "```", ""]
+    return "\n".join(parts)
+
+
+def stage() -> None:
+    """Write every page to ``build/docs``."""
+    shutil.rmtree(STAGED, ignore_errors=True)
+    pages: dict[str, str] = {}
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        page = path.relative_to(ROOT / "docs").as_posix()
+        if not page.startswith("_site/"):
+            pages[page] = in_site(path.read_text(encoding="utf-8"), f"docs/{page}", page)
+    for source, page in ELSEWHERE.items():
+        pages[page] = in_site((ROOT / source).read_text(encoding="utf-8"), source, page)
+    pages["reference/settings.md"] = generated.settings()
+    pages["reference/command-line.md"] = generated.command_line()
+    pages["reference/errors.md"] = generated.error_table()
+    pages["reference/python.md"] = generated.python_api()
+    pages["reference/motoko.md"] = generated.motoko_api(pages["reference/motoko.md"])
+    pages["reference/rust.md"] = generated.rust_api(pages["reference/rust.md"])
+    pages["index.md"] += "\n" + navigation({page.removesuffix(".md") for page in pages})
+    for page, text in pages.items():
+        place = STAGED / page
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / "docs" / "images", STAGED / "images")
+    shutil.copytree(HERE / "static", STAGED / "_static")
+    shutil.copy(HERE / "conf.py", STAGED)
+    shutil.copy(
+        ROOT / "build" / "docs-env" / "node_modules" / "mermaid" / "dist" / "mermaid.min.js",
+        STAGED / "_static",
+    )
+
+
+def main() -> int:
+    """Stage and build; the exit code is the generator's."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    options.add_argument("--output", type=Path, default=ROOT / "build" / "site")
+    output = options.parse_args().output
+    stage()
+    # -W: a broken link, anchor or name is an error; all of them are told at once.
+    command = ["-W", "--keep-going", "-q", "-E", "-j", "auto", "-b", "html"]
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", *command, str(STAGED), str(output)], check=False
+    ).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

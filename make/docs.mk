@@ -1,0 +1,16 @@
+# The documentation as a static site.
+DOCS_ENV := build/docs-env
+.PHONY: docs
+
+$(DOCS_ENV)/.ready: requirements/docs.txt docs/_site/package-lock.json pyproject.toml | $(BIN)/python
+	@command -v npm >/dev/null || { echo "npm is missing: install Node 18 or later" >&2; exit 1; }
+	@$(PYTHON) -m venv $(DOCS_ENV)
+	@$(DOCS_ENV)/bin/pip install --quiet --disable-pip-version-check \
+	  --constraint requirements/constraints.txt --requirement requirements/docs.txt --editable '.[replica]'
+	@cp docs/_site/package.json docs/_site/package-lock.json docs/_site/.npmrc $(DOCS_ENV)/
+	@cd $(DOCS_ENV) && npm ci --silent
+	@touch $@
+
+docs: $(DOCS_ENV)/.ready ## the documentation as a site in build/site; a broken link is an error
+	@$(DOCS_ENV)/bin/python docs/_site/stage.py
+	@echo "build/site/index.html"

@@ -1,0 +1,202 @@
+"""Every code block of the documentation does what the page says, in the order of the page.
+
+A page is played from an empty folder. Blocks with a title are the files of that name; a
+``console`` block gives commands behind ``$`` and what they print (``...`` stands for anything);
+Python without a title runs as it stands, ``await`` included. ``<!-- setup ... -->`` holds Python
+that a reader need not see: what a fragment takes for given. ``<!-- needs: dfx -->`` before a block
+says that it is only run where that program is; elsewhere its syntax is checked.
+"""
+
+import ast
+import asyncio
+import contextlib
+import doctest
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bridge import candid
+
+ROOT = Path(__file__).resolve().parents[2]
+# Compiled and run by the tests of their own rooms.
+ELSEWHERE = {"motoko": "tests/motoko", "rust": "rust_reference/async_flow/examples"}
+CHECKED_ELSEWHERE = {"docs/candid.md"}  # by tests/candid/test_page.py, output included
+PICTURES = {"text", "mermaid", "http", "diff"}
+OURS = ("IC_BRIDGE", "PYTEST", "COV")  # what a reader's shell does not have
+COMMAND_SECONDS = 110
+
+_BLOCK = re.compile(
+    r"""
+    (?:^<!--\ needs:\ (?P<needs>[\w-]+)\ -->\n)?
+    ^(?P<indent>\ *)```(?P<language>\w+)(?:\ title="(?P<title>[^"]+)")?\n
+    (?P<code>.*?)^(?P=indent)```$
+    | ^<!--\ setup\n(?P<setup>.*?)^-->$
+    """,
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page; ``language`` is ``setup`` for a hidden one."""
+
+    page: str
+    line: int
+    language: str
+    code: str
+    title: str | None
+    needs: str | None
+
+    @property
+    def place(self):
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = []
+    for match in _BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        if match["setup"] is not None:
+            found.append(Block(page, line, "setup", match["setup"], None, None))
+            continue
+        code = "".join(
+            one.removeprefix(match["indent"]) for one in match["code"].splitlines(keepends=True)
+        )
+        found.append(Block(page, line, match["language"], code, match["title"], match["needs"]))
+    return found
+
+
+def pages():
+    listed = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "motoko_reference/README.md",
+        "rust_reference/README.md",
+    ]
+    listed += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
+    return [page for page in listed if (ROOT / page).is_file() and blocks_of(page)]
+
+
+PAGES = [page for page in pages() if page not in CHECKED_ELSEWHERE]
+NEEDY = [block for page in PAGES for block in blocks_of(page) if block.needs]
+
+
+def test_no_block_is_without_a_language():
+    for page in pages():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        fences = re.findall(r"^ *```(.*)$", text, re.MULTILINE)
+        assert all(fences[0::2]), page
+        assert not any(fences[1::2]), page
+
+
+class Player:
+    """Plays one page in one folder."""
+
+    def __init__(self, folder, stack):
+        self.folder = folder
+        self.names = {"__name__": "page", "asyncio": asyncio, "stack": stack}
+        home = folder / "home"
+        home.mkdir()
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "XDG_STATE_HOME": str(home / "state"),
+            "NO_COLOR": "1",
+            "COLUMNS": "100",
+        }
+
+    async def play(self, block):
+        runs = not block.needs or shutil.which(block.needs) is not None
+        if block.title is not None:
+            path = self.folder / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.code, encoding="utf-8")
+        if block.language in {"python", "setup"}:
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            code = compile(block.code, block.place, "exec", flags=flags)
+            if runs and block.title is None:
+                value = eval(code, self.names)
+                if inspect.iscoroutine(value):
+                    await value
+        elif block.language in {"console", "sh", "bash"}:
+            await self.commands(block, runs=runs)
+        elif block.language == "toml":
+            tomllib.loads(block.code)
+        elif block.language == "json":
+            json.loads(block.code)
+        elif block.language == "candid":
+            candid.parse_did(block.code)
+        elif block.language in ELSEWHERE:
+            self.stands_elsewhere(block)
+        else:
+            assert block.language in PICTURES | {"ini", "yaml"}, f"{block.place}: {block.language}"
+
+    async def commands(self, block, *, runs):
+        if block.language == "console":
+            asked = re.findall(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
+            assert asked, f"{block.place}: no line begins with $"
+        else:
+            asked = [(block.code, "...")]
+        for command, expected in asked:
+            if not runs:
+                await asyncio.to_thread(self.run, command, "-n")
+                continue
+            got = await asyncio.to_thread(self.run, command)
+            told = f"{block.place}\n$ {command}\nexit {got.returncode}\n{got.stdout}\n{got.stderr}"
+            assert got.returncode == 0 or "exit" in expected, told
+            printed = got.stdout + (f"exit {got.returncode}\n" if got.returncode else "")
+            checker = doctest.OutputChecker()
+            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            assert checker.check_output(expected, printed, flags), f"{told}\nexpected\n{expected}"
+
+    def run(self, command, *options):
+        return subprocess.run(
+            ["bash", *options, "-c", command],
+            check=bool(options),
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+
+    @staticmethod
+    def stands_elsewhere(block):
+        """A block of another language is, word for word, in a file that is compiled elsewhere."""
+        if block.page == "motoko_reference/README.md":
+            return  # tests/motoko compiles it from that page
+        folder = ROOT / ELSEWHERE[block.language]
+        files = [path for path in folder.rglob("*") if path.suffix in {".rs", ".mo"}]
+        assert any(block.code.strip() in path.read_text(encoding="utf-8") for path in files), (
+            block.place
+        )
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with contextlib.AsyncExitStack() as stack:
+        player = Player(tmp_path, stack)
+        stack.callback(player.run, "ic-bridge replica stop --all >/dev/null 2>&1; true")
+        for block in blocks_of(page):
+            if page == "README.md" and block.language == "sh":
+                continue  # make's own commands: what CI runs
+            await player.play(block)
+
+
+@pytest.mark.parametrize("block", NEEDY, ids=lambda block: f"{block.page}-{block.needs}")
+def test_a_block_that_needs_a_program_is_run_where_it_is(block):
+    if shutil.which(block.needs) is None:
+        pytest.skip(f"{block.needs} is not installed")
