@@ -156,6 +156,7 @@ def test_install_arguments_of_unknown_types_leave_the_methods_known() -> None:
         (EMPTY_MODULE + b"\0\xff\xff\xff\xff\xff\xff", "cut off or damaged"),
         (EMPTY_MODULE + b"\0", "cut off or damaged"),
     ],
+    ids=["another format", "no gzip", "another format packed", "cut in a section", "size", "end"],
 )
 def test_what_is_no_module_is_told(wasm, said) -> None:
     with pytest.raises(UsageError, match=said):
