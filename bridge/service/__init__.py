@@ -8,6 +8,7 @@ from bridge.service.application import (
     RetryLater,
 )
 from bridge.service.bridge import Bridge
+from bridge.service.mailbox import mailbox_argument
 from bridge.service.performer import Sighting
 from bridge.service.result import ResultCodec
 
@@ -20,4 +21,5 @@ __all__ = [
     "ResultCodec",
     "RetryLater",
     "Sighting",
+    "mailbox_argument",
 ]

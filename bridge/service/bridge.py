@@ -44,10 +44,12 @@ from bridge.service.application import (
     OutcomeHandler,
     resend_when_corrupt,
 )
+from bridge.service.carrier import OwnCalls
 from bridge.service.engine import Engine, EventMaker
 from bridge.service.ids import Mint
 from bridge.service.inbox import Inbox
-from bridge.service.outbox import Entry, Outbox, Poller
+from bridge.service.mailbox import Mailbox
+from bridge.service.outbox import Outbox, Poller
 from bridge.service.peers import PeerDialects
 from bridge.service.performer import Performer, Sighting, always
 from bridge.service.recovery import check_owner, resume
@@ -68,9 +70,14 @@ class Bridge:
 
     Use it with ``async with``; what was open when an earlier process ended goes on.
 
+    Peers know the agent by its own principal and keep its messages in their outboxes. With a
+    mailbox they may be any canisters: the mailbox is the one whom they know, it forwards what is
+    sent, and keeps what arrives.
+
     Args:
-        agent: Signs and calls; its principal is the name that peers know.
+        agent: Signs and calls.
         store: Where flows live; open. Only one bridge may work on it at a time.
+        mailbox: A mailbox canister that the agent owns.
         policy: The settings; the protocol's defaults where absent.
         handler: Answers requests; without it this side is only a sender.
         on_outcome: Told how a flow ended that no coroutine waits for. Where absent, such an outcome
@@ -79,8 +86,10 @@ class Bridge:
             absent.
         on_operator: Told of dead letters (see `revive` and `finish`), stalled requests (`answer`,
             `rerun`, `release`) and abandoned ones; the log is, where absent.
-        accept: Canisters whose requests are taken; ``None`` takes those of every watched canister.
-        poll_every: Seconds between two looks into an outbox in which nothing is expected.
+        accept: Canisters whose requests are taken; ``None`` takes those of every watched canister
+            and, with a mailbox, of every canister that writes to it.
+        poll_every: Seconds between two looks into an outbox or mailbox in which nothing is
+            expected.
         concurrency: How many calls may be open at once, and half as many to one peer.
         close_within: Seconds that handlers and calls have to end by themselves when the bridge
             ends; what then still runs is cancelled, and counts as lost in a crash.
@@ -92,6 +101,7 @@ class Bridge:
         agent: Agent,
         store: Store,
         *,
+        mailbox: Principal | None = None,
         policy: Policy | None = None,
         handler: Handler | None = None,
         on_outcome: OutcomeHandler | None = None,
@@ -105,14 +115,25 @@ class Bridge:
     ) -> None:
         self._agent = agent
         self._policy = (policy or Policy()).validate()
+        self._mailbox = None if mailbox is None else Mailbox(agent, mailbox, self._policy)
+        self._us = agent.principal if mailbox is None else mailbox
         self._poll_every = poll_every
         self._close_within = close_within
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
         self._engine = Engine(store, self._policy, clock=time.time_ns, draw=self._draw)
-        self._admission = Admission(store, self._policy, accept)
+        self._admission = Admission(
+            store,
+            self._engine.uncommitted,
+            self._policy,
+            accept,
+            strangers=mailbox is not None,
+        )
         self._dialects = PeerDialects(agent, self._policy, time.time_ns)
         self._transmitter = Transmitter(
-            agent, self._policy, clock=time.time_ns, concurrency=concurrency
+            self._mailbox or OwnCalls(agent),
+            self._policy,
+            clock=time.time_ns,
+            concurrency=concurrency,
         )
         self._mint = Mint(time.time_ns)
         self._waiters = Waiters(self._retell)
@@ -139,6 +160,7 @@ class Bridge:
             receives=handler is not None,
             observer=observer,
         )
+        self._receives = handler is not None
         self._running = False
 
     # --- Life -----------------------------------------------------------------------------------
@@ -153,7 +175,9 @@ class Bridge:
 
     async def _begin(self) -> None:
         store = self._engine.store
-        ours = await check_owner(store, self._agent.principal)
+        if self._mailbox is not None:
+            await self._mailbox.check()
+        ours = await check_owner(store, self._us)
         last = await store.note(_LAST_ID)
         self._mint.last = int.from_bytes(last or b"", "big")
         await self._engine.recall()
@@ -162,6 +186,8 @@ class Bridge:
         peers = await resume(self._engine, self._performer, self._draw)
         for peer in peers if ours else ():
             self._poll(peer)
+        if self._mailbox is not None:
+            self._poll(self._us)
         self._loops.spawn(self._work())
 
     async def __aexit__(
@@ -410,7 +436,9 @@ class Bridge:
     def watch(self, canister_id: Principal) -> None:
         """Fetch what this canister keeps for us in its outbox, from now on.
 
-        Peers with whom a flow is open are watched by themselves; others ever more seldom.
+        Peers with whom a flow is open are watched by themselves; others ever more seldom. With a
+        mailbox nothing has to be watched: this makes the canister one of the listed senders, who do
+        not share their room with strangers.
 
         Raises:
             LocalProtocolError: If this is no canister, or the bridge does not run.
@@ -419,31 +447,32 @@ class Bridge:
         if not canister_id.is_canister:
             raise LocalProtocolError(f"{canister_id} is no canister, so it keeps no outbox")
         self._watched.add(canister_id)
+        self._admission.list_sender(canister_id)
         self._poll(canister_id)
 
-    def _poll(self, canister_id: Principal) -> None:
-        if canister_id in self._pollers:
+    def _poll(self, peer: Principal) -> None:
+        """Read what this peer has for us: from its outbox or, with a mailbox, from there."""
+        place = peer if self._mailbox is None else self._us
+        if place in self._pollers:
             return
 
-        async def take(entries: list[Entry]) -> None:
-            await self._inbox.take(canister_id, entries)
-
         def report(error: Exception) -> None:
-            _log.warning("the outbox of %s cannot be read: %s", canister_id, error)
+            _log.warning("what %s keeps for us cannot be read: %s", place, error)
 
         async def idle() -> bool:
-            if canister_id in self._watched:
+            if place in self._watched or (self._mailbox is not None and self._receives):
                 return False
-            store = self._engine.store
-            return not any([(await store.usage(role, canister_id)).open for role in Role])
+            store, whose = self._engine.store, peer if self._mailbox is None else None
+            return not any([(await store.usage(role, whose)).open for role in Role])
 
-        outbox = Outbox(self._agent, canister_id)
-        poller = Poller(outbox, take, report, idle, pause=self._poll_every)
-        self._pollers[canister_id] = poller
+        source = self._mailbox or Outbox(self._agent, peer)
+        poller = Poller(source, self._inbox.take, report, idle, pause=self._poll_every)
+        self._pollers[place] = poller
         self._loops.spawn(poller.run())
 
     def _expect(self, peer: Principal) -> None:
-        if (poller := self._pollers.get(peer)) is not None:
+        poller = self._pollers.get(peer if self._mailbox is None else self._us)
+        if poller is not None:
             poller.nudge()
 
     async def answer(self, peer: Principal, msg_id: int, response: bytes | None) -> None:
@@ -475,7 +504,7 @@ class Bridge:
     # --- Both -----------------------------------------------------------------------------------
 
     async def _ours(self, msg_id: int) -> SenderFlow:
-        record = await self._record(FlowKey(Role.SENDER, self._agent.principal, msg_id))
+        record = await self._record(FlowKey(Role.SENDER, self._us, msg_id))
         assert isinstance(record, SenderFlow)
         return record
 

@@ -31,6 +31,7 @@ from bridge.flow.effects import Effect
 from bridge.flow.messages import MAX_MSG_ID
 from bridge.flow.trace import FlowKey
 from bridge.flow.world import ObservedTime
+from bridge.service.uncommitted import Uncommitted
 from bridge.store import Change, Store
 
 _CONFLICT_TRIES: Final = 5
@@ -48,6 +49,10 @@ class Engine:
         policy: The settings.
         clock: Nanoseconds since 1970.
         draw: Where jitter comes from.
+
+    Attributes:
+        counters: What was counted, by reason.
+        uncommitted: Changes on their way to the store.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Engine:
         self.clock = clock
         self._draw = draw
         self.counters: Counter[str] = Counter()
+        self.uncommitted = Uncommitted()
         self._observed = ObservedTime(clock())
         self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         self._wake = asyncio.Event()
@@ -117,9 +123,10 @@ class Engine:
                 if transition.flow is record:
                     break
                 try:
-                    await self.store.commit(
-                        Change(record, transition.flow), notes={**self._note(), **(notes or {})}
-                    )
+                    with self.uncommitted.change(record, transition.flow):
+                        await self.store.commit(
+                            Change(record, transition.flow), notes={**self._note(), **(notes or {})}
+                        )
                     break
                 except StoreConflictError:
                     if attempt == _CONFLICT_TRIES - 1:

@@ -51,26 +51,26 @@ class Inbox:
         self._receives = receives
         self._observer = observer
 
-    async def take(self, sender: Principal, entries: Iterable[Entry]) -> None:
-        """Take what waits in an outbox; returns once all of it is stored.
+    async def take(self, entries: Iterable[Entry]) -> None:
+        """Take what waited for us; returns once all of it is stored.
 
         Raises:
             StoreError: If the store fails; the entries are to be read again.
         """
         # At once, so that they share the store's commits; locks keep each flow's order.
-        await asyncio.gather(*(self._take(sender, entry) for entry in entries))
+        await asyncio.gather(*(self._take(entry) for entry in entries))
 
-    async def _take(self, sender: Principal, entry: Entry) -> None:
+    async def _take(self, entry: Entry) -> None:
         try:
-            await self._receive(sender, entry.message)
+            await self._receive(entry.sender, entry.message, entry.dialect)
         except StoreError:
             raise
         except Exception:  # noqa: BLE001 - one message must not keep the others back
             # To the peer it is a lost message, which it repeats; the others must not wait for it.
-            _log.exception("entry %d of the outbox of %s", entry.seq, sender)
+            _log.exception("the message %d of %s", entry.seq, entry.sender)
             self._engine.counters["failed on a message"] += 1
 
-    async def _receive(self, caller: Principal, message: Message) -> None:
+    async def _receive(self, caller: Principal, message: Message, dialect: str) -> None:
         counters = self._engine.counters
         if (refused := self._admission.check_message(caller, message)) is not None:
             counters[f"refused.{refused}"] += 1
@@ -79,11 +79,12 @@ class Inbox:
         if role is Role.RECEIVER and not self._receives:
             counters[f"{kind_of(message)} to a side that only sends"] += 1
             return
+        self._transmitter.heard(caller, message)
         if self._observer is not None:
             self._observer(Sighting(self._engine.clock(), "received", caller, message))
 
         async def make(record: Flow | None) -> Event:
-            event = Received(message=message, caller=caller)
+            event = Received(message=message, caller=caller, dialect=dialect)
             if record is None and isinstance(message, New):
                 verdict = await self._admission.check_new(
                     caller, message, now=self._engine.clock(), lag=self._engine.observe()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from bridge import candid
 from bridge.agent import Agent
@@ -17,7 +17,7 @@ from bridge.dialects.unified import MESSAGE_TYPE, from_case
 from bridge.flow import Message
 from bridge.principal import Principal
 
-_PAGE: Final = 100
+PAGE: Final = 100
 
 _READ_ARGS = candid.Codec(
     [candid.Record({"after": candid.Opt(candid.Nat64), "limit": candid.Nat32})]
@@ -30,10 +30,31 @@ _TRIM_ARGS = candid.Codec([candid.Nat64])
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message that waits in an outbox."""
+    """One message that waits for us.
+
+    Attributes:
+        seq: Its place.
+        message: The message.
+        sender: Who the system says sent it.
+        dialect: The dialect that it came in.
+    """
 
     seq: int
     message: Message
+    sender: Principal
+    dialect: str = "unified"
+
+
+class Source(Protocol):
+    """Where messages wait for us."""
+
+    async def fetch(self) -> list[Entry]:
+        """The oldest entries; empty where nothing waits."""
+        ...
+
+    async def trim(self, seq: int) -> None:
+        """Remove the entries up to and including ``seq``."""
+        ...
 
 
 class Outbox:
@@ -49,32 +70,31 @@ class Outbox:
         self._canister = canister
         # Without a cursor an outbox gives its oldest entries, and trimming takes those away; so a
         # reinstalled canister, which counts from the start again, hides nothing.
-        self._first_page = _READ_ARGS.encode({"after": None, "limit": _PAGE})
+        self._first_page = _READ_ARGS.encode({"after": None, "limit": PAGE})
 
     async def fetch(self) -> list[Entry]:
         """The oldest entries, certified; empty where nothing waits."""
         seen = await self._agent.query(self._canister, "asyncFlow_outbox", self._first_page)
-        if not _entries(seen):
+        if not self._entries(seen):
             return []
-        return _entries(
+        return self._entries(
             await self._agent.update(self._canister, "asyncFlow_outbox", self._first_page)
         )
+
+    def _entries(self, reply: bytes) -> list[Entry]:
+        (rows,) = _READ_RESULT.decode(reply)
+        return [Entry(row["seq"], from_case(row["message"]), self._canister) for row in rows]
 
     async def trim(self, seq: int) -> None:
         """Remove the entries up to and including ``seq``."""
         await self._agent.update(self._canister, "asyncFlow_outbox_trim", _TRIM_ARGS.encode(seq))
 
 
-def _entries(reply: bytes) -> list[Entry]:
-    (rows,) = _READ_RESULT.decode(reply)
-    return [Entry(row["seq"], from_case(row["message"])) for row in rows]
-
-
 class Poller:
-    """Keeps reading one outbox: at once while it has entries, else after a pause or a nudge.
+    """Keeps reading one place: at once while it has entries, else after a pause or a nudge.
 
     Args:
-        outbox: What is read.
+        source: What is read.
         take: Stores what the messages say; returns once that is durable.
         report: Told of a failed round; polling goes on.
         idle: Whether nothing is likely to come.
@@ -85,7 +105,7 @@ class Poller:
 
     def __init__(
         self,
-        outbox: Outbox,
+        source: Source,
         take: Callable[[list[Entry]], Awaitable[None]],
         report: Callable[[Exception], None],
         idle: Callable[[], Awaitable[bool]],
@@ -93,7 +113,7 @@ class Poller:
         pause: float,
         longest_pause: float = 30.0,
     ) -> None:
-        self._outbox = outbox
+        self._source = source
         self._take = take
         self._report = report
         self._idle = idle
@@ -111,10 +131,10 @@ class Poller:
         while True:
             self._nudged.clear()
             try:
-                entries = await self._outbox.fetch()
+                entries = await self._source.fetch()
                 if entries:
                     await self._take(entries)
-                    await self._outbox.trim(entries[-1].seq)
+                    await self._source.trim(entries[-1].seq)
                     wait = self._pause
                     continue
                 longer = await self._idle()

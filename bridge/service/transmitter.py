@@ -1,8 +1,8 @@
 """Hands messages to the system, and says what became of each as an event of the protocol.
 
 Rule implemented: the protocol page, Sender, the rows of what did not leave and what was rejected.
-Bounds what is in flight to one peer; the outcome of an agent's call is known when it ends, so that
-is when it leaves the count.
+Bounds what is in flight to one peer. The outcome of an agent's call is known when it ends, so that
+is when it leaves the count; what a mailbox forwards counts as a canister's.
 """
 
 import asyncio
@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from weakref import WeakValueDictionary
 
-from bridge import dialects
-from bridge.agent import Agent
 from bridge.errors import (
     BridgeError,
     CallNeverExecutedError,
@@ -21,9 +19,10 @@ from bridge.errors import (
     StoreError,
     TrustError,
 )
-from bridge.flow import NotSent, Policy, Refused, Rejected, Transmit
+from bridge.flow import Message, NotSent, Policy, Refused, Rejected, Transmit
 from bridge.flow.inflight import InFlight
 from bridge.principal import Principal
+from bridge.service.carrier import Carrier
 
 _log = logging.getLogger("bridge.service")
 
@@ -39,10 +38,10 @@ class Handed(Enum):
 
 
 class Transmitter:
-    """Carries `Transmit` effects out through an agent.
+    """Carries `Transmit` effects out.
 
     Args:
-        agent: Through whom.
+        carrier: Hands single messages over.
         policy: Bounds what is in flight to one peer.
         clock: Nanoseconds since 1970.
         concurrency: How many calls may be open to all peers, and half as many to one, so that a
@@ -50,23 +49,27 @@ class Transmitter:
     """
 
     def __init__(
-        self, agent: Agent, policy: Policy, *, clock: Callable[[], int], concurrency: int
+        self, carrier: Carrier, policy: Policy, *, clock: Callable[[], int], concurrency: int
     ) -> None:
-        self._agent = agent
+        self._carrier = carrier
         self._policy = policy
         self._clock = clock
         self._slots = asyncio.Semaphore(concurrency)
         self._share = max(1, concurrency // 2)
         self._of_peer: WeakValueDictionary[Principal, asyncio.Semaphore] = WeakValueDictionary()
-        self._in_flight = InFlight(until_outcome=True)
+        self._in_flight = InFlight(until_outcome=carrier.until_outcome)
 
     def has_room(self, peer: Principal, *, more: int = 0) -> bool:
         """Whether another transmission to this peer fits, beside ``more`` that are planned."""
         return self._in_flight.count(peer, self._clock()) + more < self._policy.in_flight
 
     def reset(self) -> None:
-        """Nothing is in flight any more: every transmission has ended or was cut off."""
-        self._in_flight = InFlight(until_outcome=True)
+        """Count from nothing again: every transmission has ended or was cut off."""
+        self._in_flight = InFlight(until_outcome=self._carrier.until_outcome)
+
+    def heard(self, peer: Principal, message: Message) -> None:
+        """A message came: what it answers is in flight no more."""
+        self._in_flight.heard(peer, message)
 
     def begin(self, effect: Transmit) -> int:
         """Count a transmission as in flight, from its decision on.
@@ -90,9 +93,21 @@ class Transmitter:
         Returns:
             The event that says what went wrong, or what became of it otherwise.
         """
+        ended = True
         try:
-            method, arg = dialects.get(effect.dialect).call_for(effect.message)
-            of_peer = self._of_peer.setdefault(effect.peer, asyncio.Semaphore(self._share))
+            result = await self._carry(effect, wanted)
+            left = not isinstance(result, NotSent) and result is not Handed.DROPPED
+            ended = self._carrier.until_outcome or not left
+            return result
+        finally:
+            if ended:
+                self._in_flight.ended(effect.peer, token)
+
+    async def _carry(
+        self, effect: Transmit, wanted: Callable[[], Awaitable[bool]]
+    ) -> NotSent | Refused | Rejected | Handed:
+        of_peer = self._of_peer.setdefault(effect.peer, asyncio.Semaphore(self._share))
+        try:
             async with of_peer, self._slots:
                 try:
                     if not await wanted():
@@ -100,7 +115,7 @@ class Transmitter:
                 except StoreError as error:
                     _log.error("nothing is sent to %s: %s", effect.peer, error)
                     return NotSent(transmit=effect)
-                await self._agent.update(effect.peer, method, arg)
+                left = await self._carrier.carry(effect)
         except (NotSentError, CallNeverExecutedError):
             return NotSent(transmit=effect)
         except CallRejectedError as error:
@@ -112,6 +127,4 @@ class Transmitter:
             return Rejected(transmit=effect)
         except BridgeError:
             return Rejected(transmit=effect)
-        finally:
-            self._in_flight.ended(effect.peer, token)
-        return Handed.EXECUTED
+        return Handed.EXECUTED if left else NotSent(transmit=effect)

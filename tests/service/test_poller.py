@@ -8,7 +8,10 @@ import asyncio
 
 from bridge.errors import StoreError, TransportError
 from bridge.flow import New
+from bridge.principal import Principal
 from bridge.service.outbox import Entry, Poller
+
+CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 
 
 class ScriptedOutbox:
@@ -35,7 +38,7 @@ async def busy():
 
 
 def page(*numbers):
-    return [Entry(seq, New(seq, b"")) for seq in numbers]
+    return [Entry(seq, New(seq, b""), CANISTER) for seq in numbers]
 
 
 async def polled(outbox, take=None, *, until, pause=0.001, longest_pause=0.01):

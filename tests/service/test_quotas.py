@@ -1,0 +1,75 @@
+"""Quotas hold to the last flow, however many are opened at once."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from bridge.errors import LocalProtocolError
+from bridge.flow import New, Role
+from bridge.reference import SHORT_POLICY
+from bridge.service import DEFERRED
+from bridge.store import MemoryStore, SQLiteStore
+
+TEN = dataclasses.replace(SHORT_POLICY, open_flows=20, open_flows_per_peer=10, echo_min=1)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request, tmp_path):
+    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "flows.db")
+
+
+async def later(_request):
+    return DEFERRED
+
+
+async def test_a_page_of_requests_over_the_quota_fills_it_and_no_more(
+    peer, bridge_to, store, until
+) -> None:
+    for number in range(50):
+        peer.put(New(number, b"x"))
+    async with store, bridge_to(store, handler=later, policy=TEN) as bridge:
+        bridge.watch(peer.canister_id)
+        refused = "refused.quota_open_flows_per_peer"
+        await until(lambda: bridge.counters.get(refused, 0) == 40)
+        assert (await store.usage(Role.RECEIVER)).open == 10
+
+
+async def test_flows_that_are_opened_at_once_fill_the_quota_and_no_more(
+    peer, bridge_to, store
+) -> None:
+    peer.answers = False
+    async with store, bridge_to(store, policy=TEN) as bridge:
+        outcomes = await asyncio.gather(
+            *(bridge.post(peer.canister_id, b"x") for _ in range(50)), return_exceptions=True
+        )
+        refused = [outcome for outcome in outcomes if isinstance(outcome, LocalProtocolError)]
+        assert len(refused) == 40
+        assert "open_flows_per_peer" in str(refused[0])
+        assert (await store.usage(Role.SENDER)).open == 10
+
+
+async def test_answers_that_are_given_at_once_fill_the_bytes_and_no_more(
+    peer, bridge_to, store, until
+) -> None:
+    requests = []
+
+    async def handler(request):
+        requests.append(request)
+        return DEFERRED
+
+    room = TEN.response_room
+    policy = dataclasses.replace(TEN, bytes_per_peer=10 * room + 5_000, bytes_stored=20 * room)
+    for number in range(5):
+        peer.put(New(number, b""))
+    async with store, bridge_to(store, handler=handler, policy=policy) as bridge:
+        bridge.watch(peer.canister_id)
+        await until(lambda: len(requests) == 5)
+        outcomes = await asyncio.gather(
+            *(bridge.answer(r.peer, r.msg_id, bytes(4 * room)) for r in requests),
+            return_exceptions=True,
+        )
+        fit = outcomes.count(None)
+        # Five flows set five rooms aside; each large answer takes three more of the five left.
+        assert fit == 1
+        assert all(isinstance(o, LocalProtocolError) for o in outcomes if o is not None)
