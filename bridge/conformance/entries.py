@@ -67,7 +67,8 @@ class Entry:
         send: How a sender is made to open a flow; ``None`` where by `candid/reference.did`.
         answers: What can be asked of its own interface: ``outcome``, ``handled``, ``flows``.
         asked: ``watch`` (our contracts), ``own`` (see ``answers``) or ``nothing``.
-        application: What its receiver does with a request, by dialect: ``echo``, ``compute``, ``crc32``
+        application: What its receiver does with a request, by dialect: ``echo``, ``compute``,
+            ``crc32``
             (the decimal text of the payload's CRC-32), ``player`` (obeys), or ``unknown``.
         first_retry: How long it waits before it sends again, in nanoseconds.
         attempts: How many times it sends a message at most.

@@ -1,0 +1,334 @@
+"""A canister as one end: installed for the scenario, or used as it stands."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+from bridge import candid
+from bridge.candid import Case
+from bridge.conformance.endpoint import Endpoint, Outcome
+from bridge.conformance.entries import Entry, Method
+from bridge.conformance.world import EMPTY, World
+from bridge.errors import BridgeError
+from bridge.principal import Principal
+from bridge.reference import SHORT_WAITS
+from bridge.reference.contract import install_types
+
+_AT_ONCE: Final = 16
+_HOLE: Final = re.compile(r"\{(to|to_text|payload|msg_id|sender)\}")
+_NO_PEER: Final = dict.fromkeys(["dialect", "null_ack", "ids", "batch", "attach_cycles"])
+
+
+def peer(canister_id: Principal, **given: Any) -> dict[str, Any]:
+    """What is configured for one peer, as ``candid/settings.did`` has it."""
+    return {"peer": canister_id, **_NO_PEER, **given}
+
+
+@cache
+def _interface(text: str) -> candid.Interface:
+    return candid.parse_did(text)
+
+
+class CanisterEnd(Endpoint):
+    """One canister.
+
+    Args:
+        world: Where it runs.
+        entry: The implementation.
+        dialect: What it speaks.
+        address: Its id.
+        interface: What its metadata says of its methods; ``None`` where it says nothing.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        entry: Entry,
+        dialect: str,
+        address: Principal,
+        interface: candid.Interface | None,
+    ) -> None:
+        self.entry = entry
+        self.dialect = dialect
+        self.address = address
+        self._world = world
+        service = interface.service if interface else None
+        self._methods: Mapping[str, candid.Func] = service.methods if service else {}
+        self.powers = self._read_powers()
+
+    @classmethod
+    async def deploy(
+        cls,
+        world: World,
+        entry: Entry,
+        dialect: str,
+        settings: Mapping[str, Any],
+        peers: list[dict[str, Any]],
+    ) -> "CanisterEnd":
+        """Install it, unless it stands already.
+
+        Args:
+            world: Where.
+            entry: The implementation.
+            dialect: What it shall speak.
+            settings: Beside those of every run, where it takes our settings.
+            peers: What it shall know of its peers, where it takes our settings.
+
+        Raises:
+            BridgeError: If it cannot be installed, or lacks the dialect's methods.
+        """
+        if entry.canister is not None:
+            address = entry.canister
+        else:
+            address = await world.create()
+            await world.install(
+                address, entry.module(dialect), install_argument(entry, world, settings, peers)
+            )
+        text = await world.agent.metadata(address, "candid:service")
+        interface = _interface(text.decode()) if text else None
+        end = cls(world, entry, dialect, address, interface)
+        if entry.canister is not None and peers and "settings" in end.powers:
+            await end.configure(peers=peers)
+        return end
+
+    def _read_powers(self) -> frozenset[str]:
+        entry, offers = self.entry, self._methods
+        powers = set(entry.answers)
+        if entry.send is not None:
+            powers.add("open")
+        if entry.canister is None:
+            powers |= {"upgrade", "life"}
+        if entry.asked == "watch":
+            if "act" in offers:
+                powers |= {"open", "ids", "player", "outcome", "null"}
+            if "send" in offers:
+                powers.add("open")
+            named = {
+                "outcome": "outcome",
+                "handled": "handled",
+                "asyncFlow_flows": "flows",
+                "asyncFlow_status": "counters",
+                "asyncFlow_configure": "settings",
+                "asyncFlow_batch": "batch",
+                "asyncFlow_outbox": "outbox",
+            }
+            powers |= {power for method, power in named.items() if method in offers}
+        return frozenset(powers)
+
+    # --- Calls ----------------------------------------------------------------------------------
+
+    async def call(self, name: str, *values: Any) -> Any:
+        """A method by its published type; what it returns, ``None`` for nothing."""
+        method = self._methods[name]
+        ask = self._world.agent.query if "query" in method.modes else self._world.agent.update
+        reply = await ask(self.address, name, candid.encode(method.args, list(values)))
+        results = candid.decode(method.results, reply)
+        return results[0] if results else None
+
+    async def _by_entry(self, method: Method, **values: Any) -> Any:
+        """A method as the entry describes it."""
+
+        def filled(hole: re.Match[str]) -> str:
+            return _in_candid(hole[1], values)
+
+        text = _HOLE.sub(filled, method.arguments)
+        types, arguments = candid.infer_values(text)
+        ask = self._world.agent.query if method.query else self._world.agent.update
+        reply = await ask(self.address, method.name, candid.encode(types, arguments))
+        if not method.field and not reply.startswith(b"DIDL"):
+            return None
+        found = candid.decode_untyped(reply)
+        value: Any = found[0] if found else None
+        for step in method.field.split(".")[1:]:
+            value = _field(value, step)
+        return value
+
+    # --- As a sender --------------------------------------------------------------------------
+
+    async def open(self, to: Principal, payload: bytes, msg_id: int | None = None) -> int | None:
+        self.need("open")
+        if self.entry.send is not None:
+            answer = await self._by_entry(
+                self.entry.send, to=to, to_text=to, payload=payload, msg_id=msg_id
+            )
+            return answer if isinstance(answer, int) else None
+        if "act" in self._methods:
+            if msg_id is None:
+                ids = await self.call("burst", {"to": to, "payload": payload, "times": 1})
+                return int(ids[0])
+            flow = {"msg_id": msg_id, "to": to, "payload": payload, "dialect": Case(self.dialect)}
+            if refused := await self.act("send", flow):
+                raise BridgeError(f"{self.entry.name} opened no flow: {refused}")
+            return msg_id
+        answer = await self.call("send", {"to": to, "payload": payload})
+        if answer.label == "err":
+            raise BridgeError(f"{self.entry.name} opened no flow: {answer.value}")
+        return int(answer.value)
+
+    async def open_many(self, to: Principal, payload: bytes, times: int) -> None:
+        if self.entry.send is None and "burst" in self._methods:
+            await self.call("burst", {"to": to, "payload": payload, "times": times})
+            return
+        for first in range(0, times, _AT_ONCE):
+            some = range(first, min(first + _AT_ONCE, times))
+            await asyncio.gather(*(self.open(to, payload) for _ in some))
+
+    async def outcome(self, msg_id: int) -> Outcome | None:
+        self.need("outcome")
+        if method := self.entry.answers.get("outcome"):
+            value = await self._by_entry(method, msg_id=msg_id)
+            return None if value is None else Outcome(response=value)
+        if "act" in self._methods:
+            ends = [t for t in await self.told() if t["msg_id"] == msg_id]
+            ends = [t for t in ends if t["what"].label in ("answered", "failed", "late")]
+            if not ends:
+                return None
+            last = ends[-1]
+            failed = last["failure"] and last["failure"].label
+            late = last["what"].label == "late"
+            return Outcome(
+                None if last["what"].label != "failed" else failed,
+                last["response"],
+                late=late,
+                times=len(ends),
+            )
+        ended = await self.call("outcome", msg_id)
+        if ended is None:
+            return None
+        if ended.label == "failed":
+            return Outcome(failure=ended.value.label)
+        return Outcome(response=ended.value["response"], late=ended.value["late"])
+
+    # --- As a receiver --------------------------------------------------------------------------
+
+    async def handled(self, sender: Principal, msg_id: int) -> int:
+        self.need("handled")
+        if method := self.entry.answers.get("handled"):
+            return int(await self._by_entry(method, sender=sender, msg_id=msg_id))
+        return int(await self.call("handled", {"sender": sender, "msg_id": msg_id}))
+
+    # --- Watching -------------------------------------------------------------------------------
+
+    async def flows(self, role: str) -> list[dict[str, Any]]:
+        self.need("flows")
+        found: list[dict[str, Any]] = []
+        cursor = None
+        while True:
+            page = await self.call(
+                "asyncFlow_flows",
+                {"role": Case(role), "state": None, "cursor": cursor, "limit": 100},
+            )
+            found += page["flows"]
+            cursor = page["next"]
+            if cursor is None:
+                return found
+
+    async def counters(self) -> dict[str, int]:
+        self.need("counters")
+        return dict((await self.call("asyncFlow_status"))["counters"])
+
+    async def configure(
+        self,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        access: Mapping[str, Any] | None = None,
+        peers: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self.need("settings")
+        change: dict[str, Any] = {"settings": None, "access": None, "peers": peers}
+        if settings is not None:
+            change["settings"] = dict(settings)
+        if access is not None:
+            lists = {"canisters": None, "agents": [], "monitors": []}
+            change["access"] = lists | dict(access)
+        answer = await self.call("asyncFlow_configure", change)
+        if answer.label == "err":
+            raise BridgeError(f"{self.entry.name} refuses its settings: {answer.value}")
+
+    # --- The application ------------------------------------------------------------------------
+
+    async def act(self, what: str, value: Any) -> str | None:
+        self.need("player")
+        answer = await self.call("act", Case(what, value))
+        return None if answer.label == "ok" else str(answer.value)
+
+    async def direct(
+        self, *, trap_until: int = 0, decision: Any = None, rerun: bool = False
+    ) -> None:
+        self.need("player")
+        how = {"trap_until": trap_until, "decision": decision, "rerun": rerun}
+        await self.call("direct", how)
+
+    async def told(self) -> list[dict[str, Any]]:
+        self.need("player")
+        return list((await self.call("heard"))["told"])
+
+    async def asked(self) -> list[dict[str, Any]]:
+        self.need("player")
+        return list((await self.call("heard"))["asked"])
+
+    # --- Life -----------------------------------------------------------------------------------
+
+    async def upgrade(self) -> None:
+        self.need("upgrade")
+        arg = EMPTY
+        if self.entry.install == "reference":
+            arg = candid.encode(install_types("settings"), [None])
+        await self.stop()
+        try:
+            await self._world.install(
+                self.address, self.entry.module(self.dialect), arg, mode="upgrade"
+            )
+        finally:
+            await self.start()
+
+    async def stop(self) -> None:
+        self.need("life")
+        await self._world.manage("stop_canister", self.address)
+
+    async def start(self) -> None:
+        self.need("life")
+        await self._world.manage("start_canister", self.address)
+        if "settings" in self.powers:
+            # A timer that came while the canister was stopped is armed anew by the next message.
+            await self.configure()
+
+
+def _in_candid(hole: str, values: Mapping[str, Any]) -> str:
+    value = values.get(hole)
+    if hole == "payload":
+        return 'blob "' + "".join(f"\\{byte:02x}" for byte in value) + '"'
+    if hole == "to_text":
+        return f'"{value}"'
+    if hole == "msg_id":
+        return f"{value} : nat"
+    return f'principal "{value}"'
+
+
+def _field(value: Any, step: str) -> Any:
+    """One step of a path into a value that was decoded without its type."""
+    if isinstance(value, Case):
+        return value.value if value.label in (step, candid.field_id(step)) else None
+    if isinstance(value, Mapping):
+        return value.get(step, value.get(candid.field_id(step)))
+    return None
+
+
+def install_argument(
+    entry: Entry, world: World, settings: Mapping[str, Any], peers: list[dict[str, Any]]
+) -> bytes:
+    """The argument with which an implementation is installed.
+
+    Where it takes our settings: the protocol's defaults without jitter in virtual time, short waits
+    elsewhere, so that a run ends.
+    """
+    if entry.install != "reference":
+        types, values = candid.infer_values(entry.install)
+        return candid.encode(types, values)
+    base: dict[str, Any] = {} if world.virtual else dict(SHORT_WAITS)
+    given = {**base, "jitter_permille": 0, **settings}
+    install = {"settings": given, "access": None, "peers": peers}
+    return candid.encode(install_types("settings"), [install])
+

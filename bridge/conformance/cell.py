@@ -1,0 +1,189 @@
+"""Plays one scenario on one world, and makes a cell of what came of it."""
+
+import time
+from dataclasses import dataclass
+
+from bridge.conformance.canister import CanisterEnd, peer
+from bridge.conformance.endpoint import Endpoint
+from bridge.conformance.entries import Entry
+from bridge.conformance.instruments import Chaos, Relay
+from bridge.conformance.play import Play
+from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
+from bridge.conformance.scenarios import Scenario
+from bridge.conformance.verdicts import LackingError, NotHeldError
+from bridge.conformance.wire import Wire, timeline
+from bridge.conformance.world import World
+from bridge.errors import BridgeError
+from bridge.candid import Case
+
+_SCRIPT = "script"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be played.
+
+    Attributes:
+        scenario: The scenario.
+        dialect: In which dialect.
+        sender: Who sends; ``None`` where a relay does.
+        receiver: Who receives; ``None`` where a relay does.
+        seed: Draws whatever is random.
+    """
+
+    scenario: Scenario
+    dialect: str
+    sender: Entry | None
+    receiver: Entry | None
+    seed: int
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What tells it from other jobs of the run."""
+        return (
+            self.scenario.info.id,
+            self.dialect,
+            self.sender.name if self.sender else "",
+            self.receiver.name if self.receiver else "",
+        )
+
+    def lacking(self) -> str | None:
+        """Why it cannot be played, by the table's or an entry's own word."""
+        scenario = self.scenario
+        if scenario.lacking:
+            return scenario.lacking
+        if scenario.dialects and self.dialect not in scenario.dialects:
+            return scenario.why_not
+        for entry in (self.sender, self.receiver):
+            if entry is not None and scenario.info.id in entry.lacks:
+                return f"{entry.name} states: {entry.lacks[scenario.info.id]}"
+        return None
+
+
+@dataclass(slots=True)
+class _Verdicts:
+    delivery: Verdict = Verdict.PASSED
+    clean_up: Verdict = Verdict.PASSED
+    expected: str = ""
+    observed: str = "as expected"
+    clean_up_observed: str = ""
+    hazard: Hazard | None = None
+
+    @classmethod
+    def both(cls, verdict: Verdict, observed: str) -> "_Verdicts":
+        return cls(verdict, verdict, observed=observed)
+
+
+async def play_cell(world: World | BridgeError, job: Job, key: CellKey) -> Cell:
+    """Play one scenario.
+
+    Args:
+        world: Where; or why there is no such place.
+        job: What.
+        key: Whose cell it is.
+
+    Returns:
+        The cell. Whatever goes wrong is its verdict; nothing is raised.
+    """
+    begun = time.monotonic()
+    lacking = job.lacking()
+    if lacking is not None:
+        return _cell(job, key, _Verdicts.both(Verdict.UNSUPPORTED, lacking), begun)
+    if isinstance(world, BridgeError):
+        return _cell(job, key, _Verdicts.both(Verdict.ERROR, str(world)), begun)
+    started = world.now
+    play: Play | None = None
+    wire = Wire()
+    try:
+        play = await _stage(world, job)
+        verdicts = await _judge(play, job.scenario)
+        wire = await play.wire()
+    except LackingError as error:
+        verdicts = _Verdicts.both(Verdict.UNSUPPORTED, error.reason)
+    except BridgeError as error:
+        verdicts = _Verdicts.both(Verdict.ERROR, str(error))
+    finally:
+        if play is not None:
+            for end in (play.sender, play.receiver):
+                if end is not None:
+                    await end.close()
+        await world.clear()
+    cell = _cell(job, key, verdicts, begun, virtual=world.now - started if world.virtual else 0)
+    ends = [entry.name if entry else _SCRIPT for entry in (job.sender, job.receiver)]
+    return _with_evidence(cell, wire, ends, play.notes if play else [])
+
+
+async def _stage(world: World, job: Job) -> Play:
+    """Set up both ends and chaos between them."""
+    scenario = job.scenario
+    chaos = Chaos(world, await world.create())
+    relay = None if job.sender and job.receiver else await Relay.deploy(world)
+    given = [peer(chaos.canister_id, dialect=Case(job.dialect))]
+    sender = receiver = None
+    if job.sender is not None:
+        sender = await _end(world, job.sender, job.dialect, scenario.sender_settings, given)
+        sender.need(*scenario.sender)
+    if job.receiver is not None:
+        receiver = await _end(world, job.receiver, job.dialect, scenario.receiver_settings, given)
+        receiver.need(*scenario.receiver)
+    ends = []
+    for end in (sender, receiver):
+        if end is not None:
+            ends.append(end.address)
+        else:
+            assert relay is not None
+            ends.append(relay.canister_id)
+    await chaos.install(ends[0], ends[1], job.seed)
+    return Play(world, chaos, job.dialect, job.seed, sender, receiver, relay)
+
+
+async def _end(
+    world: World,
+    entry: Entry,
+    dialect: str,
+    settings: dict[str, object],
+    peers: list[dict[str, object]],
+) -> Endpoint:
+    return await CanisterEnd.deploy(world, entry, dialect, settings, peers)
+
+
+async def _judge(play: Play, scenario: Scenario) -> _Verdicts:
+    """Play it; delivery and clean-up are judged apart, and the second also after a failure."""
+    verdicts = _Verdicts(expected=scenario.info.requirement)
+    try:
+        await scenario.player(play)
+    except NotHeldError as error:
+        verdicts.delivery = Verdict.FAILED
+        verdicts.expected, verdicts.observed = error.expected, error.observed
+        verdicts.hazard = error.hazard
+    try:
+        await scenario.clean_up(play)
+    except NotHeldError as error:
+        verdicts.clean_up = Verdict.FAILED
+        verdicts.clean_up_observed = f"expected {error.expected}; {error.observed}"
+        verdicts.hazard = verdicts.hazard or error.hazard
+    return verdicts
+
+
+def _cell(
+    job: Job, key: CellKey, verdicts: _Verdicts, begun: float, *, virtual: int = 0
+) -> Cell:
+    return Cell(
+        key=key,
+        delivery=verdicts.delivery,
+        clean_up=verdicts.clean_up,
+        requirement=job.scenario.info.requirement,
+        expected=verdicts.expected or job.scenario.info.requirement,
+        observed=verdicts.observed,
+        clean_up_observed=verdicts.clean_up_observed,
+        hazard=verdicts.hazard,
+        seconds=time.monotonic() - begun,
+        virtual=virtual,
+        seed=job.seed,
+    )
+
+
+def _with_evidence(cell: Cell, wire: Wire, ends: list[str], notes: list[str]) -> Cell:
+    from dataclasses import replace
+
+    return replace(cell, timeline=timeline(wire, ends[0], ends[1]), log=tuple(notes))

@@ -1,0 +1,187 @@
+"""What a run can do with one end of a pair, whatever that is.
+
+An end is known by its address and its dialect. All else is a *power* that it has or has not: what it
+can be asked, what can be done to it. A scenario names the powers that it needs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bridge.conformance.entries import Entry
+from bridge.conformance.verdicts import LackingError
+from bridge.principal import Principal
+from bridge.reference import SHORT_WAITS
+
+POWERS: Final[Mapping[str, str]] = {
+    "open": "it can be made to open a flow",
+    "ids": "it opens a flow under a given id",
+    "outcome": "it can be asked how a flow ended",
+    "handled": "it can be asked how often its handler ran",
+    "flows": "it can be asked for the state of its flows",
+    "counters": "it can be asked for its counters",
+    "settings": "its settings can be changed",
+    "player": "its application does what it is told to",
+    "null": "its application can be made to answer with null",
+    "upgrade": "it can be upgraded",
+    "life": "it can be stopped and started",
+    "batch": "it offers batches",
+    "outbox": "it keeps an outbox for agents",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a flow ended, as its sender's application was told.
+
+    Attributes:
+        failure: ``None`` for an answer, else how it failed.
+        response: The answer's bytes; ``None`` for a null or where the failure has none.
+        late: Whether the answer came after a failure.
+        times: How often an outcome was handed over.
+    """
+
+    failure: str | None = None
+    response: bytes | None = None
+    late: bool = False
+    times: int = 1
+
+
+class Endpoint(ABC):
+    """One end.
+
+    Attributes:
+        entry: The implementation.
+        dialect: What it speaks in this scenario.
+        address: By which principal its peers know it.
+        powers: What can be done with it.
+    """
+
+    entry: Entry
+    dialect: str
+    address: Principal
+    powers: frozenset[str]
+
+    @property
+    def application(self) -> str:
+        """What it does with a request: see ``Entry.application``."""
+        return self.entry.application.get(self.dialect, "unknown")
+
+    def retry(self, *, virtual: bool) -> int:
+        """How long it waits before it first sends again, in nanoseconds.
+
+        Implementations that take our settings are given short waits where time is not virtual.
+        """
+        if virtual or self.entry.install != "reference" or self.entry.canister is not None:
+            return self.entry.first_retry
+        return int(SHORT_WAITS["first_retry"])
+
+    def need(self, *powers: str) -> None:
+        """Insist on powers.
+
+        Raises:
+            LackingError: If it has one of them not.
+        """
+        for power in powers:
+            if power not in self.powers:
+                raise self.lacking(power)
+
+    def lacking(self, power: str) -> LackingError:
+        """The error for a power that it has not."""
+        return LackingError(
+            f"the entry of {self.entry.name} does not say, for {self.dialect}, that {POWERS[power]}"
+        )
+
+    # --- As a sender --------------------------------------------------------------------------
+
+    @abstractmethod
+    async def open(self, to: Principal, payload: bytes, msg_id: int | None = None) -> int | None:
+        """Open a flow; its id, or ``None`` where it does not tell.
+
+        Raises:
+            BridgeError: If it refuses, with its reason.
+        """
+
+    async def open_many(self, to: Principal, payload: bytes, times: int) -> None:
+        """Open many flows at once."""
+        for _ in range(times):
+            await self.open(to, payload)
+
+    async def outcome(self, msg_id: int) -> Outcome | None:
+        """How a flow ended; ``None`` while it is open."""
+        raise self.lacking("outcome")
+
+    # --- As a receiver ------------------------------------------------------------------------
+
+    async def handled(self, sender: Principal, msg_id: int) -> int:
+        """How often its handler ran for a flow."""
+        raise self.lacking("handled")
+
+    # --- As either ----------------------------------------------------------------------------
+
+    async def flows(self, role: str) -> list[dict[str, Any]]:
+        """Its flows in a role, as views of ``candid/watch.did``."""
+        raise self.lacking("flows")
+
+    async def state(self, role: str, msg_id: int) -> str | None:
+        """The state of one flow; ``None`` for a flow that it does not know."""
+        for view in await self.flows(role):
+            if view["msg_id"] == msg_id:
+                return str(view["state"].label)
+        return None
+
+    async def counters(self) -> dict[str, int]:
+        """Its counters by reason."""
+        raise self.lacking("counters")
+
+    async def configure(
+        self,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        access: Mapping[str, Any] | None = None,
+        peers: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """Change its settings, its lists, and what it knows of peers.
+
+        Raises:
+            BridgeError: If it refuses, with its reason.
+        """
+        raise self.lacking("settings")
+
+    # --- The application of a player ------------------------------------------------------------
+
+    async def act(self, what: str, value: Any) -> str | None:
+        """What its application or its operator does; the reason of a refusal."""
+        raise self.lacking("player")
+
+    async def direct(
+        self, *, trap_until: int = 0, decision: Any = None, rerun: bool = False
+    ) -> None:
+        """How its application meets what it is told and asked."""
+        raise self.lacking("player")
+
+    async def told(self) -> list[dict[str, Any]]:
+        """What its application was told, as records with ``what`` and ``msg_id``."""
+        raise self.lacking("player")
+
+    async def asked(self) -> list[dict[str, Any]]:
+        """What its corruption handler was asked."""
+        raise self.lacking("player")
+
+    # --- Life ---------------------------------------------------------------------------------
+
+    async def upgrade(self) -> None:
+        """Stop it, replace it by itself, start it."""
+        raise self.lacking("upgrade")
+
+    async def stop(self) -> None:
+        """Stop it."""
+        raise self.lacking("life")
+
+    async def start(self) -> None:
+        """Start it again."""
+        raise self.lacking("life")
+
+    async def close(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Let go of what it holds."""

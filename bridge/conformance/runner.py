@@ -1,0 +1,262 @@
+"""Plays the matrix: pairs, dialects and scenarios side by side, and says how it goes.
+
+A scenario that is about one end alone is played once for that end and dialect; its cell stands with
+every partner.
+"""
+
+import asyncio
+import contextlib
+import shlex
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bridge import dialects as spoken
+from bridge._version import __version__
+from bridge.conformance.cell import Job, play_cell
+from bridge.conformance.entries import Entry
+from bridge.conformance.place import Place
+from bridge.conformance.results import (
+    Cell,
+    CellEnded,
+    CellKey,
+    CellStarted,
+    Event,
+    Implementation,
+    Report,
+    RunEnded,
+    RunStarted,
+    Verdict,
+)
+from bridge.conformance.scenarios import Ends, Scenario, table
+from bridge.conformance.world import World
+from bridge.errors import BridgeError, UsageError
+
+UNKNOWN: Final = "X0"
+"""A scenario that does not exist: what every implementation is asked for first."""
+
+_CELLS_OF_A_REPLICA: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One scenario to be played, and the cells that its outcome fills."""
+
+    job: Job
+    keys: tuple[CellKey, ...]
+
+
+async def run(
+    senders: Sequence[Entry],
+    receivers: Sequence[Entry],
+    *,
+    scenarios: Sequence[str] | None = None,
+    dialects: Sequence[str] | None = None,
+    place: Place | None = None,
+    seed: int = 0,
+    jobs: int = 2,
+) -> AsyncIterator[Event]:
+    """Play scenarios between every sender and every receiver.
+
+    Args:
+        senders: Who sends; entries without that role are left out.
+        receivers: Who receives; entries without that role are left out.
+        scenarios: Ids of the scenarios; all where ``None``.
+        dialects: In which dialects; every one that a pair shares where ``None``.
+        place: Where; embedded replicas of its own where ``None``.
+        seed: Reproduces the run.
+        jobs: How many scenarios are played at once, each on an embedded replica of its own.
+
+    Yields:
+        `RunStarted`, then a `CellStarted` and `CellEnded` for each cell, then `RunEnded` with the
+        report.
+
+    Raises:
+        UsageError: If there is no such scenario or dialect, two entries have one name, or there is
+            nothing to play.
+    """
+    begun = time.monotonic()
+    place = place or Place()
+    chosen = _chosen(scenarios)
+    tongues = _tongues(dialects)
+    names = _by_name([*senders, *receivers])
+    tasks, keys = _tasks(senders, receivers, chosen, tongues, seed)
+    if not keys:
+        raise UsageError(
+            "there is nothing to play",
+            hint="name a sender and a receiver that share a dialect",
+        )
+    used = tuple(d for d in tongues if any(key.dialect == d for key in keys))
+    infos = tuple(entry.info for entry in chosen)
+    implementations = tuple(_implementation(entry) for entry in names.values())
+    yield RunStarted(seed, place.name, implementations, infos, used, keys)
+    cells: dict[CellKey, Cell] = {}
+    async for event in _play(tasks, place, jobs):
+        if isinstance(event, CellEnded):
+            cells[event.cell.key] = event.cell
+        yield event
+    report = Report(
+        seed=seed,
+        network=place.name,
+        version=__version__,
+        implementations=implementations,
+        scenarios=infos,
+        dialects=used,
+        cells=tuple(cells[key] for key in keys),
+        seconds=time.monotonic() - begun,
+    )
+    yield RunEnded(report)
+
+
+# --- What is to be played -------------------------------------------------------------------------
+
+
+def _chosen(ids: Sequence[str] | None) -> list[Scenario]:
+    known = table()
+    if ids is None:
+        return list(known.values())
+    for id_ in ids:
+        if id_ not in known:
+            raise UsageError(
+                f"there is no scenario {id_!r}", hint="choose from " + ", ".join(known)
+            )
+    return [scenario for id_, scenario in known.items() if id_ in ids]
+
+
+def _tongues(names: Sequence[str] | None) -> list[str]:
+    for name in names or ():
+        spoken.get(name)
+    return [name for name in spoken.DIALECTS if names is None or name in names]
+
+
+def _by_name(entries: Sequence[Entry]) -> dict[str, Entry]:
+    names: dict[str, Entry] = {}
+    for entry in entries:
+        if names.setdefault(entry.name, entry) != entry:
+            raise UsageError(
+                f"two different entries are called {entry.name}", hint="rename one of them"
+            )
+    return names
+
+
+def _implementation(entry: Entry) -> Implementation:
+    return Implementation(
+        name=entry.name,
+        about=entry.about,
+        role=entry.role,
+        dialects=entry.dialects,
+        source=entry.source,
+        asked=entry.asked,
+        answered_unknown=_asked_for_unknown(entry),
+        lacks=tuple(entry.lacks.items()),
+    )
+
+
+def _asked_for_unknown(entry: Entry) -> str:
+    """What an implementation says when it is asked for a scenario that does not exist."""
+    return "supported" if UNKNOWN in table() and UNKNOWN not in entry.lacks else "unsupported"
+
+
+def _tasks(
+    senders: Sequence[Entry],
+    receivers: Sequence[Entry],
+    scenarios: Sequence[Scenario],
+    tongues: Sequence[str],
+    seed: int,
+) -> tuple[list[_Task], tuple[CellKey, ...]]:
+    keys: list[CellKey] = []
+    shared: dict[tuple[str, str, str], list[CellKey]] = {}
+    jobs: dict[tuple[str, str, str], Job] = {}
+    for sender in dict.fromkeys(entry.name for entry in senders if entry.sends):
+        one = next(entry for entry in senders if entry.name == sender)
+        for receiver in dict.fromkeys(entry.name for entry in receivers if entry.receives):
+            other = next(entry for entry in receivers if entry.name == receiver)
+            for dialect in tongues:
+                if dialect not in one.dialects or dialect not in other.dialects:
+                    continue
+                for scenario in scenarios:
+                    if scenario.only and dialect not in scenario.dialects:
+                        continue
+                    key = CellKey(sender, receiver, dialect, scenario.info.id)
+                    keys.append(key)
+                    job = Job(
+                        scenario,
+                        dialect,
+                        None if scenario.ends is Ends.RECEIVER else one,
+                        None if scenario.ends is Ends.SENDER else other,
+                        seed,
+                    )
+                    shared.setdefault(job.name, []).append(key)
+                    jobs.setdefault(job.name, job)
+    return [_Task(jobs[name], tuple(found)) for name, found in shared.items()], tuple(keys)
+
+
+def rerun_line(job: Job, key: CellKey) -> str:
+    """The command line that plays one cell alone."""
+    words = ["ic-bridge", "conformance", "--sender", key.sender, "--receiver", key.receiver]
+    words += ["--dialect", key.dialect, "--scenario", key.scenario, "--seed", str(job.seed)]
+    return shlex.join(words)
+
+
+# --- Playing --------------------------------------------------------------------------------------
+
+
+async def _play(tasks: list[_Task], place: Place, jobs: int) -> AsyncIterator[Event]:
+    """Play all, several at once; events come as they happen."""
+    events: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
+    waiting = iter(tasks)
+
+    async def work() -> None:
+        try:
+            await _work(waiting, place, events)
+        except Exception as error:  # noqa: BLE001 - handed to whoever reads the events
+            events.put_nowait(error)
+        events.put_nowait(None)
+
+    workers = [asyncio.create_task(work()) for _ in range(max(1, min(jobs, len(tasks))))]
+    try:
+        ended = 0
+        while ended < len(workers):
+            event = await events.get()
+            if isinstance(event, BaseException):
+                raise event
+            if event is None:
+                ended += 1
+            else:
+                yield event
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _work(
+    waiting: Iterator[_Task], place: Place, events: "asyncio.Queue[Event | BaseException | None]"
+) -> None:
+    """One worker: plays task after task, each replica for some of them."""
+    task = next(waiting, None)
+    while task is not None:
+        async with contextlib.AsyncExitStack() as held:
+            world: World | BridgeError
+            try:
+                world = await held.enter_async_context(World.enter(place))
+            except BridgeError as error:
+                world = error
+            for _ in range(_CELLS_OF_A_REPLICA):
+                if task is None:
+                    break
+                for key in task.keys:
+                    events.put_nowait(CellStarted(key))
+                cell = await play_cell(world, task.job, task.keys[0])
+                for key in task.keys:
+                    own = replace(cell, key=key, rerun=rerun_line(task.job, key))
+                    events.put_nowait(CellEnded(_renamed(own, task.keys[0])))
+                task = next(waiting, None)
+
+
+def _renamed(cell: Cell, played: CellKey) -> Cell:
+    """The cell of one partner of a scenario that was played once for all of them."""
+    if cell.verdict in (Verdict.UNSUPPORTED, Verdict.ERROR) or cell.key == played:
+        return cell
+    return replace(cell, seconds=0.0)

@@ -1,0 +1,156 @@
+"""Group F: flows without faults."""
+
+from typing import Final
+
+from bridge.conformance.payloads import Request, right_answer
+from bridge.conformance.play import Play
+from bridge.conformance.results import Hazard
+from bridge.conformance.scenarios.registry import Ends, scenario
+from bridge.conformance.verdicts import NotHeldError
+from bridge.flow import Fin, New
+
+_GROUP: Final = "flows"
+_MANY: Final = 100
+
+
+async def check_response(
+    play: Play, msg_id: int, request: Request, hazard: Hazard | None = None
+) -> None:
+    """Insist on the right outcome, where the sender can be asked; else on the ACK's payload."""
+    if "outcome" not in play.a.powers:
+        play.notes.append(f"{play.a.entry.name} cannot be asked how a flow ended")
+        return
+
+    async def ended() -> bool:
+        return await play.a.outcome(msg_id) is not None
+
+    await play.until_so(ended, 2)
+    outcome = await play.a.outcome(msg_id)
+    if outcome is None:
+        raise NotHeldError("an outcome told to the sender's application", "none was told")
+    play.check(
+        outcome.failure is None and not outcome.late,
+        "an answer",
+        f"{outcome.failure or 'a late answer'}",
+        hazard,
+    )
+    play.check(outcome.times == 1, "one outcome", f"{outcome.times} were told", hazard)
+    fault = right_answer(application(play), request, outcome.response, play.dialect)
+    play.check(fault is None, "the right response", fault)
+
+
+def application(play: Play) -> str:
+    """What the receiver does with a request."""
+    return "unknown" if play.receiver is None else play.receiver.application
+
+
+async def complete(play: Play, request: Request, retries: float = 4) -> int:
+    """One flow from its NEW to its end, with the right response; its id."""
+    msg_id = await play.open(request.payload)
+    wire = await play.answered(msg_id, retries)
+    said = wire.said("NEW", msg_id)[0]
+    play.check(
+        said.payload_hash == request.hash,
+        "NEW to carry the payload exactly",
+        f"another hash: {said.payload_hash}",
+    )
+    await check_response(play, msg_id, request)
+    await play.ran_once(msg_id)
+    return msg_id
+
+
+@scenario("F1", _GROUP, "one flow", "NEW, ACK, FIN; response delivered once", sender=("open",))
+async def one_flow(play: Play) -> None:
+    msg_id = await complete(play, Request.small(application(play)))
+    wire = await play.wire()
+    said = [(seen.side, seen.kind) for seen in wire.sightings if seen.what == "came"]
+    play.check(
+        said == [("a", "NEW"), ("b", "ACK"), ("a", "FIN")],
+        "NEW, ACK, FIN and nothing else",
+        f"{said} of {msg_id}",
+    )
+
+
+@scenario("F2", _GROUP, "100 flows at once", "all complete", sender=("open",))
+async def many_flows(play: Play) -> None:
+    await play.a.open_many(play.middle, Request.small(application(play)).payload, _MANY)
+    wire = await play.expect(
+        lambda wire: len({seen.msg_id for seen in wire.passed("FIN")}) >= _MANY,
+        f"{_MANY} flows with FIN",
+    )
+    ids = wire.ids()
+    play.check(len(ids) == _MANY, f"{_MANY} ids", f"{len(ids)} ids")
+    if "handled" in play.b.powers:
+        for msg_id in ids[:: _MANY // 10]:
+            await play.ran_once(msg_id)
+
+
+@scenario(
+    "F3",
+    _GROUP,
+    "empty payload, 1.5 MB payload, null response",
+    "carried exactly (null as null in unified, as empty elsewhere)",
+    sender=("open",),
+)
+async def sizes(play: Play) -> None:
+    does = application(play)
+    for request in (Request.empty(does), Request.large(does)):
+        await complete(play, request)
+    if "null" not in play.b.powers:
+        play.notes.append(
+            f"{play.b.entry.name} cannot be made to answer with null in {play.dialect}: left out"
+        )
+        return
+    request = Request.null()
+    msg_id = await complete(play, request)
+    ack = (await play.wire()).passed("ACK", msg_id)[0]
+    carried = "null" if ack.payload_hash is None else "empty"
+    wanted = "null" if play.dialect == "unified" else "empty"
+    play.check(carried == wanted, f"a null response to travel as {wanted}", carried)
+
+
+GOOD_IDS: Final = (0, 2**32 - 1, 2**64, 2**128 - 1)
+BAD_IDS: Final = {"2^128": 2**128, "one of a megabyte": 1 << (8 * 1_000_000)}
+
+
+@scenario(
+    "F4",
+    _GROUP,
+    "ids 0, 2^32-1, 2^64, 2^128-1; 2^128; a megabyte-long id",
+    "the first four work; the others are refused: no state, no reply",
+    ends=Ends.RECEIVER,
+)
+async def ids(play: Play) -> None:
+    request = Request.small(application(play))
+    for msg_id in GOOD_IDS:
+        await play.say(New(msg_id, request.payload))
+        await play.expect(
+            lambda wire, msg_id=msg_id: bool(wire.passed("ACK", msg_id)),  # type: ignore[misc]
+            f"an ACK for the id {msg_id}",
+        )
+        await acknowledge(play, msg_id)
+    before = len((await play.wire()).said("ACK"))
+    for name, msg_id in BAD_IDS.items():
+        # Straight to the receiver, by a third canister: what passes ids on might refuse them itself.
+        stranger = await play.stranger()
+        await stranger.say(play.b.address, play.dialect, New(msg_id, request.payload))
+        await play.wait(1.5)
+        play.check(
+            not await stranger.heard() and len((await play.wire()).said("ACK")) == before,
+            f"no reply to a NEW whose id is {name}",
+            "it was answered",
+        )
+        await no_state(play, msg_id)
+
+
+async def acknowledge(play: Play, msg_id: int) -> None:
+    """Have the relay accept the response that it was sent last."""
+    ack = (await play.wire()).passed("ACK", msg_id)[-1]
+    await play.say(Fin(msg_id, ack.payload_hash or 0))
+
+
+async def no_state(play: Play, msg_id: int) -> None:
+    """Insist that the receiver keeps nothing of a flow, where it can be asked."""
+    if "flows" in play.b.powers:
+        known = [view for view in await play.b.flows("receiver") if view["msg_id"] == msg_id]
+        play.check(not known, "nothing kept of it", f"{len(known)} flows of that id")

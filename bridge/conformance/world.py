@@ -1,0 +1,262 @@
+"""One place to play in: a network, who deploys there, and its time.
+
+On an embedded replica time stands still and is moved on only when nothing is left to do, so that
+hours of retries take milliseconds and a run repeats itself. Elsewhere time is what it is, and
+waiting is looking again.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import aiohttp
+
+from bridge import candid
+from bridge.agent import Agent, Identity
+from bridge.conformance.place import Place
+from bridge.errors import BridgeError, ReplicaError
+from bridge.network import InstallMode, LoggedMessage, Network, create_canister, install_code
+from bridge.principal import Principal
+
+SECOND: Final = 1_000_000_000
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+EMPTY: Final = b"DIDL\x00\x00"
+
+_LOOK: Final = 0.1
+_MANAGEMENT: Final = Principal.management()
+_CANISTER: Final = candid.Record({"canister_id": candid.PrincipalType})
+_SETTINGS: Final = candid.Record(
+    {
+        "canister_id": candid.PrincipalType,
+        "settings": candid.Record(
+            {
+                "freezing_threshold": candid.Opt(candid.Nat),
+                "minimum_incoming_canister_call_cycles": candid.Opt(candid.Nat),
+            }
+        ),
+    }
+)
+
+Condition = Callable[[], Awaitable[bool]]
+
+
+class World:
+    """A network that scenarios are played on.
+
+    Args:
+        network: The network.
+        agent: Who deploys, and controls what it deployed.
+        virtual: Whether time stands still between steps and can be moved.
+        session: For the admin interface.
+        now: The one cell that the agent's clock reads.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        agent: Agent,
+        *,
+        virtual: bool,
+        session: aiohttp.ClientSession,
+        now: list[int],
+    ) -> None:
+        self.network = network
+        self.agent = agent
+        self.virtual = virtual
+        self._session = session
+        self._now = now
+        self._deployed: list[Principal] = []
+        self.settlers: list[Callable[[], Awaitable[bool]]] = []
+        self.log_from = 0
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def enter(cls, place: Place) -> AsyncIterator["World"]:
+        """Open a place; an embedded replica of its own where the place has no URL.
+
+        Raises:
+            BridgeError: If the replica does not start or the network cannot be reached.
+        """
+        identity = place.identity or Identity.generate()
+        async with contextlib.AsyncExitStack() as held:
+            session = await held.enter_async_context(aiohttp.ClientSession())
+            now = [time.time_ns()]
+            if place.url is None:
+                network = await held.enter_async_context(Network.embedded(admin=True))
+                agent = await held.enter_async_context(
+                    Agent(
+                        network.url,
+                        identity=identity,
+                        root_key=network.root_key,
+                        clock=lambda: now[0],
+                    )
+                )
+                world = cls(network, agent, virtual=True, session=session, now=now)
+                await world.step(0)
+            else:
+                agent = await held.enter_async_context(await _agent(place, identity))
+                network = Network(place.url, place.root_key)
+                world = cls(network, agent, virtual=False, session=session, now=now)
+            yield world
+
+    # --- Time ---------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """The network's time, in nanoseconds since 1970."""
+        return self._now[0] if self.virtual else time.time_ns()
+
+    async def _ask(self, method: str, path: str, **options: Any) -> Any:
+        url = f"{self.network.url}/_admin/{path}"
+        try:
+            async with self._session.request(method, url, **options) as response:
+                if response.status != 200:
+                    raise ReplicaError(f"the replica's admin interface: {await response.text()}")
+                return await response.json()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ReplicaError(f"the embedded replica does not answer: {error}") from error
+
+    async def step(self, ahead: int, *, quiet: bool = True) -> int | None:
+        """Move virtual time ahead, and let all that is then due happen.
+
+        Args:
+            ahead: Nanoseconds.
+            quiet: Whether to wait until nothing is left to do at that time.
+
+        Returns:
+            When something is due next; ``None`` if nothing is.
+        """
+        body = {"advance": ahead, "pause": True, "quiet": quiet}
+        answer = await self._ask("POST", "time", json=body)
+        self._now[0] = answer["time"]
+        due: int | None = answer["next_due"]
+        return due
+
+    async def settle(self) -> int | None:
+        """Let everything happen that can at this time, programs outside of the replica included.
+
+        Returns:
+            As `step`.
+        """
+        due = await self.step(0)
+        while self.settlers:
+            moved = [await settle() for settle in self.settlers]
+            due = await self.step(0)
+            if not any(moved):
+                break
+        return due
+
+    async def until(self, condition: Condition, within: int, *, stride: int = 0) -> bool:
+        """Wait until something is so.
+
+        Args:
+            condition: Asked after each step.
+            within: How long at most, in nanoseconds of the network's time.
+            stride: The least that one step of virtual time covers, for peers that look around
+                every few seconds.
+
+        Returns:
+            Whether it came about.
+        """
+        if not self.virtual:
+            end = time.monotonic_ns() + within
+            while not await condition():
+                if time.monotonic_ns() >= end:
+                    return False
+                await asyncio.sleep(_LOOK)
+            return True
+        end = self.now + within
+        due = await self.settle()
+        while not await condition():
+            if self.now >= end:
+                return False
+            wanted = end if due is None else max(due, self.now + stride)
+            await self.step(max(0, min(wanted, end) - self.now))
+            due = await self.settle()
+        return True
+
+    async def wait(self, duration: int, *, stride: int = 0) -> None:
+        """Let time pass, in steps at which what is due happens."""
+
+        async def never() -> bool:
+            return False
+
+        await self.until(never, duration, stride=stride)
+
+    async def jump(self, duration: int) -> None:
+        """Move virtual time ahead at once, then let what is due happen."""
+        await self.step(duration)
+        await self.settle()
+
+    # --- Canisters ------------------------------------------------------------------------------
+
+    async def create(self) -> Principal:
+        """An empty canister that this world controls."""
+        canister_id = await create_canister(self.agent)
+        self._deployed.append(canister_id)
+        return canister_id
+
+    async def install(
+        self, canister_id: Principal, wasm: bytes, arg: bytes, mode: InstallMode = "install"
+    ) -> None:
+        """Install or replace a module.
+
+        Raises:
+            CallRejectedError: If the network refuses it.
+        """
+        await install_code(self.agent, canister_id, wasm, arg, mode=mode)
+
+    async def manage(self, method: str, canister_id: Principal) -> None:
+        """A call to the management canister about one canister."""
+        await self.agent.update(
+            _MANAGEMENT,
+            method,
+            candid.encode([_CANISTER], [{"canister_id": canister_id}]),
+            effective_canister_id=canister_id,
+        )
+
+    async def set(self, canister_id: Principal, **settings: int) -> None:
+        """Change a canister's settings: ``freezing_threshold`` and the like."""
+        arg = candid.encode([_SETTINGS], [{"canister_id": canister_id, "settings": settings}])
+        await self.agent.update(
+            _MANAGEMENT, "update_settings", arg, effective_canister_id=canister_id
+        )
+
+    async def charge(self, *, fees: bool) -> None:
+        """Let memory cost cycles on an embedded replica, so that canisters can be frozen."""
+        await self._ask("POST", "fees", json={"charge": fees})
+
+    async def clear(self) -> None:
+        """Take away what was deployed, so that nothing of it runs on."""
+        deployed, self._deployed = self._deployed, []
+        for canister_id in deployed:
+            with contextlib.suppress(BridgeError):
+                await self.manage("uninstall_code", canister_id)
+
+    # --- What was said --------------------------------------------------------------------------
+
+    async def messages(self, after: int = 0) -> list[LoggedMessage]:
+        """The embedded replica's message log from behind a line; nothing elsewhere."""
+        if self.network.admin is None:
+            return []
+        return await self.network.admin.messages(after)
+
+
+async def _agent(place: Place, identity: Identity) -> Agent:
+    assert place.url is not None
+    if place.root_key is not None:
+        return Agent(place.url, identity=identity, root_key=place.root_key)
+    from bridge.agent.transport import is_loopback  # noqa: PLC0415
+
+    if is_loopback(place.url):
+        return await Agent.local(place.url, identity)
+    return Agent(place.url, identity=identity)
+
+
+def quoted(value: Any) -> str:
+    """A value as a report shows it, in one short line."""
+    return json.dumps(value, default=str)[:200]
