@@ -76,6 +76,10 @@ class Instance:
         memory_limit: The largest Wasm memory, in bytes.
         rollback: How its memory is remembered; by default the best that this machine offers.
 
+    Attributes:
+        mark: Another object after each change that was kept: while it is the same, memory and
+            globals are the same.
+
     Raises:
         InvalidModuleError: If its imports are not the System API's, or it does not fit the limits.
     """
@@ -93,6 +97,7 @@ class Instance:
         self.memory_limit = memory_limit
         self._rollback = rollback or best_engine()()
         self.kept_size = 0
+        self.mark = object()
         self._saved_globals = b""
         self._saved_size = 0
         self._saved = False
@@ -196,6 +201,7 @@ class Instance:
     def keep(self) -> None:
         """Let what happened since ``begin`` stand."""
         self._saved = False
+        self.mark = object()
         self.stable.keep()
         self.note_size()
         if self.info.changes_tables:
@@ -241,6 +247,38 @@ class Instance:
         else:
             self.load_memory(size, contents)
             self._write_globals(values)
+
+    def reset(self, saved: SavedState, mark: object) -> None:
+        """Make a saved state the one that is kept, outside of any message.
+
+        Args:
+            saved: What ``save`` gave.
+            mark: What ``mark`` was then.
+        """
+        size, contents, values = saved
+        self._saved = False
+        if self.memory_size != size or self.info.changes_tables:
+            self._renew(saved)
+        else:
+            self._overwrite(size, contents)
+            self._write_globals(values)
+            if self._memory_address:
+                self._rollback.keep(self._data, size)
+        self.note_size()
+        self.mark = mark
+
+    def _overwrite(self, size: int, contents: Contents) -> None:
+        """Put contents into a memory of the right size, writing only where it differs."""
+        if not self._memory_address:
+            return
+        data = self._data
+        wanted = [(at, len(part)) for at, part in contents]
+        if pages.in_use(data, size) != wanted:
+            self.load_memory(size, contents)
+            return
+        for at, part in contents:
+            if ctypes.string_at(data + at, len(part)) != part:
+                move(data + at, part, len(part))
 
     def _renew(self, saved: SavedState) -> None:
         """Replace the engine's instance by a new one with the given memory and globals."""

@@ -151,6 +151,12 @@ def _check_request(
         raise EnvelopeError(f"a request id has 32 bytes, not {len(request_id)}")
     record = subnet.history.records.get(request_id)
     if record is None:
+        if request_id in subnet.undone:
+            raise EnvelopeError(
+                "this request is no more: the subnet was restored to an earlier state, in which it "
+                "does not exist",
+                hint="send it again",
+            )
         return
     if record.sender != sender.raw:
         raise ForbiddenPathError("the status of a request is told only to its sender")

@@ -4,6 +4,22 @@ Nanoseconds since 1970, never going back.
 """
 
 import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a clock is.
+
+    Attributes:
+        ahead: Nanoseconds by which it is ahead of the machine's time while it runs.
+        last: The last time that it told, in nanoseconds since 1970.
+        paused: Whether it stands still.
+    """
+
+    ahead: int
+    last: int
+    paused: bool
 
 
 class Clock:
@@ -18,6 +34,19 @@ class Clock:
         self._ahead = 0
         self._last = start or 0
         self._paused = start is not None
+
+    def position(self) -> Position:
+        """Where the clock is."""
+        return Position(self._ahead, self._last, self._paused)
+
+    def set_position(self, position: Position) -> None:
+        """Put the clock to where it was.
+
+        One that stands still then tells the same time as it did. One that runs is as far from the
+        machine's time as it was, and so tells later times than any it had told then.
+        """
+        self._ahead, self._last = position.ahead, position.last
+        self._paused = position.paused
 
     @property
     def ahead(self) -> int:

@@ -7,7 +7,7 @@ id is executed at most once, its answer is kept for five minutes, and after that
 
 import enum
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ class RequestRecord:
         effective_canister_id: The canister under whose address it was sent.
         canister_id: The callee.
         waiters: Whom to tell, once it is answered and certified.
+        forget_at: When its answer, or then the request itself, is forgotten; 0 before there is one.
     """
 
     request_id: bytes
@@ -43,6 +44,7 @@ class RequestRecord:
     canister_id: bytes
     phase: Phase = Phase.RECEIVED
     payload: Payload | None = None
+    forget_at: int = 0
     waiters: list[Any] = field(default_factory=list)
 
 
@@ -53,6 +55,19 @@ class IngressHistory:
         self.records: dict[bytes, RequestRecord] = {}
         self._forget_at: list[tuple[int, bytes]] = []
 
+    @classmethod
+    def of(cls, records: Iterable[RequestRecord]) -> "IngressHistory":
+        """A history of these requests."""
+        made = cls()
+        made.records = {record.request_id: record for record in records}
+        made._forget_at = [
+            (record.forget_at, record.request_id)
+            for record in made.records.values()
+            if record.forget_at
+        ]
+        heapq.heapify(made._forget_at)
+        return made
+
     def add(self, record: RequestRecord) -> None:
         """Remember a request."""
         self.records[record.request_id] = record
@@ -60,7 +75,11 @@ class IngressHistory:
     def answered(self, record: RequestRecord, payload: Payload, now: int) -> None:
         """Keep the answer for five minutes, and the id at least until the request's expiry."""
         record.phase, record.payload = Phase.ANSWERED, payload
-        heapq.heappush(self._forget_at, (now + RETENTION, record.request_id))
+        self._forget(record, now + RETENTION)
+
+    def _forget(self, record: RequestRecord, time: int) -> None:
+        record.forget_at = time
+        heapq.heappush(self._forget_at, (time, record.request_id))
 
     def expire(self, now: int) -> Iterator[tuple[RequestRecord, bool]]:
         """Drop what is too old: each record that changed, and whether it is gone altogether."""
@@ -72,7 +91,7 @@ class IngressHistory:
                 yield record, True
             else:
                 record.phase, record.payload = Phase.DONE, None
-                heapq.heappush(self._forget_at, (record.expiry + 1, request_id))
+                self._forget(record, record.expiry + 1)
                 yield record, False
 
     def next_expiry(self) -> int | None:

@@ -1,5 +1,6 @@
 """A canister snapshot: code and memories at one moment, or as they were uploaded."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,6 +35,16 @@ class Snapshot:
     global_timer: int | None
     low_memory_reported: bool | None
     chunks: dict[bytes, bytes] = field(default_factory=dict)
+
+    def copy(self) -> "Snapshot":
+        """An independent copy."""
+        return dataclasses.replace(
+            self,
+            module=bytearray(self.module),
+            wasm=self.wasm.copy(),
+            stable=self.stable.copy(),
+            chunks=dict(self.chunks),
+        )
 
     @property
     def size(self) -> int:

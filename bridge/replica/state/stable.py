@@ -1,5 +1,7 @@
 """Stable memory: pages that appear when written, and a journal that undoes one message.
 
+Copies share their pages: a page is replaced, never changed, once it may belong to another copy.
+
 Rule implemented: interface specification, section Stable memory. Snapshots keep main memories in
 the same way. Knows nothing of Wasm instances.
 """
@@ -20,13 +22,15 @@ class StableMemory:
         limit: The largest size, in Wasm pages.
     """
 
-    __slots__ = ("_journal", "_pages", "_size_before", "kept_size", "limit", "size")
+    __slots__ = ("_journal", "_own", "_pages", "_size_before", "kept_size", "limit", "size")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
         self.kept_size = 0
         self._pages: dict[int, bytearray] = {}
+        # Pages that no copy and no journal knows, and that may so be changed in place.
+        self._own: set[int] = set()
         self._journal: dict[int, bytearray | None] | None = None
         self._size_before = 0
 
@@ -63,16 +67,18 @@ class StableMemory:
         """
         if offset + len(data) > self.size * WASM_PAGE:
             raise IndexError(offset)
-        pages, journal = self._pages, self._journal
+        pages, journal, own = self._pages, self._journal, self._own
         done = 0
         while done < len(data):
             number, start = divmod(offset + done, _PAGE)
             part = data[done : done + _PAGE - start]
             page = pages.get(number)
             if journal is not None and number not in journal:
-                journal[number] = None if page is None else bytearray(page)
-            if page is None:
-                page = pages[number] = bytearray(_PAGE)
+                journal[number] = page
+                own.discard(number)
+            if page is None or number not in own:
+                page = pages[number] = bytearray(_PAGE if page is None else page)
+                own.add(number)
             page[start : start + len(part)] = part
             done += len(part)
 
@@ -94,6 +100,7 @@ class StableMemory:
     def undo(self) -> None:
         """Go back to the state at ``begin``."""
         for number, page in (self._journal or {}).items():
+            self._own.discard(number)
             if page is None:
                 self._pages.pop(number, None)
             else:
@@ -119,10 +126,11 @@ class StableMemory:
         return made
 
     def copy(self) -> "StableMemory":
-        """An independent copy."""
+        """An independent copy, which shares the pages until one of the two writes to them."""
         other = StableMemory(self.limit)
-        other.size = self.size
-        other._pages = {number: bytearray(page) for number, page in self._pages.items()}
+        other.size = other.kept_size = self.size
+        other._pages = dict(self._pages)
+        self._own.clear()
         return other
 
     def take_from(self, other: "StableMemory") -> None:
@@ -134,9 +142,17 @@ class StableMemory:
             if journal is not None:
                 journal.setdefault(number, page)
         for number, page in theirs.items():
-            if self._pages.get(number) != page:
-                if journal is not None and number not in journal:
-                    own = self._pages.get(number)
-                    journal[number] = None if own is None else own
+            own = self._pages.get(number)
+            if own is not page:
+                if journal is not None:
+                    journal.setdefault(number, own)
                 self._pages[number] = page
+        self._own.clear()
+        other._own.clear()  # noqa: SLF001 - same class
         self.size = other.size
+
+    def reset_to(self, other: "StableMemory") -> None:
+        """Become equal to a copy made earlier, outside of any message."""
+        self._journal = None
+        self.take_from(other)
+        self.kept_size = self.size

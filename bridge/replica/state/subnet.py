@@ -7,6 +7,7 @@ interface specification, sections The system state tree and Delegation.
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +27,7 @@ from bridge.wire.keys import Ed25519Key
 _SUFFIX: Final = b"\x01\x01"
 FIRST_RANGE: Final = (bytes(8) + _SUFFIX, b"\xff" * 8 + _SUFFIX)
 _FIRST_FREE: Final = 0x8000_0000_0010_0000
+_MAX_UNDONE: Final = 10_000
 _DELEGATION_LIFE: Final = 86_400 * 1_000_000_000
 
 
@@ -88,6 +90,9 @@ class Subnet:
         transactions: Messages executed so far.
         state_bytes: Of all canisters' memories.
         burned: Cycles burned so far.
+        changed: Canisters of which the newest certificate tells something old.
+        changed_requests: Likewise the requests; ``None`` for one that is forgotten.
+        undone: Requests that are no more because an earlier state was restored, newest last.
     """
 
     seed: bytes = field(default_factory=lambda: secrets.token_bytes(32))
@@ -104,10 +109,11 @@ class Subnet:
     transactions: int = 0
     state_bytes: int = 0
     burned: int = 0
+    undone: dict[bytes, None] = field(default_factory=dict)
     _canister_tree: HashTree = hashtree.EMPTY
     _request_tree: HashTree = hashtree.EMPTY
-    _changed: set[Principal] = field(default_factory=set)
-    _changed_requests: dict[bytes, RequestRecord | None] = field(default_factory=dict)
+    changed: set[Principal] = field(default_factory=set)
+    changed_requests: dict[bytes, RequestRecord | None] = field(default_factory=dict)
     _ranges: HashTree = hashtree.EMPTY
     _root_leaves: HashTree = hashtree.EMPTY
     _own_leaves: dict[bytes, HashTree] = field(default_factory=dict)
@@ -153,19 +159,35 @@ class Subnet:
 
     def touch(self, canister: Principal) -> None:
         """Note that the tree must tell anew of a canister."""
-        self._changed.add(canister)
+        self.changed.add(canister)
 
     def is_touched(self, canister: Principal) -> bool:
         """Whether the newest certificate tells something old of the canister."""
-        return canister in self._changed
+        return canister in self.changed
 
     def is_changed(self) -> bool:
         """Whether the newest certificate tells something old."""
-        return bool(self._changed or self._changed_requests)
+        return bool(self.changed or self.changed_requests)
 
     def touch_request(self, record: RequestRecord, *, gone: bool = False) -> None:
         """Note that the tree must tell anew of a request."""
-        self._changed_requests[record.request_id] = None if gone else record
+        self.changed_requests[record.request_id] = None if gone else record
+
+    def set_changed(self, canisters: Iterable[Principal], requests: Iterable[bytes]) -> None:
+        """Make these, and no others, what the tree must tell anew."""
+        self.changed = set(canisters)
+        records = self.history.records
+        self.changed_requests = {request_id: records.get(request_id) for request_id in requests}
+
+    def undo_requests(self, request_ids: Iterable[bytes]) -> None:
+        """Note that requests are no more, so that who asks for them is told."""
+        for request_id in request_ids:
+            self.undone[request_id] = None
+        for request_id in tuple(self.undone):
+            if request_id in self.history.records:
+                del self.undone[request_id]
+        for request_id in tuple(self.undone)[:-_MAX_UNDONE]:
+            del self.undone[request_id]
 
     def _topology(self) -> dict[bytes, HashTree]:
         """What the tree tells of the subnets."""
@@ -212,21 +234,21 @@ class Subnet:
         Args:
             time: Nanoseconds since 1970; never less than before.
         """
-        for principal in self._changed:
+        for principal in self.changed:
             canister = self.canisters.get(principal)
             self._canister_tree = (
                 tree.remove(self._canister_tree, principal.raw)
                 if canister is None
                 else tree.insert(self._canister_tree, principal.raw, _canister_subtree(canister))
             )
-        self._changed.clear()
-        for request_id, record in self._changed_requests.items():
+        self.changed.clear()
+        for request_id, record in self.changed_requests.items():
             self._request_tree = (
                 tree.remove(self._request_tree, request_id)
                 if record is None
                 else tree.insert(self._request_tree, request_id, _request_subtree(record))
             )
-        self._changed_requests.clear()
+        self.changed_requests.clear()
         time = max(time, self.certified_time)
         whole = hashtree.build(
             {
