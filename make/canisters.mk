@@ -3,15 +3,17 @@
 MOTOKO := motoko_reference
 .PHONY: canisters canisters-check
 
+# The compiler recurses deeply: more stack (in KiB) than Node gives of itself.
+
 $(MOTOKO)/node_modules/.package-lock.json: $(MOTOKO)/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing: install Node 18 or later" >&2; exit 1; }
 	@cd $(MOTOKO) && npm ci --silent
 
 canisters: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko canisters
-	@cd $(MOTOKO) && node build.mjs
+	@cd $(MOTOKO) && node --stack-size=4000 build.mjs
 
 canisters-check: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko canisters and compare the bytes
-	@cd $(MOTOKO) && node build.mjs ../build/canisters
+	@cd $(MOTOKO) && node --stack-size=4000 build.mjs ../build/canisters
 	@diff $(MOTOKO)/wasm/SHA256SUMS build/canisters/SHA256SUMS && echo "the built canisters match their sources"
 
 OPEN_FLOWS ?= 100000

@@ -2,7 +2,7 @@
 //
 // The compiler is moc as JavaScript, pinned in package-lock.json, with the mo:core that it brings. The
 // same sources give the same bytes on every run. The Candid interface is written into each module as
-// public metadata `candid:service`, and, for reading, to `canisters/<name>.did`.
+// public metadata `candid:service`, and, for reading, to `<name>.did` beside the canister.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -27,6 +27,10 @@ const canisters = {
   receiver: "canisters/Receiver.mo",
   sender: "canisters/Sender.mo",
   tables: "canisters/Tables.mo",
+  // What tools expect of a network beside the subnets.
+  cycles_ledger: "system/CyclesLedger.mo",
+  cycles_minting: "system/CyclesMinting.mo",
+  icp_ledger: "system/IcpLedger.mo",
 };
 // Compiled to see that it stays right, not kept: what the README shows.
 const examples = { readme: "build/ReadmeExample.mo" };
@@ -61,7 +65,7 @@ function readmeExample() {
 const shrinker = icWasm();
 const mo = require("motoko");
 mo.loadPackage(require("motoko/packages/latest/core.json"));
-for (const path of [...sources(join(here, "src")), ...sources(join(here, "canisters"))]) {
+for (const path of [...sources(join(here, "src")), ...sources(join(here, "canisters")), ...sources(join(here, "system"))]) {
   mo.write(relative(here, path), readFileSync(path, "utf8"));
 }
 mo.write(examples.readme, readmeExample());
@@ -86,7 +90,7 @@ for (const [name, main] of Object.entries(canisters)) {
   writeFileSync(raw, wasm);
   execFileSync(shrinker, [raw, "-o", file, "shrink"], { stdio: ["ignore", "ignore", "inherit"] });
   rmSync(raw);
-  writeFileSync(join(here, "canisters", `${name}.did`), `${(candid ?? mo.candid(main)).trim()}\n`);
+  writeFileSync(join(here, dirname(main), `${name}.did`), `${(candid ?? mo.candid(main)).trim()}\n`);
   const bytes = readFileSync(file);
   sums.push(`${createHash("sha256").update(bytes).digest("hex")}  ${name}.wasm`);
   console.log(`${name}.wasm  ${bytes.length} bytes`);

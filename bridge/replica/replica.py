@@ -10,7 +10,7 @@ from aiohttp import web
 
 from bridge._version import __version__
 from bridge.errors import ReplicaError
-from bridge.replica import management
+from bridge.replica import management, system_canisters
 from bridge.replica.execution.engine import THREAD_STACK
 from bridge.replica.http.admin import Admin
 from bridge.replica.http.api import MAX_BODY, Api, allow_web_pages
@@ -48,6 +48,8 @@ class Replica:
         time: At which time it stands still from the start, in nanoseconds since 1970; by default
             time runs. With a seed, all that then happens follows from what is asked, in its order.
         fees: Whether memory and compute allocation cost cycles, so that canisters can be frozen.
+        system_canisters: Whether the ICP ledger, the cycles minting canister and the cycles ledger
+            stand at their mainnet ids, as the official command line expects.
 
     Raises:
         ReplicaError: On entering, if the port cannot be had.
@@ -62,6 +64,7 @@ class Replica:
         limits: Limits | None = None,
         time: int | None = None,
         fees: bool = False,
+        system_canisters: bool = False,
     ) -> None:
         if isinstance(seed, str):
             seed = seed.encode()
@@ -73,6 +76,7 @@ class Replica:
         self._machine.charge_fees(fees)
         self._rounds = Rounds(self._machine, management.ingress_filter)
         self._admin = admin
+        self._system_canisters = system_canisters
         self._wanted_port = port
         self._port = 0
         self._runner: web.AppRunner | None = None
@@ -92,6 +96,8 @@ class Replica:
 
     async def __aenter__(self) -> Self:
         self._executor = _executor()
+        if self._system_canisters:
+            await self._install_system_canisters(self._executor)
         app = web.Application(client_max_size=MAX_BODY, middlewares=[allow_web_pages])
         app.add_routes(Api(self._rounds, self._executor, f"ic-bridge {__version__}").routes())
         if self._admin:
@@ -111,6 +117,11 @@ class Replica:
         self._port = self._runner.addresses[0][1]
         self._rounds.start()
         return self
+
+    async def _install_system_canisters(self, executor: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, system_canisters.compile_all, executor)
+        await loop.run_in_executor(executor, system_canisters.install_missing, self._machine)
 
     async def __aexit__(
         self,
