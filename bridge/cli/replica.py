@@ -24,16 +24,22 @@ def replica() -> None:
 )
 @click.option("--admin", is_flag=True, help="Switch the admin interface on (faults, message log).")
 @click.option(
+    "--system-canisters/--no-system-canisters",
+    default=True,
+    show_default=True,
+    help="The ICP ledger, cycles minting canister and cycles ledger that the icp command expects.",
+)
+@click.option(
     "--until-eof",
     is_flag=True,
     help="Stop when standard input ends, as it does when whoever holds the other end is gone.",
 )
-def start(port: int, admin: bool, until_eof: bool) -> None:
+def start(port: int, admin: bool, system_canisters: bool, until_eof: bool) -> None:
     """Serve until interrupted. Prints one JSON line with url and root_key when it is ready."""
-    asyncio.run(_serve(port, admin=admin, until_eof=until_eof))
+    asyncio.run(_serve(port, admin=admin, system_canisters=system_canisters, until_eof=until_eof))
 
 
-async def _serve(port: int, *, admin: bool, until_eof: bool) -> None:
+async def _serve(port: int, *, admin: bool, system_canisters: bool, until_eof: bool) -> None:
     try:
         from bridge.replica import Replica  # noqa: PLC0415 - wasmtime is an extra
     except ModuleNotFoundError as error:
@@ -50,7 +56,7 @@ async def _serve(port: int, *, admin: bool, until_eof: bool) -> None:
         threading.Thread(
             target=_call_at_eof, args=(lambda: loop.call_soon_threadsafe(stop.set),), daemon=True
         ).start()
-    async with Replica(port=port, admin=admin) as running:
+    async with Replica(port=port, admin=admin, system_canisters=system_canisters) as running:
         click.echo(
             json.dumps({"url": running.url, "root_key": running.root_key.hex(), "admin": admin})
         )

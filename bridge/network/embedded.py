@@ -61,6 +61,7 @@ async def replica_process(*, admin: bool) -> AsyncIterator[tuple[str, bytes]]:
         ReplicaError: If it does not come up within a minute.
     """
     command = [sys.executable, "-m", "bridge.cli", "replica", "start", "--until-eof"]
+    command.append("--no-system-canisters")  # for tools; a program here starts sooner without
     if admin:
         command.append("--admin")
     process = await asyncio.create_subprocess_exec(
