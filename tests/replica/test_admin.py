@@ -222,11 +222,11 @@ async def test_a_replica_that_does_not_serve_has_no_url():
 
 def test_the_log_is_bounded_in_lines_and_bytes(driver, monkeypatch):
     from bridge.principal import Principal
-    from bridge.replica.scheduler import faults
+    from bridge.replica.scheduler import message_log
 
-    monkeypatch.setattr(faults, "_MAX_ENTRIES", 50)
-    monkeypatch.setattr(faults, "_MAX_BYTES", 1000)
-    log = faults.MessageLog(enabled=True)
+    monkeypatch.setattr(message_log, "_MAX_ENTRIES", 50)
+    monkeypatch.setattr(message_log, "_MAX_BYTES", 1000)
+    log = message_log.MessageLog(enabled=True)
     for size in [10] * 60 + [200] * 10:
         log.add(0, None, Principal(b"x"), "m", bytes(size), "request", "executed")
     assert len(log.entries) <= 50

@@ -1,4 +1,4 @@
-"""The admin interface, ``/_admin/...``: faults, the message log, time, fees. Off unless asked for.
+"""The admin interface, ``/_admin/...``: faults, messages, queues, time, fees. Off unless asked for.
 
 It has no authentication, so it answers only on loopback and only to requests that no web page can
 send unasked.
@@ -11,18 +11,17 @@ from typing import Any, Final
 from aiohttp import web
 
 from bridge.errors import PrincipalError
-from bridge.principal import Principal
 from bridge.replica.execution.rollback import best_engine
+from bridge.replica.http import asked, views
 from bridge.replica.http.api import text_error
-from bridge.replica.scheduler.faults import LogEntry
+from bridge.replica.http.asked import BadAskError
+from bridge.replica.scheduler.message_log import LogEntry
 from bridge.replica.scheduler.rounds import Rounds
 
 _DEFAULT_MAX_ARG: Final = 64 * 1024
 _MAX_LINES: Final = 10_000
-
-
-class BadAskError(Exception):
-    """What was asked of the admin interface makes no sense; the text says why."""
+_MAX_SHOWN: Final = 1000
+_TIME: Final = frozenset({"advance", "pause", "quiet"})
 
 
 class Admin:
@@ -42,6 +41,10 @@ class Admin:
             web.get("/_admin/status", self._guard(self._status)),
             web.post("/_admin/faults", self._guard(self._add_fault)),
             web.delete("/_admin/faults", self._guard(self._clear_faults)),
+            web.post("/_admin/chances", self._guard(self._set_chances)),
+            web.delete("/_admin/chances", self._guard(self._clear_chances)),
+            web.get("/_admin/queues", self._guard(self._queues)),
+            web.get("/_admin/call_contexts", self._guard(self._call_contexts)),
             web.get("/_admin/messages", self._guard(self._messages)),
             web.post("/_admin/time", self._guard(self._time)),
             web.post("/_admin/fees", self._guard(self._fees)),
@@ -82,6 +85,9 @@ class Admin:
                 "canisters": len(machine.subnet.canisters),
                 "requests": len(machine.subnet.history.records),
                 "pending_faults": machine.faults.pending(),
+                "chances": machine.faults.chances is not None,
+                "faults": dict(machine.faults.struck),
+                "held": len(machine.held),
                 "subnet_id": str(keys.subnet_id),
                 "root_subnet_id": str(keys.root_subnet_id),
                 "node_id": str(keys.node_id),
@@ -90,29 +96,36 @@ class Admin:
             }
 
     async def _add_fault(self, request: web.Request) -> Any:
-        body = await self._object(request)
-        unknown = set(body) - {"from", "to", "method", "contains", "nth", "action"}
-        if unknown:
-            raise BadAskError(f"unknown fields: {', '.join(sorted(unknown))}")
-        if body.get("action", "lose") != "lose":
-            raise BadAskError(f"the action {body['action']!r} is unknown; expected 'lose'")
-        nth = body.get("nth", 1)
-        if type(nth) is not int or nth < 1:
-            raise BadAskError("nth counts messages from 1")
+        filter_, nth, strike = asked.fault(await self._object(request))
         with self._machine.lock:
-            fault_id = self._machine.faults.add(
-                sender=_principal(body.get("from")),
-                receiver=_principal(body.get("to")),
-                method=_text(body.get("method")),
-                contains=_hex(body.get("contains")),
-                nth=nth,
-            )
+            fault_id = self._machine.faults.add(filter_, nth, strike)
         return {"id": fault_id}
 
     async def _clear_faults(self, _request: web.Request) -> Any:
         with self._machine.lock:
             self._machine.faults.clear()
         return {}
+
+    async def _set_chances(self, request: web.Request) -> Any:
+        chances = asked.chances(await self._object(request))
+        with self._machine.lock:
+            self._machine.faults.chances = chances
+        return {}
+
+    async def _clear_chances(self, _request: web.Request) -> Any:
+        with self._machine.lock:
+            self._machine.faults.chances = None
+        return {}
+
+    async def _queues(self, request: web.Request) -> Any:
+        most = _number(request, "most", _MAX_SHOWN)
+        with self._machine.lock:
+            return views.queues(self._machine, most)
+
+    async def _call_contexts(self, request: web.Request) -> Any:
+        most = _number(request, "most", _MAX_SHOWN)
+        with self._machine.lock:
+            return {"call_contexts": views.call_contexts(self._machine, most)}
 
     async def _messages(self, request: web.Request) -> Any:
         after = _number(request, "after", 0)
@@ -123,14 +136,11 @@ class Admin:
 
     async def _time(self, request: web.Request) -> Any:
         body = await self._object(request)
-        unknown = set(body) - {"advance", "pause", "quiet"}
-        if unknown:
-            raise BadAskError(f"unknown fields: {', '.join(sorted(unknown))}")
-        amount, pause = body.get("advance", 0), body.get("pause")
-        if type(amount) is not int or amount < 0:
-            raise BadAskError("advance is a number of nanoseconds, not negative")
-        if pause is not None and type(pause) is not bool:
-            raise BadAskError("pause is true or false")
+        asked.known(body, _TIME)
+        amount = asked.number(body, "advance", 0)
+        pause, quiet = body.get("pause"), body.get("quiet", False)
+        if (pause is not None and type(pause) is not bool) or type(quiet) is not bool:
+            raise BadAskError("pause and quiet are true or false")
         clock = self._machine.clock
         with self._machine.lock:
             if pause is True:
@@ -138,7 +148,7 @@ class Admin:
             clock.advance(amount)
             if pause is False:
                 clock.resume()
-        if body.get("quiet"):
+        if quiet:
             await self._until_quiet()
         else:
             self._rounds.do(lambda: None)
@@ -169,29 +179,6 @@ class Admin:
 
 def _tell(loop: asyncio.AbstractEventLoop, resolve: Callable[[], None]) -> None:
     loop.call_soon_threadsafe(resolve)
-
-
-def _principal(value: Any) -> Principal | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise BadAskError("a principal is given as text")
-    return Principal.from_text(value)
-
-
-def _text(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise BadAskError("method is a text")
-    return value
-
-
-def _hex(value: Any) -> bytes | None:
-    if value is None:
-        return None
-    try:
-        return bytes.fromhex(value)
-    except (TypeError, ValueError) as error:
-        raise BadAskError("contains is given in hexadecimal digits") from error
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

@@ -14,8 +14,10 @@ from typing import Final
 from bridge.principal import Principal
 from bridge.replica.execution.run import Environment, OutgoingCall
 from bridge.replica.scheduler.clock import Clock
-from bridge.replica.scheduler.faults import Faults, MessageLog
+from bridge.replica.scheduler.faults import Action, Faults, Kind, Passing, Strike
 from bridge.replica.scheduler.fees import freezing_limit
+from bridge.replica.scheduler.held import AT_ONCE, QUIET, HeldMessages
+from bridge.replica.scheduler.message_log import MessageLog
 from bridge.replica.scheduler.rejects import EXPIRED, frozen, refusal
 from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.canister import Callback, CallContext, Canister
@@ -48,6 +50,7 @@ class Courier:
     Attributes:
         lock: Held by whoever is inside.
         time: The subnet's time in this round, in nanoseconds since 1970.
+        held: Messages that a fault holds back.
         answered: Requests answered since the state was last certified.
         fees: Whether memory and compute allocation cost cycles, so that a canister can be frozen.
     """
@@ -57,6 +60,7 @@ class Courier:
         self.clock = clock
         self.log = MessageLog()
         self.faults = Faults()
+        self.held = HeldMessages()
         self.sandboxes: dict[Principal, Sandbox] = {}
         self.lock = threading.Lock()
         self.answered: list[RequestRecord] = []
@@ -131,6 +135,9 @@ class Courier:
         times = [self._due[0][0]] if self._due else []
         if self._heartbeats:
             times.append(self._next_heartbeat)
+        held = self.held.next_due()
+        if held is not None:
+            times.append(held)
         expiry = self.subnet.history.next_expiry()
         if expiry is not None:
             times.append(expiry)
@@ -142,6 +149,9 @@ class Courier:
         worked = False
         while self._due and self._due[0][0] <= self.time:
             heapq.heappop(self._due)[2]()
+            worked = True
+        for message in self.held.due(self.time):
+            self._go_on(message)
             worked = True
         for record, gone in self.subnet.history.expire(self.time):
             self.subnet.touch_request(record, gone=gone)
@@ -206,13 +216,103 @@ class Courier:
         """Take in an ingress message that has passed all checks."""
         self.subnet.history.add(record)
         self.subnet.touch_request(record)
-        if self.faults.strikes(request.sender, request.receiver, request.method, request.arg):
+        strike = None if self.faults.idle else self._strike(Kind.INGRESS, request)
+        if strike is not None and strike.action is Action.LOSE:
             # As if no node had ever put it into a block: unknown, and so never executed.
             del self.subnet.history.records[record.request_id]
             self.subnet.touch_request(record, gone=True)
             self.log_request(request, "lost", "lost before it was executed")
             return
-        self._route(request)
+        self._send(request, strike)
+
+    # --- faults ---------------------------------------------------------------------------------
+
+    def _strike(self, kind: Kind, request: Request) -> Strike | None:
+        return self.faults.strike(
+            Passing(
+                kind, request.sender, request.receiver, request.method, request.arg,
+                bool(request.deadline),
+            )
+        )  # fmt: skip
+
+    def _send(self, request: Request, strike: Strike | None) -> None:
+        """Let a request go on its way, or do to it what a fault does."""
+        # The requests of one canister to another never overtake each other; those of users do.
+        lane = (
+            (request.sender, request.receiver) if isinstance(request.origin, FromCanister) else None
+        )
+        if strike is None:
+            if lane is not None and self.held.blocks(lane):
+                self.held.hold(request, AT_ONCE, lane)
+            else:
+                self._route(request)
+        elif strike.action is Action.LOSE:
+            self.log_request(request, "lost", "lost between the canisters")
+            if request.deadline:
+                self.reject(request, RejectCode.SYS_UNKNOWN, "Message was shed")
+            else:
+                self.reject(request, RejectCode.SYS_TRANSIENT, "Message expired in its queue")
+        elif strike.action is Action.REJECT:
+            self.log_request(request, "rejected", strike.text)
+            self.reject(request, strike.code, strike.text)
+        else:
+            until, outcome = self._until(strike)
+            self.held.hold(request, until, lane)
+            self.log.add(
+                self.time, request.sender, request.receiver, request.method, request.arg,
+                "held", outcome,
+            )  # fmt: skip
+
+    def _until(self, strike: Strike) -> tuple[int, str]:
+        if strike.action is Action.DELAY:
+            return self.time + strike.nanoseconds, "delayed"
+        return QUIET, "reordered"
+
+    def _send_back(self, response: Response) -> None:
+        """Let an answer go on its way to a canister, or do to it what a fault does."""
+        canister = self.subnet.canisters.get(response.receiver)
+        callback = None if canister is None else canister.callbacks.get(response.callback_id)
+        if self.faults.idle or callback is None or callback.answered:
+            self._deliver(response)
+            return
+        payload = response.payload
+        content = payload.data if isinstance(payload, Reply) else payload.message.encode()
+        strike = self.faults.strike(
+            Passing(
+                Kind.RESPONSE, callback.callee, response.receiver, callback.method, content,
+                bool(callback.deadline),
+            )
+        )  # fmt: skip
+        if strike is None:
+            self._deliver(response)
+            return
+        if strike.action is Action.LOSE:
+            kind, outcome = "reply" if isinstance(payload, Reply) else "reject", "lost"
+            lost = Reject(RejectCode.SYS_UNKNOWN, "Message was shed")
+            self._deliver(Response(response.receiver, response.callback_id, lost, response.refund))
+        else:
+            kind = "held"
+            until, outcome = self._until(strike)
+            self.held.hold(response, until)
+        self.log.add(
+            self.time, callback.callee, response.receiver, callback.method, content, kind, outcome
+        )
+
+    def _go_on(self, message: Request | Response) -> None:
+        """Let a message that was held back go on its way."""
+        if isinstance(message, Response):
+            self._deliver(message)
+        else:
+            self._route(message)
+
+    def has_work(self) -> bool:
+        """Whether any canister stands in the line; if none does, let overtaken messages follow."""
+        if not self._line and self.held:
+            for message in self.held.at_quiet(self.time):
+                self._go_on(message)
+        return bool(self._line)
+
+    # --- sending --------------------------------------------------------------------------------
 
     def _route(self, request: Request) -> None:
         if not request.receiver.raw or request.receiver == self.subnet.keys.subnet_id:
@@ -271,14 +371,7 @@ class Courier:
             sender_version=canister.version,
             sent=self.time,
         )
-        if self.faults.strikes(request.sender, callee, request.method, request.arg):
-            self.log_request(request, "lost", "lost between the canisters")
-            if deadline:
-                self.reject(request, RejectCode.SYS_UNKNOWN, "Message was shed")
-            else:
-                self.reject(request, RejectCode.SYS_TRANSIENT, "Message expired in its queue")
-            return
-        self._route(request)
+        self._send(request, None if self.faults.idle else self._strike(Kind.REQUEST, request))
 
     def _deadline_passed(self, canister: Canister, callback_id: int) -> None:
         callback = canister.callbacks.get(callback_id)
@@ -314,7 +407,7 @@ class Courier:
                 self.subnet.touch_request(record)
                 self.answered.append(record)
         elif isinstance(origin, FromCanister):
-            self._deliver(Response(origin.canister_id, origin.callback_id, payload, refund))
+            self._send_back(Response(origin.canister_id, origin.callback_id, payload, refund))
 
     def _deliver(self, response: Response) -> None:
         canister = self.subnet.canisters.get(response.receiver)

@@ -1,157 +1,236 @@
-"""Faults that may happen on the IC, made to happen on purpose, and the log of all messages.
+"""Faults that may happen on the IC, made to happen on purpose: one by one, or by chance.
 
-A lost message is one that never reached its receiver: the sender learns it as the IC would tell it
-(SYS_UNKNOWN for a bounded-wait call, SYS_TRANSIENT for another), an ingress message is just never
-executed. Knows nothing of what the messages mean.
+Rules implemented: interface specification, section Abstract behavior, transitions Request
+rejection, Spontaneous request rejection and Call expiry, and the ordering guarantee of its canister
+queues. What those do not allow is not done: `Fault.allows` is the list. Knows nothing of what the
+messages mean, and not how they are then sent, held or answered.
 """
 
-from collections import deque
+import enum
+import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
 from bridge.principal import Principal
+from bridge.replica.state.messages import RejectCode
 
-_MAX_ENTRIES: Final = 100_000
-_MAX_ARG: Final = 64 * 1024
-_MAX_BYTES: Final = 64 * 1024 * 1024
+PER_THOUSAND: Final = 1000
+OVERLOADED: Final = "The system is overloaded."
+_SYSTEM_CODES: Final = frozenset({RejectCode.SYS_FATAL, RejectCode.SYS_TRANSIENT})
+
+
+class Action(enum.Enum):
+    """What may happen to a message."""
+
+    LOSE = "lose"
+    REJECT = "reject"
+    DELAY = "delay"
+    REORDER = "reorder"
+
+
+class Kind(enum.Enum):
+    """Who sent a message to whom: a user to a canister, a canister to another, or back."""
+
+    INGRESS = "ingress"
+    REQUEST = "request"
+    RESPONSE = "response"
+
+
+REQUESTS: Final = frozenset({Kind.INGRESS, Kind.REQUEST})
+BETWEEN_CANISTERS: Final = frozenset({Kind.REQUEST, Kind.RESPONSE})
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """A message as it passes.
+
+    Attributes:
+        sender: Of this message: a response's sender is the callee.
+        method: The method called; a response's is that of its call.
+        content: The argument, a reply's data, or a reject's text.
+        bounded: Whether the call has a deadline.
+    """
+
+    kind: Kind
+    sender: Principal
+    receiver: Principal
+    method: str
+    content: bytes
+    bounded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which messages count; ``None`` lets all pass.
+
+    Attributes:
+        contains: Bytes that occur in the content.
+    """
+
+    kinds: frozenset[Kind]
+    sender: Principal | None = None
+    receiver: Principal | None = None
+    method: str | None = None
+    contains: bytes | None = None
+
+    def matches(self, message: Passing) -> bool:
+        """Whether the message is one of those."""
+        return (
+            message.kind in self.kinds
+            and (self.sender is None or self.sender == message.sender)
+            and (self.receiver is None or self.receiver == message.receiver)
+            and (self.method is None or self.method == message.method)
+            and (self.contains is None or self.contains in message.content)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """What happens to one message.
+
+    Attributes:
+        code: Of a reject.
+        text: Of a reject.
+        nanoseconds: Of a delay.
+    """
+
+    action: Action
+    code: RejectCode = RejectCode.SYS_TRANSIENT
+    text: str = OVERLOADED
+    nanoseconds: int = 0
+
+    def allows(self, message: Passing) -> bool:
+        """Whether the IC might do this to the message.
+
+        A request may be rejected, or kept waiting, at any time: one by a canister with any code, of
+        which SYS_UNKNOWN is kept for calls with a deadline, one by a user with the system's own
+        codes. An answer arrives for certain, with its content, in whatever order and as late as it
+        will; only the caller of a bounded-wait call may be told that nothing is known of it.
+        """
+        if message.kind is Kind.RESPONSE:
+            return self.action in (Action.DELAY, Action.REORDER) or (
+                self.action is Action.LOSE and message.bounded
+            )
+        if self.action is not Action.REJECT:
+            return True
+        if message.kind is Kind.INGRESS:
+            return self.code in _SYSTEM_CODES
+        return self.code is not RejectCode.SYS_UNKNOWN or message.bounded
 
 
 @dataclass(slots=True)
 class Fault:
-    """Loses the ``nth`` message that matches, counted from now.
+    """Strikes the ``nth`` message that matches and that it may strike, counted from now.
 
     Attributes:
-        sender: Only messages of this principal; ``None`` for all.
-        receiver: Only messages to this canister; ``None`` for all.
-        method: Only calls of this method; ``None`` for all.
-        contains: Only messages whose argument contains these bytes; ``None`` for all.
-        seen: Matching messages so far.
+        seen: Such messages so far.
     """
 
     fault_id: int
-    sender: Principal | None
-    receiver: Principal | None
-    method: str | None
-    contains: bytes | None
+    filter: Filter
     nth: int
+    strike: Strike
     seen: int = 0
 
-    def matches(self, sender: Principal, receiver: Principal, method: str, arg: bytes) -> bool:
+    def counts(self, message: Passing) -> bool:
         """Whether the message is one of those that count."""
-        return (
-            (self.sender is None or self.sender == sender)
-            and (self.receiver is None or self.receiver == receiver)
-            and (self.method is None or self.method == method)
-            and (self.contains is None or self.contains in arg)
+        return self.filter.matches(message) and self.strike.allows(message)
+
+
+@dataclass(slots=True)
+class Chances:
+    """Strikes messages by chances, drawn from a seed.
+
+    What happens to a message follows from the seed, its kind, sender and receiver, and how many of
+    that kind the two have exchanged since: so it is the same in every run, whatever else goes on.
+
+    Attributes:
+        seed: Any number.
+        of: Chances per thousand of each action.
+        longest_delay: In nanoseconds.
+        passed: Messages so far, of each kind, sender and receiver.
+    """
+
+    seed: int
+    filter: Filter
+    of: dict[Action, int]
+    longest_delay: int
+    code: RejectCode = RejectCode.SYS_TRANSIENT
+    text: str = OVERLOADED
+    passed: Counter[tuple[Kind, Principal, Principal]] = field(default_factory=Counter)
+
+    def draw(self, message: Passing) -> Strike | None:
+        """What happens to the message."""
+        if not self.filter.matches(message):
+            return None
+        beside = message.sender == message.receiver or not message.receiver.raw
+        if beside and self.filter.receiver is None:
+            return None  # a canister's call to itself or to the management: only if asked for
+        pair = (message.kind, message.sender, message.receiver)
+        self.passed[pair] += 1
+        name = (
+            f"{self.seed} {message.kind.value} {message.sender} {message.receiver} "
+            f"{self.passed[pair]}"
         )
+        drawn = hashlib.sha256(name.encode()).digest()
+        number = int.from_bytes(drawn[:8], "big") % PER_THOUSAND
+        for action, chance in self.of.items():
+            if number < chance:
+                wait = 1 + int.from_bytes(drawn[8:16], "big") % self.longest_delay
+                strike = Strike(action, self.code, self.text, wait)
+                return strike if strike.allows(message) else None
+            number -= chance
+        return None
 
 
 class Faults:
-    """The faults still to happen."""
+    """The faults still to happen, and those that have."""
 
     def __init__(self) -> None:
+        self.struck: Counter[str] = Counter()
+        self.chances: Chances | None = None
         self._pending: list[Fault] = []
         self._next = 1
 
-    def add(
-        self,
-        *,
-        sender: Principal | None,
-        receiver: Principal | None,
-        method: str | None,
-        contains: bytes | None,
-        nth: int,
-    ) -> int:
+    @property
+    def idle(self) -> bool:
+        """Whether no message can be struck."""
+        return not self._pending and self.chances is None
+
+    def add(self, filter_: Filter, nth: int, strike: Strike) -> int:
         """Plan a fault; its id."""
-        fault = Fault(self._next, sender, receiver, method, contains, nth)
+        fault = Fault(self._next, filter_, nth, strike)
         self._next += 1
         self._pending.append(fault)
         return fault.fault_id
 
     def clear(self) -> None:
-        """Take back all that have not happened."""
+        """Take back all that have not happened, and all chances."""
         self._pending.clear()
+        self.chances = None
 
     def pending(self) -> int:
-        """How many have not happened."""
+        """How many planned ones have not happened."""
         return len(self._pending)
 
-    def strikes(self, sender: Principal, receiver: Principal, method: str, arg: bytes) -> bool:
-        """Count a message, and tell whether it is lost."""
-        if not self._pending:
-            return False
-        struck: Fault | None = None
+    def strike(self, message: Passing) -> Strike | None:
+        """Count a message, and tell what happens to it; ``None`` for nothing."""
+        found: Fault | None = None
         for fault in self._pending:
-            if fault.matches(sender, receiver, method, arg):
+            if fault.counts(message):
                 fault.seen += 1
-                if fault.seen >= fault.nth and struck is None:
-                    struck = fault
-        if struck is None:
-            return False
-        self._pending.remove(struck)
-        return True
-
-
-@dataclass(slots=True)
-class LogEntry:
-    """One message as it was processed."""
-
-    seq: int
-    time: int
-    sender: Principal | None
-    receiver: Principal
-    method: str
-    arg: bytes
-    arg_size: int
-    kind: str
-    outcome: str
-    text: str
-
-
-@dataclass(slots=True)
-class MessageLog:
-    """The newest messages, oldest first; off unless asked for."""
-
-    enabled: bool = False
-    entries: deque[LogEntry] = field(default_factory=deque)
-    _next: int = 1
-    _bytes: int = 0
-
-    def add(
-        self,
-        time: int,
-        sender: Principal | None,
-        receiver: Principal,
-        method: str,
-        arg: bytes,
-        kind: str,
-        outcome: str,
-        text: str = "",
-    ) -> None:
-        """Write one line."""
-        if not self.enabled:
-            return
-        if len(self.entries) == _MAX_ENTRIES:
-            self._drop_oldest()
-        self.entries.append(
-            LogEntry(
-                self._next, time, sender, receiver, method, arg[:_MAX_ARG], len(arg), kind,
-                outcome, text,
-            )
-        )  # fmt: skip
-        self._next += 1
-        self._bytes += min(len(arg), _MAX_ARG)
-        while self._bytes > _MAX_BYTES:
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        self._bytes -= len(self.entries.popleft().arg)
-
-    def after(self, seq: int) -> list[LogEntry]:
-        """The lines behind line ``seq``."""
-        newest = self._next - 1
-        missing = newest - seq
-        if missing <= 0:
-            return []
-        entries = list(self.entries)
-        return entries[-missing:] if missing < len(entries) else entries
+                if fault.seen >= fault.nth and found is None:
+                    found = fault
+        if found is not None:
+            self._pending.remove(found)
+            strike: Strike | None = found.strike
+        else:
+            strike = None
+        if self.chances is not None:
+            # Counted in any case, so that planned faults do not shift the drawn ones.
+            drawn = self.chances.draw(message)
+            strike = strike or drawn
+        if strike is not None:
+            self.struck[strike.action.value] += 1
+        return strike

@@ -108,10 +108,6 @@ class Machine(Courier):
 
     # --- executing ------------------------------------------------------------------------------
 
-    def has_work(self) -> bool:
-        """Whether any canister stands in the line."""
-        return bool(self._line)
-
     def execute_next(self) -> None:
         """Take one message of the first canister in the line, and run it."""
         self.subnet.transactions += 1
