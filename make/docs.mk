@@ -1,6 +1,6 @@
 # The documentation as a static site.
 DOCS_ENV := build/docs-env
-.PHONY: docs
+.PHONY: docs docs-reference
 
 $(DOCS_ENV)/.ready: requirements/docs.txt docs/_site/package-lock.json pyproject.toml | $(BIN)/python
 	@command -v npm >/dev/null || { echo "npm is missing: install Node 18 or later" >&2; exit 1; }
@@ -10,6 +10,9 @@ $(DOCS_ENV)/.ready: requirements/docs.txt docs/_site/package-lock.json pyproject
 	@cp docs/_site/package.json docs/_site/package-lock.json docs/_site/.npmrc $(DOCS_ENV)/
 	@cd $(DOCS_ENV) && npm ci --silent
 	@touch $@
+
+docs-reference: $(VENV)/.base ## rewrite the pages of docs/reference from the code
+	@$(BIN)/python docs/_site/generated.py
 
 docs: $(DOCS_ENV)/.ready ## the documentation as a site in build/site; a broken link is an error
 	@$(DOCS_ENV)/bin/python docs/_site/stage.py

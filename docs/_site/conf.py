@@ -1,5 +1,8 @@
 """How the site is made from its staged pages; see ``stage.py``."""
 
+from pygments.lexers.javascript import TypeScriptLexer
+from sphinx.application import Sphinx
+
 from bridge import __version__
 
 project = "ic-bridge"
@@ -10,6 +13,9 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 copybutton_prompt_text = "$ "
 autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 60
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 default_role = "code"  # single backquotes in documentation strings are code
@@ -20,3 +26,9 @@ html_js_files = [("mermaid.min.js", {"defer": "defer"}), ("diagrams.js", {"defer
 html_copy_source = False
 html_show_sphinx = False
 html_css_files = ["site.css"]
+
+
+def setup(app: Sphinx) -> None:
+    """Colour the languages that the highlighter does not know like the nearest that it does."""
+    app.add_lexer("motoko", TypeScriptLexer)
+    app.add_lexer("candid", TypeScriptLexer)

@@ -1,6 +1,8 @@
 """The reference pages that are printed from the code: settings, command line, errors, APIs.
 
-Each function returns one page as Markdown. Nothing here knows how the site is built.
+Each function returns one page as Markdown. Run as a program it rewrites those that are kept in
+``docs/reference``; a test refuses a page that is not what the code says. Nothing here knows how the
+site is built.
 """
 
 import dataclasses
@@ -12,7 +14,7 @@ from pathlib import Path
 import click
 
 from bridge import errors
-from bridge.cli import main
+from bridge.cli import root
 from bridge.flow import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +100,7 @@ def command_line() -> str:
         "answer, 2 wrong usage, 3 the network, 4 an answer that is not to be trusted.",
         "",
     ]
-    for path, command in _commands(main, "ic-bridge"):
+    for path, command in _commands(root, "ic-bridge"):
         with click.Context(command, info_name=path, terminal_width=96) as context:
             parts += [f"## {path}", "", "```text", command.get_help(context).rstrip(), "```", ""]
     return "\n".join(parts)
@@ -249,3 +251,10 @@ def rust_api(readme: str) -> str:
             signature = re.sub(r"\s*[{(;=]?$", "", found["item"].strip())
             parts += [f"`{signature}`", f": {comment}", ""]
     return "\n".join(parts)
+
+
+KEPT = {"settings.md": settings, "command-line.md": command_line, "errors.md": error_table}
+
+if __name__ == "__main__":
+    for name, page in KEPT.items():
+        (ROOT / "docs" / "reference" / name).write_text(page(), encoding="utf-8")

@@ -35,6 +35,7 @@ NAVIGATION = {
         "how-to/other-replicas",
         "how-to/mainnet",
         "how-to/write-a-handler",
+        "how-to/use-a-mailbox",
         "how-to/watch-flows",
         "how-to/bring-your-own-canister",
         "how-to/read-a-failed-cell",
@@ -127,9 +128,6 @@ def stage() -> None:
             pages[page] = in_site(path.read_text(encoding="utf-8"), f"docs/{page}", page)
     for source, page in ELSEWHERE.items():
         pages[page] = in_site((ROOT / source).read_text(encoding="utf-8"), source, page)
-    pages["reference/settings.md"] = generated.settings()
-    pages["reference/command-line.md"] = generated.command_line()
-    pages["reference/errors.md"] = generated.error_table()
     pages["reference/python.md"] = generated.python_api()
     pages["reference/motoko.md"] = generated.motoko_api(pages["reference/motoko.md"])
     pages["reference/rust.md"] = generated.rust_api(pages["reference/rust.md"])
