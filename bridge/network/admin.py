@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 import aiohttp
 
@@ -267,6 +268,40 @@ class AdminClient:
         """The calls in progress, oldest first, each with the calls that it waits for."""
         found: list[dict[str, Any]] = (await self._ask("GET", "/call_contexts"))["call_contexts"]
         return found
+
+    async def snapshot(self) -> str:
+        """Remember the whole subnet: canisters, messages, requests, time, faults and log.
+
+        Executions under way are waited for. A snapshot takes memory until it is forgotten, and is
+        gone when the replica ends.
+
+        Returns:
+            Its id, for ``restore`` and ``forget``.
+
+        Raises:
+            ReplicaError: If the admin interface is off.
+        """
+        answer: dict[str, str] = await self._ask("POST", "/snapshot")
+        return answer["id"]
+
+    async def restore(self, snapshot_id: str) -> None:
+        """Make the subnet exactly what it was at a snapshot, as often as you like.
+
+        A call that was sent after the snapshot is undone: who still waits for its answer gets a
+        reject (SYS_TRANSIENT), who asks for its status is refused.
+
+        Raises:
+            ReplicaError: If there is no such snapshot.
+        """
+        await self._ask("POST", "/restore", json={"id": snapshot_id})
+
+    async def forget(self, snapshot_id: str) -> None:
+        """Drop a snapshot.
+
+        Raises:
+            ReplicaError: If there is no such snapshot.
+        """
+        await self._ask("DELETE", f"/snapshot/{quote(snapshot_id, safe='')}")
 
     async def messages(self, after: int = 0) -> list[LoggedMessage]:
         """The message log from behind line ``after``, oldest first.

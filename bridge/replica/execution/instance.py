@@ -79,6 +79,8 @@ class Instance:
     Attributes:
         mark: Another object after each change that was kept: while it is the same, memory and
             globals are the same.
+        written: Pages written and kept since they were last taken, by their offsets; ``None`` while
+            nobody wants to know.
 
     Raises:
         InvalidModuleError: If its imports are not the System API's, or it does not fit the limits.
@@ -98,6 +100,7 @@ class Instance:
         self._rollback = rollback or best_engine()()
         self.kept_size = 0
         self.mark = object()
+        self.written: dict[int, bytes] | None = None
         self._saved_globals = b""
         self._saved_size = 0
         self._saved = False
@@ -204,10 +207,39 @@ class Instance:
         self.mark = object()
         self.stable.keep()
         self.note_size()
+        if self._memory_address:
+            written = self.written
+            runs = self._rollback.keep(self._data, self.kept_size, report=written is not None)
+            if written is not None:
+                self._record(runs, written)
         if self.info.changes_tables:
             self._renew(self.save())
-        elif self._memory_address:
-            self._rollback.keep(self._data, self.kept_size)
+
+    def _record(self, runs: pages.Runs, written: dict[int, bytes]) -> None:
+        """Add the contents of whole pages to what has been written."""
+        data = self._data
+        for start, length in runs:
+            for at in range(start, start + length, pages.PAGE):
+                written[at] = ctypes.string_at(data + at, pages.PAGE)
+
+    def take_written(self) -> dict[int, bytes]:
+        """The pages that were written and kept since the last time, by their offsets."""
+        written, self.written = self.written, {}
+        return written or {}
+
+    def take_all(self) -> dict[int, bytes]:
+        """All pages in use, by their offsets; from now on, what is written is recorded."""
+        self.written = {}
+        contents: dict[int, bytes] = {}
+        if self._memory_address:
+            self._record(pages.in_use(self._data, self.memory_size), contents)
+        return contents
+
+    def globals(self) -> bytes:
+        """The values of the mutable globals, between two messages."""
+        if not self._saved:
+            self._saved_globals = self._read_globals()
+        return self._saved_globals
 
     def note_size(self) -> None:
         """Make the memory's size of now the one that other threads may read."""

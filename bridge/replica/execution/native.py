@@ -63,6 +63,7 @@ quick_func_call: Final = _bind(
     _quick, "wasmtime_func_call_unchecked", _size, _address, _address, _address, _size, _address
 )
 move: Final = _bind(_quick, "memmove", _address, _address, _address, _size)
+compare: Final = _bind(_quick, "memcmp", ctypes.c_int, _address, _address, _size)
 
 
 def new_trap() -> int:

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Final, Protocol
 
 from bridge.replica.execution import pages
-from bridge.replica.execution.native import move
+from bridge.replica.execution.native import compare, move
 
 # From this size on, a copy lets the other threads run.
 _LONG: Final = 1024 * 1024
@@ -35,8 +35,17 @@ class Rollback(Protocol):
     def begin(self, address: int, size: int) -> None:
         """Remember the memory."""
 
-    def keep(self, address: int, size: int) -> None:
-        """Let the changes since ``begin`` stand."""
+    def keep(self, address: int, size: int, *, report: bool = False) -> pages.Runs:
+        """Let the changes since ``begin`` stand.
+
+        Args:
+            address: Where the memory begins.
+            size: Its size now.
+            report: Whether to find out what has changed.
+
+        Returns:
+            If asked for: runs of whole pages outside of which nothing has changed.
+        """
 
     def undo(self, address: int, size: int) -> None:
         """Make the memory, whose size has not changed, what it was at ``begin``."""
@@ -53,6 +62,18 @@ def _copy(to: int, source: int, size: int) -> None:
         move(to, source, size)
     else:
         ctypes.memmove(to, source, size)
+
+
+def _differing(one: int, other: int, size: int, at: int, found: pages.Runs) -> None:
+    """Add the pages in which two ranges differ; ``at`` is where the ranges begin in the memory."""
+    if not compare(one, other, size):
+        return
+    if size <= pages.PAGE:
+        found.append((at, size))
+        return
+    half = size // 2 // pages.PAGE * pages.PAGE
+    _differing(one, other, half, at, found)
+    _differing(one + half, other + half, size - half, at + half, found)
 
 
 class CopyUsedPages:
@@ -87,10 +108,30 @@ class CopyUsedPages:
         self._runs = runs
         self._valid = True
 
-    def keep(self, address: int, size: int) -> None:
-        """Drop the copy."""
-        del address, size
+    def keep(self, address: int, size: int, *, report: bool = False) -> pages.Runs:
+        """Drop the copy; the pages that changed, if asked for."""
         self._valid = False
+        if not report:
+            return []
+        changed: pages.Runs = []
+        parts = []
+        at = self._address
+        for start, length in self._runs:
+            parts.append((start, length, at))
+            at += length
+        for start, length in pages.in_use(address, size):
+            position, end = start, start + length
+            for known, known_length, copy in parts:
+                first, last = max(known, position), min(known + known_length, end)
+                if first >= last:
+                    continue
+                if first > position:
+                    changed.append((position, first - position))
+                _differing(address + first, copy + first - known, last - first, first, changed)
+                position = last
+            if position < end:
+                changed.append((position, end - position))
+        return changed
 
     def forget(self) -> None:
         """Drop the copy."""
@@ -154,16 +195,21 @@ class TrackWrittenPages:
         self._address = address
         self._extend(size)
 
-    def _extend(self, size: int) -> None:
-        """Watch what has been added to the memory, and copy it."""
+    def _extend(self, size: int) -> pages.Runs:
+        """Watch what has been added to the memory, and copy it; the pages in use there."""
         self._make_room(size)
         start, added = self._size, size - self._size
+        runs: pages.Runs = []
         if added:
             pages.watch(self._address + start, added)
             pages.written(self._address + start, added)
-            for at, length in pages.in_use(self._address + start, added):
-                _copy(self._copy_address + start + at, self._address + start + at, length)
+            runs = [
+                (start + at, length) for at, length in pages.in_use(self._address + start, added)
+            ]
+            for at, length in runs:
+                _copy(self._copy_address + at, self._address + at, length)
         self._size = size
+        return runs
 
     def _make_room(self, size: int) -> None:
         if self._copy is not None and self._size and len(self._copy) >= size:
@@ -175,15 +221,18 @@ class TrackWrittenPages:
             _copy(new_address + at, self._copy_address + at, length)
         self._copy, self._copy_address = new, new_address
 
-    def keep(self, address: int, size: int) -> None:
-        """Bring the copy up to date."""
+    def keep(self, address: int, size: int, *, report: bool = False) -> pages.Runs:
+        """Bring the copy up to date; the pages that changed."""
+        del report
         if address != self._address:
             self.begin(address, size)
-            return
-        for start, length in pages.written(address, self._size):
+            return pages.in_use(address, size)
+        runs = pages.written(address, self._size)
+        for start, length in runs:
             _copy(self._copy_address + start, address + start, length)
         if size > self._size:
-            self._extend(size)
+            runs += self._extend(size)
+        return runs
 
     def undo(self, address: int, size: int) -> None:
         """Copy the written pages back."""
@@ -228,9 +277,9 @@ class TrackWhenLarge:
             self._engine = TrackWrittenPages()
             self._engine.begin(address, size)
 
-    def keep(self, address: int, size: int) -> None:
-        """Let the changes since ``begin`` stand."""
-        self._engine.keep(address, size)
+    def keep(self, address: int, size: int, *, report: bool = False) -> pages.Runs:
+        """Let the changes since ``begin`` stand; the pages that changed, if asked for."""
+        return self._engine.keep(address, size, report=report)
 
     def undo(self, address: int, size: int) -> None:
         """Make the memory what it was at ``begin``."""

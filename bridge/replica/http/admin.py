@@ -5,22 +5,27 @@ send unasked.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
-from typing import Any, Final
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
 from bridge.errors import PrincipalError
+from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.execution.rollback import best_engine
 from bridge.replica.http import asked, views
 from bridge.replica.http.api import text_error
 from bridge.replica.http.asked import BadAskError
 from bridge.replica.scheduler.message_log import LogEntry
 from bridge.replica.scheduler.rounds import Rounds
+from bridge.replica.scheduler.subnet_snapshot import SubnetSnapshot
 
 _DEFAULT_MAX_ARG: Final = 64 * 1024
 _MAX_LINES: Final = 10_000
 _MAX_SHOWN: Final = 1000
+_T = TypeVar("_T")
 _TIME: Final = frozenset({"advance", "pause", "quiet"})
 
 
@@ -34,6 +39,8 @@ class Admin:
     def __init__(self, rounds: Rounds) -> None:
         self._rounds = rounds
         self._machine = rounds.machine
+        self._snapshots: dict[str, SubnetSnapshot] = {}
+        self._snapshots_taken = 0
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of the admin interface."""
@@ -48,6 +55,9 @@ class Admin:
             web.get("/_admin/messages", self._guard(self._messages)),
             web.post("/_admin/time", self._guard(self._time)),
             web.post("/_admin/fees", self._guard(self._fees)),
+            web.post("/_admin/snapshot", self._guard(self._take_snapshot)),
+            web.post("/_admin/restore", self._guard(self._restore)),
+            web.delete("/_admin/snapshot/{id}", self._guard(self._forget_snapshot)),
         ]
 
     @staticmethod
@@ -58,7 +68,7 @@ class Admin:
                 return text_error(403, "the admin interface is not for web pages")
             try:
                 return web.json_response(await handler(request))
-            except (BadAskError, PrincipalError) as error:
+            except (BadAskError, PrincipalError, InvalidModuleError) as error:
                 return text_error(400, str(error))
 
         return guarded
@@ -93,6 +103,7 @@ class Admin:
                 "node_id": str(keys.node_id),
                 "rollback": best_engine().name,
                 "fees": machine.fees,
+                "snapshots": list(self._snapshots),
             }
 
     async def _add_fault(self, request: web.Request) -> Any:
@@ -164,6 +175,48 @@ class Admin:
             self._machine.charge_fees(on)
         self._rounds.do(lambda: None)
         return {"fees": on}
+
+    async def _take_snapshot(self, _request: web.Request) -> Any:
+        snapshot = await self._told(self._rounds.snapshot)
+        self._snapshots_taken += 1
+        name = f"snapshot-{self._snapshots_taken}"
+        self._snapshots[name] = snapshot
+        return {"id": name, "time": snapshot.taken_at}
+
+    async def _restore(self, request: web.Request) -> Any:
+        body = await self._object(request)
+        asked.known(body, frozenset({"id"}))
+        snapshot = self._snapshot_named(body.get("id"))
+        await self._told(functools.partial(self._rounds.restore, snapshot))
+        return {}
+
+    async def _forget_snapshot(self, request: web.Request) -> Any:
+        name = request.match_info["id"]
+        self._snapshot_named(name)
+        del self._snapshots[name]
+        return {}
+
+    def _snapshot_named(self, name: Any) -> SubnetSnapshot:
+        found = self._snapshots.get(name) if isinstance(name, str) else None
+        if found is None:
+            raise BadAskError(
+                f"there is no snapshot {str(name)[:40]!r}: give the id that POST /_admin/snapshot "
+                "answered"
+            )
+        return found
+
+    @staticmethod
+    async def _told(ask: Callable[[Callable[[Future[_T]], None]], None]) -> _T:
+        """Ask the rounds for something that they do in their own time, and wait for it."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Future[_T]] = loop.create_future()
+
+        def resolve(outcome: Future[_T]) -> None:
+            if not told.done():
+                told.set_result(outcome)
+
+        ask(lambda outcome: _tell(loop, lambda: resolve(outcome)))
+        return (await told).result()
 
     async def _until_quiet(self) -> None:
         loop = asyncio.get_running_loop()

@@ -5,7 +5,6 @@ arrives is the machine's matter, one class above.
 """
 
 import heapq
-import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,9 +17,11 @@ from bridge.replica.scheduler.faults import Action, Faults, Kind, Passing, Strik
 from bridge.replica.scheduler.fees import freezing_limit
 from bridge.replica.scheduler.held import AT_ONCE, QUIET, HeldMessages
 from bridge.replica.scheduler.message_log import MessageLog
+from bridge.replica.scheduler.plan import Plan
 from bridge.replica.scheduler.rejects import EXPIRED, frozen, refusal
 from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.canister import Callback, CallContext, Canister
+from bridge.replica.state.events import CallDeadline, Event, TimerDue
 from bridge.replica.state.messages import (
     FromCanister,
     FromUser,
@@ -66,12 +67,13 @@ class Courier:
         self.answered: list[RequestRecord] = []
         self.time = clock.now()
         self._line: deque[Canister] = deque()
-        self._due: list[tuple[int, int, Callable[[], None]]] = []
-        self._tie = itertools.count()
+        self._due: list[tuple[int, int, Event]] = []
+        self._ties = 0
         # In the order of installation: what happens may not depend on how a set is ordered.
         self._heartbeats: dict[Principal, None] = {}
         self._next_heartbeat = 0
         self.fees = False
+        self._charging = False
 
     def manage(self, request: Request) -> None:
         """Answer a call to the management canister; the class above knows how."""
@@ -126,9 +128,52 @@ class Courier:
 
     # --- time -----------------------------------------------------------------------------------
 
-    def at(self, time: int, action: Callable[[], None]) -> None:
-        """Do something when the subnet's time has reached ``time``."""
-        heapq.heappush(self._due, (time, next(self._tie), action))
+    def at(self, time: int, event: Event) -> None:
+        """Let something happen when the subnet's time has reached ``time``."""
+        self._ties += 1
+        heapq.heappush(self._due, (time, self._ties, event))
+
+    def planned(self) -> Plan:
+        """What is to happen, and when."""
+        return Plan(
+            clock=self.clock.position(),
+            due=tuple(self._due),
+            ties=self._ties,
+            line=tuple(canister.canister_id for canister in self._line),
+            heartbeats=tuple(self._heartbeats),
+            next_heartbeat=self._next_heartbeat,
+            time=self.time,
+            fees=self.fees,
+            charging=self._charging,
+        )
+
+    def plan_again(self, plan: Plan) -> None:
+        """Plan what was planned; the canisters are those of that time already."""
+        self.clock.set_position(plan.clock)
+        self._due = list(plan.due)
+        self._ties = plan.ties
+        self._heartbeats = dict.fromkeys(plan.heartbeats)
+        self._next_heartbeat = plan.next_heartbeat
+        self.time = plan.time
+        self.fees, self._charging = plan.fees, plan.charging
+        self.answered.clear()
+        self._line = deque(self.subnet.canisters[name] for name in plan.line)
+        for canister in self._line:
+            canister.scheduled = True
+
+    def happen(self, event: Event) -> None:
+        """Do what was planned for this time; the class above knows of more."""
+        canister = (
+            self.subnet.canisters.get(event.canister_id)
+            if isinstance(event, CallDeadline | TimerDue)
+            else None
+        )
+        if canister is None:
+            return
+        if isinstance(event, CallDeadline):
+            self._deadline_passed(canister, event.callback_id)
+        elif isinstance(event, TimerDue):
+            self._timer_due(canister, event.planned)
 
     def next_due(self) -> int | None:
         """When there is something to do next; ``None`` if nothing is planned."""
@@ -148,7 +193,7 @@ class Courier:
         self.time = self.clock.now()
         worked = False
         while self._due and self._due[0][0] <= self.time:
-            heapq.heappop(self._due)[2]()
+            self.happen(heapq.heappop(self._due)[2])
             worked = True
         for message in self.held.due(self.time):
             self._go_on(message)
@@ -177,7 +222,7 @@ class Courier:
 
     def _plan_timer(self, canister: Canister, time: int) -> None:
         canister.timer_planned = time
-        self.at(time, lambda: self._timer_due(canister, time))
+        self.at(time, TimerDue(canister.canister_id, time))
 
     def _timer_due(self, canister: Canister, planned: int) -> None:
         if planned == canister.timer_planned:
@@ -215,6 +260,7 @@ class Courier:
     def submit(self, record: RequestRecord, request: Request) -> None:
         """Take in an ingress message that has passed all checks."""
         self.subnet.history.add(record)
+        self.subnet.undone.pop(record.request_id, None)
         self.subnet.touch_request(record)
         strike = None if self.faults.idle else self._strike(Kind.INGRESS, request)
         if strike is not None and strike.action is Action.LOSE:
@@ -347,7 +393,7 @@ class Courier:
         deadline = 0
         if call.timeout_seconds is not None:
             deadline = self.time + call.timeout_seconds * SECOND
-            self.at(deadline, lambda: self._deadline_passed(canister, callback_id))
+            self.at(deadline, CallDeadline(canister.canister_id, callback_id))
         canister.callbacks[callback_id] = Callback(
             context_id=context.context_id,
             callee=callee,

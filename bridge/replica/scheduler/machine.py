@@ -7,6 +7,7 @@ certified, is ``rounds``' matter; the management canister is given to it as func
 
 import contextlib
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -25,6 +26,7 @@ from bridge.replica.scheduler.rejects import (
     too_few_cycles,
 )
 from bridge.replica.scheduler.sandbox import (
+    MemoryChanges,
     Sandbox,
     enter,
     enter_callback,
@@ -32,12 +34,14 @@ from bridge.replica.scheduler.sandbox import (
     run_and_settle,
 )
 from bridge.replica.state.canister import CallContext, Canister, Status
+from bridge.replica.state.events import ChargingDue, Event, StopDeadline
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
     FromCanister,
     FromSystem,
     FromUser,
     Message,
+    Origin,
     Payload,
     Reject,
     RejectCode,
@@ -100,16 +104,45 @@ class Machine(Courier):
         self.on_leaving: Callable[[], None] = _nothing
         self.on_returned: Callable[[], None] = _nothing
         self._management = management
-        self._charging = False
+        self._resumed: deque[Callable[[], None]] = deque()
+        self._occupied = 0
 
     def manage(self, request: Request) -> None:
         """Answer a call to the management canister."""
         self._management(self, request)
 
+    def happen(self, event: Event) -> None:
+        """Do what was planned for this time."""
+        if isinstance(event, StopDeadline):
+            canister = self.subnet.canisters.get(event.canister_id)
+            if canister is not None:
+                self._stop_timed_out(canister, event.origin)
+        elif isinstance(event, ChargingDue):
+            self._charge_all()
+        else:
+            super().happen(event)
+
     # --- executing ------------------------------------------------------------------------------
 
+    def has_work(self) -> bool:
+        """Whether there is anything to do at this time."""
+        return bool(self._resumed) or super().has_work()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether something that waited for a canister can go on."""
+        return bool(self._resumed)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether no execution is under way, and nothing waits for the end of one."""
+        return not self._occupied and not self._resumed
+
     def execute_next(self) -> None:
-        """Take one message of the first canister in the line, and run it."""
+        """Go on with what waited, or take one message of the first canister in the line."""
+        if self._resumed:
+            self._resumed.popleft()()
+            return
         self.subnet.transactions += 1
         canister = self._line.popleft()
         canister.scheduled = False
@@ -124,12 +157,15 @@ class Machine(Courier):
         """While this lasts, nothing else of the canister runs; what waits for that runs after."""
         assert not canister.busy
         canister.busy = True
+        self._occupied += 1
         try:
             yield
         finally:
             canister.busy = False
-            while canister.when_idle and not canister.busy:
-                canister.when_idle.popleft()()
+            self._occupied -= 1
+            # Not at once: what is being done here must be wholly done before anything else is.
+            self._resumed += canister.when_idle
+            canister.when_idle.clear()
             self.schedule(canister)
             self.check_stopped(canister)
 
@@ -152,12 +188,17 @@ class Machine(Courier):
         """Do something long with a canister's memories; others may enter the machine meanwhile."""
         self.on_leaving()
         sandbox.waiting += 1
+        changes: MemoryChanges | None = None
         self.lock.release()
         try:
             with sandbox.lock:
-                return action()
+                try:
+                    return action()
+                finally:
+                    changes = sandbox.capture() if sandbox.records else None
         finally:
             self.lock.acquire()
+            sandbox.take_over(changes)
             sandbox.waiting -= 1
             self.on_returned()
 
@@ -461,15 +502,16 @@ class Machine(Courier):
             return
         canister.status = Status.STOPPING
         canister.stop_requests.append(request)
-        self.at(self.time + STOP_TIMEOUT, lambda: self._stop_timed_out(canister, request))
+        self.at(self.time + STOP_TIMEOUT, StopDeadline(canister.canister_id, request.origin))
         self.check_stopped(canister)
 
-    def _stop_timed_out(self, canister: Canister, request: Request) -> None:
-        if request in canister.stop_requests:
-            canister.stop_requests.remove(request)
-            self.reject(
-                request, RejectCode.SYS_TRANSIENT, "Stop canister request timed out", "IC0206"
-            )
+    def _stop_timed_out(self, canister: Canister, origin: Origin) -> None:
+        for request in tuple(canister.stop_requests):
+            if request.origin == origin:
+                canister.stop_requests.remove(request)
+                self.reject(
+                    request, RejectCode.SYS_TRANSIENT, "Stop canister request timed out", "IC0206"
+                )
 
     def check_stopped(self, canister: Canister) -> None:
         """Finish stopping if no call is open any more."""
@@ -522,19 +564,22 @@ class Machine(Courier):
             self._plan_charging()
 
     def _plan_charging(self) -> None:
-        self.at(self.time + CHARGING_INTERVAL, self._charge_all)
+        self.at(self.time + CHARGING_INTERVAL, ChargingDue())
 
     def _charge_all(self) -> None:
         self._charging = self.fees
         if not self.fees:
             return
         for canister in tuple(self.subnet.canisters.values()):
-            self.when_idle(canister, lambda canister=canister: self._charge(canister))  # type: ignore[misc]
+            self._charge(canister)
         self._plan_charging()
 
     def _charge(self, canister: Canister) -> None:
         """Take what the canister's being there has cost; without cycles, it loses its code."""
-        if canister.canister_id not in self.subnet.canisters:
+        if canister.busy:
+            self.when_idle(canister, lambda: self._charge(canister))
+            return
+        if self.subnet.canisters.get(canister.canister_id) is not canister:
             return
         elapsed, canister.charged = self.time - canister.charged, self.time
         memory = min(memory_fee(canister, self.sandbox(canister), elapsed), canister.cycles)
@@ -553,11 +598,11 @@ class Machine(Courier):
         sandbox = self.sandbox(canister)
         with self.occupied(canister):
             self.outside(sandbox, sandbox.empty)
-        self.measure(canister)
-        canister.module_hash, canister.module, canister.metadata = None, b"", {}
-        canister.certified_data, canister.global_timer = b"", 0
-        canister.chunks.clear()
-        canister.clear_log()
-        canister.version += 1
-        self.drop_contexts(canister)
-        self.module_changed(canister)
+            self.measure(canister)
+            canister.module_hash, canister.module, canister.metadata = None, b"", {}
+            canister.certified_data, canister.global_timer = b"", 0
+            canister.chunks.clear()
+            canister.clear_log()
+            canister.version += 1
+            self.drop_contexts(canister)
+            self.module_changed(canister)

@@ -10,12 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from bridge.replica.execution.engine import THREAD_STACK
+from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.machine import Machine
 from bridge.replica.scheduler.queries import inspect
-from bridge.replica.state.messages import Reject, Request
+from bridge.replica.scheduler.subnet_snapshot import SubnetSnapshot
+from bridge.replica.state.messages import Reject, RejectCode, Request
 from bridge.replica.state.requests import Phase, RequestRecord
 from bridge.wire import Certificate
 
@@ -33,9 +37,16 @@ _LONGEST_WAIT: Final = 3600.0
 # A certificate this young is as good as a new one for who reads the state.
 _FRESH: Final = 100_000_000
 
+UNDONE: Final = Reject(
+    RejectCode.SYS_TRANSIENT,
+    "The subnet was restored to an earlier state, in which this request does not exist: what it "
+    "did is undone. Send it again.",
+)
+
 _log: Final = logging.getLogger(__name__)
 
 Action = Callable[[], None]
+_T = TypeVar("_T")
 
 
 def start_with_stack(thread: threading.Thread) -> None:
@@ -52,6 +63,29 @@ _starting: Final = threading.Lock()
 Filter = Callable[[Machine, Request], Reject | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """Who waits for the answer of a request.
+
+    Attributes:
+        answered: Told the certificate of the answer.
+        refused: Told why there will be none.
+    """
+
+    answered: Callable[[Certificate], None]
+    refused: Callable[[Reject], None]
+
+
+def _done(action: Callable[[], _T]) -> "Future[_T]":
+    """What became of an action: its result, or why it failed."""
+    future: Future[_T] = Future()
+    try:
+        future.set_result(action())
+    except Exception as error:  # noqa: BLE001 - told to who asked for the action
+        future.set_exception(error)
+    return future
+
+
 class Rounds:
     """Runs a machine on a thread of its own.
 
@@ -64,6 +98,7 @@ class Rounds:
         self.machine = machine
         self._filter = management_filter
         self._inbox: deque[Action] = deque()
+        self._still: deque[Action] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._certificate_waiters: list[Callable[[Certificate], None]] = []
@@ -74,6 +109,7 @@ class Rounds:
         self._active_at = 0.0
         self._gathers = 0
         self._active = threading.Event()
+        self._newest: SubnetSnapshot | None = None
         self.rounds = 0
         machine.on_leaving = self._leaving
         machine.on_returned = self._returned
@@ -99,6 +135,14 @@ class Rounds:
     def do(self, action: Action) -> None:
         """Do something in the next round, under the machine's lock."""
         self._inbox.append(action)
+        self._wake.set()
+
+    def when_still(self, action: Action) -> None:
+        """Do something between two rounds, under the machine's lock, while nothing is executed.
+
+        Executions under way are waited for; no other ones begin until it is done.
+        """
+        self._still.append(action)
         self._wake.set()
 
     # --- threads --------------------------------------------------------------------------------
@@ -170,6 +214,30 @@ class Rounds:
         """Ask for a certificate of the state as it is from now on."""
         self.do(lambda: self._certificate_waiters.append(ready))
 
+    def snapshot(self, ready: Callable[["Future[SubnetSnapshot]"], None]) -> None:
+        """Remember the whole subnet; told on the rounds' thread."""
+
+        def take() -> SubnetSnapshot:
+            self._newest = subnet_snapshot.take(self.machine, self._newest)
+            return self._newest
+
+        self.when_still(lambda: ready(_done(take)))
+
+    def restore(self, snapshot: SubnetSnapshot, ready: Callable[["Future[None]"], None]) -> None:
+        """Make the subnet what it was; told on the rounds' thread when it is, or why it is not.
+
+        Who waits for the answer of a request that was open at the snapshot waits on. Who waits for
+        another one is told that it is no more.
+        """
+
+        def restore() -> None:
+            before = self.machine.subnet.history.records
+            subnet_snapshot.restore(self.machine, snapshot)
+            self._newest = snapshot
+            self._settle_waiters(before)
+
+        self.when_still(lambda: ready(_done(restore)))
+
     # --- on the thread --------------------------------------------------------------------------
 
     def _submit(
@@ -191,21 +259,51 @@ class Rounds:
             if refusal is not None:
                 accepted(refusal)
                 return
-            # While the canister was asked, another thread may have taken in the same request.
-            known = machine.subnet.history.records.get(record.request_id)
+            if self._driver is not None and not self._drives():
+                # It was asked for long. What now drives the rounds takes the request in.
+                self.do(lambda: self._take_in(record, request, accepted, answered))
+                return
+        self._take_in(record, request, accepted, answered)
+
+    def _take_in(
+        self,
+        record: RequestRecord,
+        request: Request,
+        accepted: Callable[[Reject | None], None],
+        answered: Callable[[Certificate], None] | None,
+    ) -> None:
+        """Take in a request that has passed all checks, unless it is there already."""
+        machine = self.machine
+        known = machine.subnet.history.records.get(record.request_id)
+        waiter = None if answered is None else Waiter(answered, accepted)
         if known is None:
             accepted(None)
-            if answered is not None:
-                record.waiters.append(answered)
+            if waiter is not None:
+                record.waiters.append(waiter)
             machine.submit(record, request)
             return
         accepted(None)
-        if answered is None:
+        if waiter is None:
             return
         if known.phase in (Phase.ANSWERED, Phase.DONE):
-            self._certificate_waiters.append(answered)
+            self._certificate_waiters.append(waiter.answered)
         else:
-            known.waiters.append(answered)
+            known.waiters.append(waiter)
+
+    def _settle_waiters(self, before: dict[bytes, RequestRecord]) -> None:
+        """Let all who waited for requests before a restoration wait on, or tell them."""
+        subnet = self.machine.subnet
+        records = subnet.history.records
+        subnet.undo_requests(name for name in before if name not in records)
+        for name, old in before.items():
+            record = records.get(name)
+            for waiter in old.waiters:
+                if record is None:
+                    self._guarded(lambda waiter=waiter: waiter.refused(UNDONE))  # type: ignore[misc]
+                elif record.phase in (Phase.ANSWERED, Phase.DONE):
+                    self._certificate_waiters.append(waiter.answered)
+                else:
+                    record.waiters.append(waiter)
 
     def _refusal(self, request: Request) -> Reject | None:
         if not request.receiver.raw:
@@ -249,7 +347,7 @@ class Rounds:
                 return True
         end = time.monotonic() + _ROUND_SECONDS
         for _ in range(_ROUND_MESSAGES):
-            if not machine.has_work():
+            if not (machine.resumes if self._still else machine.has_work()):
                 break
             self._guarded(machine.execute_next)
             worked = True
@@ -258,6 +356,9 @@ class Rounds:
             if time.monotonic() > end:
                 break
         self._guarded(self._publish)
+        while self._still and machine.is_still:
+            self._guarded(self._still.popleft())
+            worked = True
         return worked
 
     def _gather(self) -> None:
@@ -288,7 +389,7 @@ class Rounds:
         machine = self.machine
         waiting: list[Callable[[Certificate], None]] = []
         for record in machine.answered:
-            waiting += record.waiters
+            waiting += (waiter.answered for waiter in record.waiters)
             record.waiters = []
         machine.answered.clear()
         waiting += self._certificate_waiters

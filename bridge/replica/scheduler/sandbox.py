@@ -43,6 +43,40 @@ class BusyError(ExecutionError):
     reject_code = 2
 
 
+@dataclass(slots=True)
+class MemoryChanges:
+    """What has changed in a canister's memories, by the offsets of whole pages.
+
+    Attributes:
+        wasm_replaced: Whether ``wasm`` is all of the main memory, and not only what changed.
+        stable_replaced: Likewise for the stable memory.
+        wasm_size: Bytes of the main memory.
+        stable_size: Wasm pages of the stable memory.
+        globals: The mutable globals.
+    """
+
+    wasm: dict[int, bytes]
+    wasm_replaced: bool
+    wasm_size: int
+    stable: dict[int, bytes]
+    stable_replaced: bool
+    stable_size: int
+    globals: bytes
+
+    def add(self, later: "MemoryChanges") -> None:
+        """Add what has changed after this."""
+        if later.wasm_replaced:
+            self.wasm, self.wasm_replaced = later.wasm, True
+        else:
+            self.wasm.update(later.wasm)
+        if later.stable_replaced:
+            self.stable, self.stable_replaced = later.stable, True
+        else:
+            self.stable.update(later.stable)
+        self.wasm_size, self.stable_size = later.wasm_size, later.stable_size
+        self.globals = later.globals
+
+
 @dataclass(slots=True, eq=False)
 class Sandbox:
     """What execution keeps for one canister.
@@ -50,6 +84,9 @@ class Sandbox:
     Attributes:
         lock: Held while the instance is entered; several threads run canisters.
         instance: ``None`` for a canister without a module.
+        records: Whether changes of the memories are recorded, for someone who keeps them.
+        unsaved: Changes of the memories that belong to what the canister's record tells, and that
+            nobody has kept yet. Touched under the machine's lock only.
         waiting: How many updates wait for the lock or have it; quick queries let them go first.
             Changed under the machine's lock only.
     """
@@ -58,6 +95,50 @@ class Sandbox:
     instance: Instance | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     waiting: int = 0
+    records: bool = False
+    unsaved: MemoryChanges | None = None
+    _seen_instance: Instance | None = None
+    _seen_stable: StableMemory | None = None
+    _seen_mark: object = None
+
+    def capture(self) -> MemoryChanges | None:
+        """What has changed since this was last asked, if anything; under this sandbox's lock."""
+        instance, stable = self.instance, self.stable
+        mark = None if instance is None else instance.mark
+        wasm_replaced = instance is not self._seen_instance
+        stable_replaced = stable is not self._seen_stable
+        if not wasm_replaced and not stable_replaced and mark is self._seen_mark:
+            return None
+        self._seen_instance, self._seen_stable, self._seen_mark = instance, stable, mark
+        if instance is None:
+            wasm: dict[int, bytes] = {}
+        else:
+            wasm = instance.take_all() if wasm_replaced else instance.take_written()
+        return MemoryChanges(
+            wasm=wasm,
+            wasm_replaced=wasm_replaced,
+            wasm_size=0 if instance is None else instance.memory_size,
+            stable=stable.take_all() if stable_replaced else stable.take_written(),
+            stable_replaced=stable_replaced,
+            stable_size=stable.size,
+            globals=b"" if instance is None else instance.globals(),
+        )
+
+    def take_over(self, changes: MemoryChanges | None) -> None:
+        """Make changes those of the canister's record, under the machine's lock."""
+        if changes is not None:
+            if self.unsaved is None:
+                self.unsaved = changes
+            else:
+                self.unsaved.add(changes)
+
+    def see_anew(self) -> None:
+        """Forget what was captured: next time, all of the memories is a change."""
+        self._seen_instance = self._seen_stable = self._seen_mark = None
+
+    def see_as_kept(self) -> None:
+        """Take the memories as they are for kept already."""
+        self.capture()
 
     @contextlib.contextmanager
     def entered(self, seconds: float) -> Iterator[None]:

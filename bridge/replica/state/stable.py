@@ -6,7 +6,8 @@ Rule implemented: interface specification, section Stable memory. Snapshots keep
 the same way. Knows nothing of Wasm instances.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Self
 
 WASM_PAGE: Final = 65_536
 _PAGE: Final = 16_384
@@ -20,9 +21,14 @@ class StableMemory:
 
     Args:
         limit: The largest size, in Wasm pages.
+
+    Attributes:
+        written: Numbers of pages written and kept since they were last taken; ``None`` while nobody
+            wants to know.
     """
 
-    __slots__ = ("_journal", "_own", "_pages", "_size_before", "kept_size", "limit", "size")
+    __slots__ = ("_journal", "_own", "_pages", "_size_before", "kept_size", "limit", "size",
+                 "written")  # fmt: skip
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -33,6 +39,7 @@ class StableMemory:
         self._own: set[int] = set()
         self._journal: dict[int, bytearray | None] | None = None
         self._size_before = 0
+        self.written: set[int] | None = None
 
     def grow(self, pages: int) -> int:
         """Grow by ``pages`` Wasm pages; the old size, or -1 if the limit forbids it."""
@@ -94,6 +101,8 @@ class StableMemory:
 
     def keep(self) -> None:
         """Let the changes since ``begin`` stand."""
+        if self.written is not None and self._journal:
+            self.written.update(self._journal)
         self._journal = None
         self.kept_size = self.size
 
@@ -107,6 +116,25 @@ class StableMemory:
                 self._pages[number] = page
         self.size = self._size_before
         self._journal = None
+
+    def take_written(self) -> dict[int, bytes]:
+        """The pages that were written and kept since the last time, by their offsets."""
+        written, self.written = self.written or set(), set()
+        pages = self._pages
+        return {number * _PAGE: bytes(pages[number]) for number in written if number in pages}
+
+    def take_all(self) -> dict[int, bytes]:
+        """All pages, by their offsets; from now on, what is written is recorded."""
+        self.written = set()
+        return {number * _PAGE: bytes(page) for number, page in self._pages.items()}
+
+    @classmethod
+    def of_pages(cls, limit: int, size: int, contents: Iterable[tuple[int, bytes]]) -> Self:
+        """A memory of ``size`` Wasm pages with these pages, as ``take_all`` gave them."""
+        made = cls(limit)
+        made.size = made.kept_size = size
+        made._pages = {offset // _PAGE: bytearray(page) for offset, page in contents}
+        return made
 
     def parts(self) -> list[tuple[int, bytes]]:
         """What has been written: offset and bytes; the rest is zero."""
