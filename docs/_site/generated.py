@@ -72,9 +72,9 @@ read; what is wrong is told by name, value and expected range. Canisters take th
 {_lines(rows)}
 
 Two settings are tables. `attach_cycles = {{ new = 0, ack = 0, fin = 0 }}` is what is sent along
-with each kind of message, unless the peer's own table says otherwise. `[peers."<principal>"]` configures
-one peer: `dialect`, `null_ack` (`"response"` or `"receipt"`), `ids` (`"opaque"` or `"ulid"`) and
-`attach_cycles`.
+with each kind of message, unless the peer's own table says otherwise.
+`[peers."<principal>"]` configures one peer: `dialect`, `null_ack` (`"response"` or `"receipt"`),
+`ids` (`"opaque"` or `"ulid"`) and `attach_cycles`.
 """
 
 

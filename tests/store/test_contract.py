@@ -116,7 +116,7 @@ async def test_a_stale_change_is_refused_and_changes_nothing(store: Store) -> No
         Change(first, None),
         Change(sender(3), changed(sender(3))),
     ):
-        with pytest.raises(StoreConflictError):
+        with pytest.raises(StoreConflictError, match="was changed meanwhile"):
             await store.commit(Change(None, sender(2)), stale, notes={"n": b"1"})
     assert await store.sender_flow(1) == second
     assert await store.sender_flow(2) is None
