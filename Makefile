@@ -57,7 +57,7 @@ clean: ## remove what was built; keeps the lock files and the canisters
 
 lock: ## rewrite requirements/constraints.txt with today's versions within the ranges
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/pip install --quiet --editable '.[all]' --requirement requirements/dev.txt
+	@build/lock/bin/pip install --quiet --editable '.[replica]' --requirement requirements/dev.txt
 	@{ echo "# The versions that are tested; pyproject.toml gives the ranges. Rewritten by: make lock"; \
 	   build/lock/bin/pip freeze --exclude-editable; } > requirements/constraints.txt
 

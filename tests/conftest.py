@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["pytester"]  # only here can it be asked for
+
 _LIST = Path(__file__).with_name("allowed_skips.txt")
 
 

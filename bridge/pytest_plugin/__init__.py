@@ -1,0 +1,75 @@
+"""The pytest plugin: canisters and agents on a replica, in sync and async tests.
+
+This module is what pytest loads at every start, also in projects that never use it: it holds
+options and fixtures only, and imports nothing of the network before a fixture is used.
+
+- ``ic_canister``: deploys a module and returns the canister, called by its methods' names.
+- ``ic_agent``: an agent by identity.
+- ``ic_replica``: the replica itself: URL, root key, admin interface.
+- ``ic_session``: the same for fixtures of wider scope, whose canisters stay.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.pytest_plugin.deploying import AgentFactory, CanisterFactory
+    from bridge.pytest_plugin.session import ReplicaHandle, Session
+
+_HELP = {
+    "network": "where tests that use canisters run: embedded (default), local, dfx, icp, ic, or a "
+    "URL such as http://127.0.0.1:4943",
+    "root-key": "root key of a network that is not on this machine: hexadecimal, or a file",
+    "identity": "PEM file of the default agent's key; by default a random one each session",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options; each is also a setting in the ini file, and a variable IC_BRIDGE_*."""
+    group = parser.getgroup("ic-bridge", "canisters of the Internet Computer")
+    for name, told in _HELP.items():
+        group.addoption(f"--ic-{name}", metavar=name.upper().replace("-", "_"), help=told)
+        parser.addini(f"ic_{name.replace('-', '_')}", told)
+
+
+@pytest.fixture(scope="session")
+def _ic_session(request: pytest.FixtureRequest) -> Iterator[Session]:
+    from bridge.pytest_plugin.session import open_session  # noqa: PLC0415 - heavy
+
+    with open_session(request.config) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def ic_session(_ic_session: Session) -> ReplicaHandle:
+    """The replica for fixtures of wider scope than one test: what they deploy stays."""
+    return _ic_session.replica
+
+
+@pytest.fixture
+def _ic_restored(_ic_session: Session) -> Iterator[Session]:
+    with _ic_session.restored_afterwards():
+        yield _ic_session
+
+
+@pytest.fixture
+def ic_replica(_ic_restored: Session) -> ReplicaHandle:
+    """The replica of this session; what a test does to it is undone after the test."""
+    return _ic_restored.replica
+
+
+@pytest.fixture
+def ic_agent(_ic_restored: Session) -> AgentFactory:
+    """Agents: ``ic_agent()``, ``ic_agent("alice")``, ``ic_agent(identity)``."""
+    return _ic_restored.agent
+
+
+@pytest.fixture
+def ic_canister(_ic_restored: Session) -> CanisterFactory:
+    """Deploy a module and get its canister: ``ic_canister("counter.wasm", 5)``."""
+    return _ic_restored.canister

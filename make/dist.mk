@@ -1,0 +1,25 @@
+# What is published, and the suite on other Pythons.
+.PHONY: dist test-pythons
+
+dist: $(VENV)/.dev ## wheel and source distribution in dist/, the same bytes each time
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
+	@cd dist && sha256sum *.whl *.tar.gz | tee SHA256SUMS
+
+# Every Python from 3.11 on that is installed, each minor version once, but the one of $(VENV).
+PYTHONS ?= $(shell $(PYTHON) make/pythons.py $(BIN)/python)
+# What depends on the Python version: syntax and typing at import, asyncio, ssl, sqlite3, the plugin.
+PYTHONS_ARGS ?= tests/house tests/candid/test_round_trips.py tests/wire tests/agent tests/store \
+  tests/network tests/plugin tests/end_to_end
+
+test-pythons: $(addprefix test-python-,$(PYTHONS)) ## the parts that depend on it, on every other Python that is installed
+	@echo "tested on: $(or $(PYTHONS),no other Python is installed)"
+
+build/python-%/.ready: pyproject.toml requirements/constraints.txt requirements/dev.txt
+	@rm -rf $(@D) && $$($(PYTHON) make/pythons.py --path $*) -m venv $(@D)
+	@$(@D)/bin/python -m pip --quiet --disable-pip-version-check install \
+	  --constraint requirements/constraints.txt --requirement requirements/dev.txt --editable '.[replica]'
+	@touch $@
+
+test-python-%: build/python-%/.ready
+	@echo "Python $*:" && build/python-$*/bin/python -m pytest -q -n auto $(PYTHONS_ARGS) $(PYTEST_ARGS)
