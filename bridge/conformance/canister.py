@@ -93,6 +93,20 @@ class CanisterEnd(Endpoint):
             await end.configure(peers=peers)
         return end
 
+    @classmethod
+    async def deploy_variant(
+        cls, world: World, entry: Entry, name: str, settings: Mapping[str, Any]
+    ) -> "CanisterEnd | None":
+        """Another build of an implementation; ``None`` where its entry names none."""
+        wasm = entry.variant(name)
+        if wasm is None:
+            return None
+        address = await world.create()
+        await world.install(address, wasm, install_argument(entry, world, settings, []))
+        text = await world.agent.metadata(address, "candid:service")
+        interface = _interface(text.decode()) if text else None
+        return cls(world, entry, "unified", address, interface)
+
     def _read_powers(self) -> frozenset[str]:
         entry, offers = self.entry, self._methods
         powers = set(entry.answers)
@@ -116,6 +130,10 @@ class CanisterEnd(Endpoint):
             }
             powers |= {power for method, power in named.items() if method in offers}
         return frozenset(powers)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(name for name, f in self._methods.items() if "query" not in f.modes)
 
     # --- Calls ----------------------------------------------------------------------------------
 
@@ -186,13 +204,12 @@ class CanisterEnd(Endpoint):
             if not ends:
                 return None
             last = ends[-1]
-            failed = last["failure"] and last["failure"].label
-            late = last["what"].label == "late"
+            what = last["what"].label
             return Outcome(
-                None if last["what"].label != "failed" else failed,
+                last["failure"].label if what == "failed" else None,
                 last["response"],
-                late=late,
-                times=len(ends),
+                late=what == "late",
+                times=sum(end["what"].label == what for end in ends),
             )
         ended = await self.call("outcome", msg_id)
         if ended is None:

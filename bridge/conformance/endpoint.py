@@ -64,6 +64,11 @@ class Endpoint(ABC):
     powers: frozenset[str]
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the update methods that it publishes."""
+        return ()
+
+    @property
     def application(self) -> str:
         """What it does with a request: see ``Entry.application``."""
         return self.entry.application.get(self.dialect, "unknown")

@@ -27,6 +27,7 @@ _SECOND: Final = 1_000_000_000
 _ROLES: Final = ("sender", "receiver", "both")
 _APPLICATIONS: Final = ("unknown", "echo", "compute", "crc32", "player")
 _ASKED: Final = ("nothing", "watch", "own")
+VARIANTS: Final = ("priced", "sender", "receiver", "previous")
 SHIPPED: Final = ("python", "motoko", "rust")
 """Names of the entries that come with this package."""
 
@@ -68,12 +69,12 @@ class Entry:
         answers: What can be asked of its own interface: ``outcome``, ``handled``, ``flows``.
         asked: ``watch`` (our contracts), ``own`` (see ``answers``) or ``nothing``.
         application: What its receiver does with a request, by dialect: ``echo``, ``compute``,
-            ``crc32``
-            (the decimal text of the payload's CRC-32), ``player`` (obeys), or ``unknown``.
+            ``crc32`` (the decimal text of the payload's CRC-32), ``player`` (obeys), or ``unknown``.
         first_retry: How long it waits before it sends again, in nanoseconds.
         attempts: How many times it sends a message at most.
         lacks: Scenarios that it is stated to lack, with the reasons.
-        place: The folder that relative paths are read from.
+        variants: Other builds of it that speak ``unified``, as a packaged canister or a file:
+            ``priced`` (NEW with a price), ``sender`` and ``receiver`` (one-sided), ``previous``.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Entry:
     first_retry: int = 330 * _SECOND
     attempts: int = 10
     lacks: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sends(self) -> bool:
@@ -119,17 +121,36 @@ class Entry:
             UsageError: If its file cannot be read, or is no module of this package.
         """
         if dialect in self.packaged:
-            language, _, canister = self.packaged[dialect].partition("/")
-            read = contracts.motoko_canister if language == "motoko" else contracts.rust_canister
-            return read(canister)
-        path = self.wasm[dialect]
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise UsageError(
-                f"the module of {self.name} cannot be read: {error.strerror or error}: {path}",
-                hint="give the path of the .wasm file that the compiler wrote",
-            ) from error
+            return _read(self.name, self.packaged[dialect])
+        return _read(self.name, str(self.wasm[dialect]))
+
+    def variant(self, name: str) -> bytes | None:
+        """The module of a variant; ``None`` where the entry names none.
+
+        Raises:
+            UsageError: As `module`.
+        """
+        source = self.variants.get(name)
+        return None if source is None else _read(self.name, source)
+
+
+def _is_packaged(source: str) -> bool:
+    return source.partition("/")[0] in ("motoko", "rust") and not source.endswith(".wasm")
+
+
+def _read(name: str, source: str) -> bytes:
+    """A module, by a packaged canister's name such as ``motoko/both``, or by its path."""
+    if _is_packaged(source):
+        language, _, canister = source.partition("/")
+        read = contracts.motoko_canister if language == "motoko" else contracts.rust_canister
+        return read(canister)
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the module of {name} cannot be read: {error.strerror or error}: {source}",
+            hint="give the path of the .wasm file that the compiler wrote",
+        ) from error
 
 
 def load(path: Path) -> Entry:
@@ -268,7 +289,7 @@ class _Fields:
 
 _FIELDS: Final = (
     *("name", "about", "role", "dialects", "wasm", "packaged", "canister", "command", "install"),
-    *("send", "answers", "asked", "application", "first_retry", "attempts", "lacks"),
+    *("send", "answers", "asked", "application", "first_retry", "attempts", "lacks", "variants"),
 )
 
 
@@ -314,7 +335,11 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
         application=_applications(fields, spoken),
         first_retry=_duration(fields, "first_retry", "330 s"),
         attempts=_count(fields, "attempts", 10),
-        lacks=_lacks(fields),
+        lacks=_texts_by_name(fields, "lacks"),
+        variants={
+            variant: source if _is_packaged(source) else str(place / source)
+            for variant, source in _texts_by_name(fields, "variants", among=VARIANTS).items()
+        },
     )
     fields.end()
     sources = [bool(entry.wasm), bool(entry.packaged), canister is not None, bool(entry.command)]
@@ -345,7 +370,7 @@ def _by_dialect(fields: _Fields, name: str, spoken: tuple[str, ...]) -> dict[str
 def _packaged(fields: _Fields, spoken: tuple[str, ...]) -> dict[str, str]:
     named = _by_dialect(fields, "packaged", spoken)
     for text in named.values():
-        if text.partition("/")[0] not in ("motoko", "rust"):
+        if not _is_packaged(text):
             raise fields.fault("packaged", f"cannot be {text!r:.60}", "such as motoko/both_maf")
     return named
 
@@ -420,6 +445,11 @@ def _count(fields: _Fields, name: str, default: int) -> int:
     return count
 
 
-def _lacks(fields: _Fields) -> dict[str, str]:
-    table = fields.table("lacks")
-    return {name: table.text(name) for name in table.names()}
+def _texts_by_name(
+    fields: _Fields, name: str, *, among: tuple[str, ...] = ()
+) -> dict[str, str]:
+    table = fields.table(name)
+    for key in table.names():
+        if among and key not in among:
+            raise table.fault(key, "is none", "choose from " + ", ".join(among))
+    return {key: table.text(key) for key in table.names()}

@@ -80,3 +80,9 @@ CHARGES_TWICE: Final = Hazard(
     "Cycles are taken for work that was paid for.",
     "Remember paid keys for the sender's lifetime.",
 )
+IDS_COLLIDE: Final = Hazard(
+    "flows of different senders collide",
+    "Two senders that happen on one id are taken for one: one of them gets the other's response, or "
+    "none.",
+    "Know a flow by (sender, msg_id), never by msg_id alone.",
+)

@@ -204,6 +204,10 @@ class Relay:
             at += kept
         return found
 
+    async def spin(self) -> None:
+        """Never answer a call from now on."""
+        await self._world.agent.update(self.canister_id, "spin", b"")
+
     async def clear(self) -> None:
         """Forget what was heard."""
         await self._world.agent.update(self.canister_id, "clear", b"")

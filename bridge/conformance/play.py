@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bridge.conformance.endpoint import Endpoint
+from bridge.conformance.canister import CanisterEnd
+from bridge.conformance.endpoint import Endpoint, Outcome
 from bridge.conformance.instruments import Chaos, Fault, Relay
 from bridge.conformance.results import Hazard
 from bridge.conformance.verdicts import LackingError, NotHeldError
@@ -98,6 +99,17 @@ class Play:
         """A third principal."""
         return await Relay.deploy(self.world)
 
+    async def variant(self, end: Endpoint, name: str, **settings: Any) -> CanisterEnd:
+        """Another build of an end's implementation, beside the two ends.
+
+        Raises:
+            LackingError: If its entry names none.
+        """
+        found = await CanisterEnd.deploy_variant(self.world, end.entry, name, settings)
+        if found is None:
+            raise LackingError(f"the entry of {end.entry.name} names no build {name!r}")
+        return found
+
     # --- Doing ----------------------------------------------------------------------------------
 
     async def open(self, payload: bytes = b"hello", msg_id: int | None = None) -> int:
@@ -155,6 +167,30 @@ class Play:
     async def wait(self, retries: float) -> None:
         """Let so many first retries pass."""
         await self.world.wait(int(retries * self.retry), stride=self.stride)
+
+    async def outcome(self, msg_id: int, retries: float = 4) -> Outcome | None:
+        """How a flow ended, as soon as the sender's application knows; ``None`` if it does not."""
+
+        async def ended() -> bool:
+            return await self.a.outcome(msg_id) is not None
+
+        await self.until_so(ended, retries)
+        return await self.a.outcome(msg_id)
+
+    async def reaches(self, role: str, msg_id: int, state: str, retries: float = 4) -> None:
+        """Insist that a flow reaches a state.
+
+        Raises:
+            NotHeldError: If it does not.
+        """
+        end = self.a if role == "sender" else self.b
+
+        async def there() -> bool:
+            return await end.state(role, msg_id) == state
+
+        reached = await self.until_so(there, retries)
+        now = await end.state(role, msg_id)
+        self.check(reached, f"the {role}'s flow to be {state}", f"it is {now}")
 
     # --- Judging --------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
 ;;   heard (query)   what arrived, entry by entry: u32 method (its place below), u32 n, caller[n],
 ;;                   u32 size of the argument, u32 k, the argument's first k bytes.
 ;;   clear (update)  forgets what arrived.
+;;   spin  (update)  from now on what arrives is never answered: it calls itself again for ever.
 (module
   (import "ic0" "msg_arg_data_size" (func $arg_size (result i32)))
   (import "ic0" "msg_arg_data_copy" (func $arg_copy (param i32 i32 i32)))
@@ -13,6 +14,8 @@
   (import "ic0" "msg_caller_copy" (func $caller_copy (param i32 i32 i32)))
   (import "ic0" "msg_reply" (func $reply))
   (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
+  (import "ic0" "canister_self_size" (func $self_size (result i32)))
+  (import "ic0" "canister_self_copy" (func $self_copy (param i32 i32 i32)))
   (import "ic0" "is_controller" (func $is_controller (param i32 i32) (result i32)))
   (import "ic0" "call_new" (func $new (param i32 i32 i32 i32 i32 i32 i32 i32)))
   (import "ic0" "call_data_append" (func $data (param i32 i32)))
@@ -20,10 +23,24 @@
   (import "ic0" "call_with_best_effort_response" (func $bounded (param i32)))
   (import "ic0" "call_perform" (func $perform (result i32)))
   (memory 128)
-  (table 1 funcref)
-  (elem (i32.const 0) $nothing)
+  (table 2 funcref)
+  (elem (i32.const 0) $nothing $again)
+  (global $spinning (mut i32) (i32.const 0))
   (global $end (mut i32) (i32.const 0x300000))
   (func $nothing (param i32))
+
+  (func $again (param i32)
+    (call $self_copy (i32.const 0) (i32.const 0) (call $self_size))
+    (call $new
+      (i32.const 0) (call $self_size) (i32.const 0x210) (i32.const 5)
+      (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 0))
+    (drop (call $perform)))
+  (data (i32.const 0x210) "again")
+  (func (export "canister_update again") (call $reply))
+  (func (export "canister_update spin")
+    (call $check)
+    (global.set $spinning (i32.const 1))
+    (call $reply))
 
   ;; Whoever is no controller is sent away by a trap.
   (func $check
@@ -70,8 +87,9 @@
       (call $put (local.get $kept))
       (call $arg_copy (global.get $end) (i32.const 0) (local.get $kept))
       (global.set $end (i32.add (global.get $end) (local.get $kept)))))
-    (call $append (i32.const 0x200) (i32.const 6))
-    (call $reply))
+    (if (global.get $spinning)
+      (then (call $again (i32.const 0)))
+      (else (call $append (i32.const 0x200) (i32.const 6)) (call $reply))))
   (data (i32.const 0x200) "DIDL\00\00")
 
   (func (export "canister_update asyncFlow") (call $arrive (i32.const 0)))

@@ -226,6 +226,17 @@ class World:
             _MANAGEMENT, "update_settings", arg, effective_canister_id=canister_id
         )
 
+    async def balance(self, canister_id: Principal) -> int:
+        """A canister's cycles."""
+        reply = await self.agent.update(
+            _MANAGEMENT,
+            "canister_status",
+            candid.encode([_CANISTER], [{"canister_id": canister_id}]),
+            effective_canister_id=canister_id,
+        )
+        (status,) = candid.decode([candid.Record({"cycles": candid.Nat})], reply)
+        return int(status["cycles"])
+
     async def charge(self, *, fees: bool) -> None:
         """Let memory cost cycles on an embedded replica, so that canisters can be frozen."""
         await self._ask("POST", "fees", json={"charge": fees})

@@ -1,10 +1,10 @@
 """The scenario matrix of the protocol, one module a group."""
 
 from bridge.conformance.results import ScenarioInfo
-from bridge.conformance.scenarios import flows
+from bridge.conformance.scenarios import flows, hostile, integrity, receiver, sender
 from bridge.conformance.scenarios.registry import Ends, Scenario, table
 
-__all__ = ["Ends", "Scenario", "catalogue", "flows", "table"]
+__all__ = ["Ends", "Scenario", "catalogue", "flows", "hostile", "integrity", "receiver", "sender", "table"]
 
 
 def catalogue() -> tuple[ScenarioInfo, ...]:

@@ -1,0 +1,337 @@
+"""Group H: strangers, floods, and peers that mean ill."""
+
+import asyncio
+from typing import Final
+
+from bridge import dialects
+from bridge.agent import Agent, Identity
+from bridge.candid import Case
+from bridge.conformance import hazards
+from bridge.conformance.canister import peer
+from bridge.conformance.endpoint import Endpoint
+from bridge.conformance.instruments import Relay
+from bridge.conformance.payloads import Request
+from bridge.conformance.play import Play
+from bridge.conformance.scenarios.flows import acknowledge, application
+from bridge.conformance.scenarios.receiver import acked, request_of
+from bridge.conformance.scenarios.registry import Ends, scenario
+from bridge.conformance.scenarios.sender import nothing_to_acknowledge, right_ack
+from bridge.conformance.world import MINUTE, SECOND
+from bridge.errors import BridgeError
+from bridge.flow import Ack, Fin, New, payload_hash
+
+_GROUP: Final = "hostile"
+_FINS_A_SECOND: Final = 10
+_QUOTA: Final = 5
+_FLOOD: Final = 12
+_AGENTS: Final = 20
+_REPEATS: Final = 40
+
+
+async def settle(play: Play) -> None:
+    """Let what was just said be done."""
+    if play.world.virtual:
+        await play.world.settle()
+    else:
+        await asyncio.sleep(2)
+
+
+@scenario(
+    "H1",
+    _GROUP,
+    "ACK from a third principal, for a known and for a forgotten id",
+    "known: silent; forgotten: at most the global FIN rate",
+    ends=Ends.SENDER,
+    sender=("open",),
+)
+async def strangers_ack(play: Play) -> None:
+    msg_id = await play.open()
+    right = await right_ack(play, msg_id, b"right")
+    stranger = await play.stranger()
+    await stranger.say(play.a.address, play.dialect, Ack(msg_id, b"wrong", right.hash))
+    await settle(play)
+    heard = await stranger.heard()
+    play.check(not heard, "silence to the stranger", f"{len(heard)} messages")
+    if "outcome" in play.a.powers:
+        outcome = await play.a.outcome(msg_id)
+        play.check(outcome is None, "the flow still open", outcome, hazards.STRANGER_BELIEVED)
+    await play.say(right)
+    await play.expect(
+        lambda wire: bool(wire.passed("FIN", msg_id)),
+        "FIN to the true ACK",
+        hazard=hazards.STRANGER_BELIEVED,
+    )
+    if play.dialect != "maf":
+        fin = (await play.wire()).said("FIN", msg_id)[-1]
+        play.check(
+            fin.hash == payload_hash(b"right"),
+            "FIN for the true response",
+            f"hash {fin.hash}",
+            hazards.STRANGER_BELIEVED,
+        )
+    for _ in range(3 * _FINS_A_SECOND):
+        forged = Ack(play.fresh_id(), b"?", right.hash)
+        await stranger.say(play.a.address, play.dialect, forged)
+    await settle(play)
+    fins = len(await stranger.heard())
+    if play.world.virtual:  # all of it was said in one instant
+        play.check(fins <= _FINS_A_SECOND, f"at most {_FINS_A_SECOND} FINs a second", f"{fins}")
+
+
+@scenario("H2", _GROUP, "FIN from a third principal", "ignored", ends=Ends.RECEIVER)
+async def strangers_fin(play: Play) -> None:
+    new = await request_of(play)
+    await acked(play, new)
+    ack = (await play.wire()).passed("ACK", new.msg_id)[-1]
+    stranger = await play.stranger()
+    await stranger.say(play.b.address, play.dialect, Fin(new.msg_id, ack.payload_hash or 0))
+    await play.expect(
+        lambda wire: len(wire.said("ACK", new.msg_id)) >= 2,
+        "ACK to go on until its own sender says FIN",
+        hazard=hazards.STRANGER_ENDS,
+    )
+    await acknowledge(play, new.msg_id)
+
+
+@scenario("H3", _GROUP, "two senders, one id", "both processed, apart", ends=Ends.RECEIVER)
+async def one_id(play: Play) -> None:
+    does = application(play)
+    new = await request_of(play, Request.small(does, 1).payload)
+    await acked(play, new)
+    other = Request.small(does, 2)
+    stranger = await play.stranger()
+    await stranger.say(play.b.address, play.dialect, New(new.msg_id, other.payload))
+
+    async def answered() -> bool:
+        return bool(await stranger.heard())
+
+    play.check(
+        await play.until_so(answered),
+        "an ACK to the second sender",
+        "silence",
+        hazards.IDS_COLLIDE,
+    )
+    theirs = await _heard_ack(play, stranger)
+    ours = (await play.wire()).said("ACK", new.msg_id)[0]
+    if does != "unknown":
+        play.check(
+            payload_hash(theirs.payload) != ours.payload_hash,
+            "the second sender's own response",
+            "the first sender's",
+            hazards.IDS_COLLIDE,
+        )
+    fin = Fin(new.msg_id, payload_hash(theirs.payload))
+    await stranger.say(play.b.address, play.dialect, fin)
+    await acknowledge(play, new.msg_id)
+    if "handled" in play.b.powers:
+        for sender in (play.middle, stranger.canister_id):
+            times = await play.b.handled(sender, new.msg_id)
+            play.check(times == 1, "each processed once", f"{times} times", hazards.IDS_COLLIDE)
+
+
+async def _heard_ack(play: Play, relay: Relay) -> Ack:
+    message = (await relay.heard())[0].message(play.dialect)
+    play.check(isinstance(message, Ack), "an ACK", message)
+    assert isinstance(message, Ack)
+    return message
+
+
+@scenario(
+    "H4",
+    _GROUP,
+    "flood over quota from one sender; NEW-FIN loops against tombstones; fresh agents",
+    "refused; a listed sender's flow completes",
+    ends=Ends.RECEIVER,
+    receiver=("settings",),
+    receiver_settings={"open_flows_per_peer": _QUOTA, "tombstones_per_peer": _QUOTA},
+)
+async def flood(play: Play) -> None:
+    request = Request.small(application(play))
+    flooder, looper = await play.stranger(), await play.stranger()
+    for nth in range(_FLOOD):
+        await flooder.say(play.b.address, play.dialect, New(nth, request.payload))
+    await settle(play)
+    served = {_id(play, heard.message(play.dialect)) for heard in await flooder.heard()}
+    play.check(
+        len(served) <= _QUOTA,
+        f"at most {_QUOTA} open flows of one sender",
+        f"{len(served)}",
+        hazards.UNBOUNDED,
+    )
+    for nth in range(_FLOOD):
+        await looper.say(play.b.address, play.dialect, New(nth, request.payload))
+        await looper.say(play.b.address, play.dialect, Fin(nth))
+        await settle(play)
+    served = {_id(play, heard.message(play.dialect)) for heard in await looper.heard()}
+    play.check(
+        len(served) <= 2 * _QUOTA,
+        f"at most {_QUOTA} tombstones of one sender",
+        f"{len(served)} flows were served",
+        hazards.UNBOUNDED,
+    )
+    taken = 0
+    method, arg = dialects.get(play.dialect).call_for(New(1, request.payload))
+    for _ in range(_AGENTS):
+        taken += await _is_taken(play, Identity.generate(), method, arg)
+    for_them = f"none of {_AGENTS} fresh agents served"
+    if "flows" in play.b.powers:
+        known = {view["peer"] for view in await play.b.flows("receiver")}
+        known -= {flooder.canister_id, looper.canister_id}
+        play.check(not known, for_them, f"{len(known)} have flows", hazards.UNBOUNDED)
+    new = await request_of(play, request.payload)
+    await acked(play, new)
+    await acknowledge(play, new.msg_id)
+    for nth in range(_FLOOD):
+        await flooder.say(play.b.address, play.dialect, Fin(nth))
+    play.notes.append(f"{taken} of {_AGENTS} calls by fresh agents were let in, none was served")
+
+
+def _id(play: Play, message: object) -> int | None:
+    del play
+    return getattr(message, "msg_id", None)
+
+
+async def _is_taken(play: Play, identity: Identity | None, method: str, arg: bytes) -> bool:
+    """Whether a call by somebody without any right is executed."""
+    network = play.world.network
+    async with Agent(
+        network.url, identity=identity, root_key=network.root_key, clock=lambda: play.world.now
+    ) as agent:
+        try:
+            await agent.update(play.b.address, method, arg)
+        except BridgeError:
+            return False
+        return True
+
+
+@scenario(
+    "H5",
+    _GROUP,
+    "a receiver that never replies to the call itself",
+    "the sender stops within 330 s and upgrades; slots and the replies' reserve return",
+    ends=Ends.SENDER,
+    clean_up=nothing_to_acknowledge,
+    sender=("open", "upgrade", "life"),
+)
+async def never_replies(play: Play) -> None:
+    play.needs_virtual_time("330 seconds")
+    spinner = await play.stranger()
+    await spinner.spin()
+    await _tell_dialect(play, play.a, spinner)
+    await play.a.open(spinner.canister_id, b"hello", _given_id(play))
+    stopping = asyncio.create_task(play.a.stop())
+    try:
+        await asyncio.sleep(0.2)
+        play.check(not stopping.done(), "the call to hold it at first", "it stopped at once")
+        await play.world.step(330 * SECOND, quiet=False)
+        await asyncio.wait([stopping], timeout=20)
+        stopped = stopping.done()
+    finally:
+        await play.world.manage("uninstall_code", spinner.canister_id)
+        if not stopping.done():
+            stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+    play.check(stopped, "to be stopped within 330 s", "it never is", hazards.KEPT_FROM_STOPPING)
+    await play.a.start()
+    await play.a.upgrade()
+    await play.world.settle()
+
+
+def _given_id(play: Play) -> int | None:
+    return play.fresh_id() if "ids" in play.a.powers else None
+
+
+async def _tell_dialect(play: Play, end: Endpoint, other: Relay) -> None:
+    if "settings" in end.powers:
+        spoken = peer(other.canister_id, dialect=Case(play.dialect))
+        await end.configure(peers=[spoken])
+
+
+@scenario(
+    "H6",
+    _GROUP,
+    "a caller not on the access list; the anonymous principal on every method",
+    "refused",
+    ends=Ends.RECEIVER,
+    receiver=("settings",),
+)
+async def not_on_the_list(play: Play) -> None:
+    await play.b.configure(access={"canisters": [play.middle]})
+    request = Request.small(application(play))
+    stranger = await play.stranger()
+    await stranger.say(play.b.address, play.dialect, New(1, request.payload))
+    await settle(play)
+    play.check(not await stranger.heard(), "silence to one who is not listed", "an answer")
+    for message in (New(2, request.payload), Ack(2, b"x"), Fin(2)):
+        method, arg = dialects.get(play.dialect).call_for(message)
+        await _is_taken(play, None, method, arg)
+    if "flows" in play.b.powers:
+        known = await play.b.flows("receiver")
+        play.check(not known, "no flow of either", f"{len(known)} flows")
+    for method in play.b.methods:
+        taken = await _is_taken(play, None, method, b"DIDL\x00\x00")
+        play.check(not taken, f"{method} to refuse the anonymous principal", "it answers")
+    new = await request_of(play, request.payload)
+    await acked(play, new)
+    await acknowledge(play, new.msg_id)
+
+
+@scenario(
+    "H7",
+    _GROUP,
+    "too few cycles on NEW; a retry that pays again",
+    "refused, nothing accepted; taken once",
+    ends=Ends.RECEIVER,
+    dialects=("unified",),
+    why_not="builds with a price on NEW speak unified",
+)
+async def cycles(play: Play) -> None:
+    price = 1_000_000_000
+    priced = await play.variant(play.b, "priced")
+    await priced.configure({"min_cycles": price})
+    payer = await play.stranger()
+    request = Request.small("compute")
+
+    async def pay(msg_id: int, amount: int) -> int:
+        """What it accepted of so many cycles."""
+        before = await play.world.balance(priced.address)
+        await payer.say(priced.address, "unified", New(msg_id, request.payload), cycles=amount)
+        await settle(play)
+        return await play.world.balance(priced.address) - before
+
+    accepted = await pay(1, price - 1)
+    play.check(accepted == 0, "nothing accepted of too few", f"{accepted} cycles")
+    play.check(not await payer.heard(), "no answer", "one came")
+    accepted = await pay(1, 3 * price)
+    play.check(accepted == price, f"{price} cycles accepted, no more", f"{accepted}")
+    play.check(await payer.heard(), "an ACK", "none came")
+    again = await pay(1, 3 * price)
+    play.check(again == 0, "nothing accepted of a retry", f"{again}", hazards.CHARGES_TWICE)
+    ack = await _heard_ack(play, payer)
+    await payer.say(priced.address, "unified", Fin(1, payload_hash(ack.payload)))
+
+
+@scenario(
+    "H8",
+    _GROUP,
+    "tiny NEWs or ACKs repeated against a 1.5 MB response",
+    "bytes bounded by the echo rule",
+    ends=Ends.RECEIVER,
+    receiver_settings={"attempts": 3},
+)
+async def repeats(play: Play) -> None:
+    large = b"bytes 1500000" if "player" in play.b.powers else None
+    new = await request_of(play, large)
+    await acked(play, new)
+    for _ in range(10):
+        await play.say(new)
+    acks = len((await play.wire()).said("ACK"))
+    play.check(acks == 1, "no echo within echo_min", f"{acks - 1}", hazards.ENDLESS_ECHO)
+    gap = MINUTE + SECOND if play.world.virtual else SECOND
+    for _ in range(_REPEATS):
+        await play.world.wait(gap)
+        await play.say(new)
+    acks = len((await play.wire()).said("ACK"))
+    most = 3 + 3 + 10
+    play.check(acks <= most, f"at most {most} ACKs", f"{acks}", hazards.ENDLESS_ECHO)
+    await acknowledge(play, new.msg_id)
