@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from yarl import URL
 
-from bridge.agent import Agent, Identity
+from bridge.agent import Agent, IdentityLike
 from bridge.agent.transport import is_loopback
 from bridge.errors import CallRejectedError, UsageError
 from bridge.network.admin import AdminClient
@@ -151,7 +151,7 @@ class Network:
 
     # --- What one does there ---
 
-    def agent(self, identity: Identity) -> Agent:
+    def agent(self, identity: IdentityLike) -> Agent:
         """An agent for this network that signs with ``identity``; use it with ``async with``."""
         return Agent(self.url, identity=identity, root_key=self.root_key)
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bridge.agent import Agent, Identity
+from bridge.agent import Agent, Identity, IdentityLike
 from bridge.errors import BridgeError
 from bridge.network import Canister, Network, encode_arguments
 from bridge.principal import Principal
@@ -34,24 +34,25 @@ class AgentFactory:
         self._network = network
         self._default = default
         self._named: dict[str, Identity] = {}
-        self._agents: dict[Identity, Agent] = {}
+        self._agents: dict[IdentityLike, Agent] = {}
 
-    def __call__(self, who: str | Identity | None = None) -> Any:
+    def __call__(self, who: str | IdentityLike | None = None) -> Any:
         """An agent; its coroutine methods are awaited in async tests and called in sync ones.
 
         Args:
-            who: An identity; or a name, which means the same new identity throughout the session;
+            who: An identity, ours or ic-py's; or a name, which means the same new identity
+                throughout the session;
                 or nothing, for the identity that controls what is deployed.
         """
         return Both(self._loop, self.agent(who))
 
-    def agent(self, who: str | Identity | None = None) -> Agent:
+    def agent(self, who: str | IdentityLike | None = None) -> Agent:
         """The agent itself, which belongs to the session's own event loop."""
         if isinstance(who, str):
             who = self._named.setdefault(who, Identity.generate())
         return self._loop.wait(self._made(who or self._default))
 
-    async def _made(self, identity: Identity) -> Agent:
+    async def _made(self, identity: IdentityLike) -> Agent:
         agent = self._agents.get(identity)
         if agent is None:
             agent = self._agents[identity] = self._network.agent(identity)

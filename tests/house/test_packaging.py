@@ -2,11 +2,10 @@
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
-import zipfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -82,44 +81,31 @@ def test_deployment_files_name_every_built_canister_and_no_file_that_is_not_ther
         assert (PROJECT / path).is_file(), path
 
 
-USE = """
-import asyncio, sys
-import bridge
-from bridge import MemoryStore, SQLiteStore, contracts
-
-async def main():
-    async with SQLiteStore("flows.db") as store:
-        assert await store.next_due() is None
-
-asyncio.run(main())
-assert "asyncFlow" in contracts.interface("unified")
-assert contracts.motoko_canister("receiver").startswith(b"\\0asm")
-print(bridge.__file__)
-"""
+def test_every_package_has_the_licence_and_the_version() -> None:
+    licence = (PROJECT / "LICENSE").read_bytes()
+    crates = tomllib.loads((PROJECT / "rust_reference/Cargo.toml").read_text(encoding="utf-8"))
+    mops = tomllib.loads((PROJECT / "motoko_reference/mops.toml").read_text(encoding="utf-8"))
+    for package in (crates["workspace"]["package"], mops["package"]):
+        assert (package["license"], package["version"]) == ("Apache-2.0", __version__)
+    for folder in ("motoko_reference", "rust_reference/async_flow"):
+        assert (PROJECT / folder / "LICENSE").read_bytes() == licence
 
 
-def test_the_wheel_holds_all_that_the_package_needs(tmp_path: Path) -> None:
-    wheels, installed = tmp_path / "wheels", tmp_path / "installed"
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)],
-        cwd=PROJECT,
-        check=True,
-        capture_output=True,
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_what_a_page_for_contributors_names_is_there(page: str) -> None:
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    makefiles = "".join(
+        file.read_text(encoding="utf-8")
+        for file in [PROJECT / "Makefile", *PROJECT.glob("make/*.mk")]
     )
-    (wheel,) = wheels.iterdir()
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(installed)
-    assert {path.name for path in installed.iterdir()} == {
-        "bridge",
-        f"ic_bridge-{__version__}.dist-info",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", USE],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(installed)},
-        capture_output=True,
-        text=True,
-        check=False,
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        assert re.search(rf"^{target}:", makefiles, re.MULTILINE), target
+    paths = re.findall(
+        r"`((?:bridge|candid|docs|make|tests|motoko_reference|rust_reference)/[^`<>\s]*)`", text
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(installed / "bridge" / "__init__.py")
+    paths += re.findall(r"\]\(((?!http)[^)#]+)", text)
+    for path in paths:
+        assert (PROJECT / path).exists(), path
+    for heading in re.findall(r"\.md#([a-z-]+)\)", text):
+        contributing = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8").lower()
+        assert f"## {heading.replace('-', ' ')}" in contributing
