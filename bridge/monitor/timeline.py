@@ -1,6 +1,7 @@
 """Draws a message trace as sequence diagrams: one panel a flow, time running down.
 
 The picture is plain SVG without scripts or fonts of its own, so that any page or viewer shows it.
+Every line and word has a class by which a page that it stands in may colour it.
 Distances are by order, not by time: a wait of a second and one of an hour read equally well, and
 the time stands beside each arrow.
 """
@@ -21,12 +22,15 @@ _LEFT: Final = 92
 _RIGHT: Final = 332
 _COLOURS: Final = {"NEW": "#2563eb", "ACK": "#15803d", "FIN": "#6d28d9"}
 _LOST: Final = "#b91c1c"
+_LONGEST_NAME: Final = 12
+_MINUTE: Final = 60_000_000_000
 
 _STYLE: Final = """
 text { font-family: ui-sans-serif, system-ui, sans-serif; font-size: 12px; fill: #1f2937; }
 .title { font-size: 14px; font-weight: 600; }
 .peer { font-weight: 600; text-anchor: middle; }
 .label { text-anchor: middle; }
+.label.lost { fill: #b91c1c; }
 .time { fill: #6b7280; text-anchor: end; font-size: 11px; }
 .life { stroke: #9ca3af; stroke-dasharray: 3 4; }
 .panel { fill: #ffffff; stroke: #d1d5db; }
@@ -44,12 +48,16 @@ class _Panel:
         return _HEAD + _ROW * len(self.records) + 12
 
 
-def draw_timeline(records: Iterable[MessageRecord], *, columns: int = 2) -> str:
+def draw_timeline(
+    records: Iterable[MessageRecord], *, columns: int = 2, standalone: bool = True
+) -> str:
     """The records as one SVG document.
 
     Args:
         records: Messages in the order in which they were seen.
         columns: How many flows stand side by side.
+        standalone: Whether it brings its style, background and margin; where not, those are the
+            page's.
 
     Returns:
         The text of an SVG document.
@@ -62,17 +70,20 @@ def draw_timeline(records: Iterable[MessageRecord], *, columns: int = 2) -> str:
         column = heights.index(min(heights))
         placed.append((column, heights[column], panel))
         heights[column] += panel.height + _PANEL_GAP
-    width = 2 * _MARGIN + len(heights) * (_PANEL_WIDTH + _PANEL_GAP) - _PANEL_GAP
-    height = 2 * _MARGIN + max(heights) - _PANEL_GAP if panels else 2 * _MARGIN
+    margin = _MARGIN if standalone else 1  # half of a line's width would be cut off
+    width = 2 * margin + len(heights) * (_PANEL_WIDTH + _PANEL_GAP) - _PANEL_GAP
+    height = 2 * margin + max(heights) - _PANEL_GAP if panels else 2 * margin
     body = "".join(
-        _draw_panel(panel, x=_MARGIN + column * (_PANEL_WIDTH + _PANEL_GAP), y=_MARGIN + top)
+        _draw_panel(panel, x=margin + column * (_PANEL_WIDTH + _PANEL_GAP), y=margin + top)
         for column, top, panel in placed
     )
+    if standalone:
+        body = f'<rect width="{width}" height="{height}" fill="#f9fafb"/>{body}'
+    style = f"<style>{_STYLE}</style>" if standalone else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" aria-label="Messages of {len(panels)} flows">'
-        f"<style>{_STYLE}</style>{_arrow_heads()}"
-        f'<rect width="{width}" height="{height}" fill="#f9fafb"/>{body}</svg>\n'
+        f"{style}{_arrow_heads()}{body}</svg>\n"
     )
 
 
@@ -86,7 +97,8 @@ def _panels(records: Iterable[MessageRecord]) -> list[_Panel]:
 def _arrow_heads() -> str:
     heads = "".join(
         f'<marker id="head-{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
-        f'markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z" fill="{colour}"/></marker>'
+        f'markerHeight="8" orient="auto">'
+        f'<path class="head {name}" d="M0 0L8 4L0 8z" fill="{colour}"/></marker>'
         for name, colour in _COLOURS.items()
     )
     return f"<defs>{heads}</defs>"
@@ -108,7 +120,7 @@ def _draw_panel(panel: _Panel, *, x: int, y: int) -> str:
         parts.append(
             f'<line class="life" x1="{centre}" y1="66" x2="{centre}" y2="{bottom}"/>'
             f'<rect class="box" x="{centre - 50}" y="40" width="100" height="26" rx="4"/>'
-            f'<text class="peer" x="{centre}" y="57">{escape(name)}</text>'
+            f'<text class="peer" x="{centre}" y="57">{_name(name)}</text>'
         )
     for row, record in enumerate(panel.records):
         parts.append(
@@ -121,6 +133,13 @@ def _draw_panel(panel: _Panel, *, x: int, y: int) -> str:
         )
     parts.append("</g>")
     return "".join(parts)
+
+
+def _name(name: str) -> str:
+    """A name that fits its box; the whole of it is told where it is pointed at."""
+    if len(name) <= _LONGEST_NAME:
+        return escape(name)
+    return f"{escape(name[: _LONGEST_NAME - 1])}…<title>{escape(name)}</title>"
 
 
 def _draw_message(record: MessageRecord, *, y: int, rightward: bool, elapsed: int) -> str:
@@ -136,16 +155,17 @@ def _draw_message(record: MessageRecord, *, y: int, rightward: bool, elapsed: in
     time = f'<text class="time" x="{_LEFT - 10}" y="{y + 4}">{_span(elapsed)}</text>'
     if record.outcome == "lost":
         return (
-            f'{time}<line x1="{start}" y1="{y}" x2="{middle}" y2="{y}" stroke="{_LOST}" '
-            f'stroke-width="1.6"/><path d="M{middle - 5} {y - 5}l10 10m0 -10l-10 10" '
+            f'{time}<line class="lost" x1="{start}" y1="{y}" x2="{middle}" y2="{y}" '
+            f'stroke="{_LOST}" stroke-width="1.6"/>'
+            f'<path class="lost" d="M{middle - 5} {y - 5}l10 10m0 -10l-10 10" '
             f'stroke="{_LOST}" stroke-width="2" fill="none"/>'
-            f'<text class="label" x="{middle}" y="{y - 9}" style="fill:{_LOST}">'
+            f'<text class="label lost" x="{middle}" y="{y - 9}">'
             f"{escape(label)} · lost</text>"
         )
     colour = _COLOURS[record.message]
     return (
-        f'{time}<line x1="{start}" y1="{y}" x2="{end}" y2="{y}" stroke="{colour}" '
-        f'stroke-width="1.6" marker-end="url(#head-{record.message})"/>'
+        f'{time}<line class="{record.message}" x1="{start}" y1="{y}" x2="{end}" y2="{y}" '
+        f'stroke="{colour}" stroke-width="1.6" marker-end="url(#head-{record.message})"/>'
         f'<text class="label" x="{middle}" y="{y - 7}">{escape(label)}</text>'
     )
 
@@ -153,4 +173,8 @@ def _draw_message(record: MessageRecord, *, y: int, rightward: bool, elapsed: in
 def _span(nanoseconds: int) -> str:
     if nanoseconds < 10_000_000_000:
         return f"{nanoseconds / 1e6:,.0f} ms"
-    return f"{nanoseconds / 1e9:,.0f} s"
+    if nanoseconds < 20 * _MINUTE:
+        return f"{nanoseconds / 1e9:,.0f} s"
+    if nanoseconds < 600 * _MINUTE:
+        return f"{nanoseconds / _MINUTE:,.0f} min"
+    return f"{nanoseconds / (60 * _MINUTE):,.0f} h"

@@ -12,8 +12,7 @@
   const pairs = [...document.querySelectorAll(".pair")];
   const chips = [...document.querySelectorAll(".chip")];
   const none = document.querySelector(".none");
-  const fits = matchMedia(
-    `(min-width: ${getComputedStyle(document.documentElement).getPropertyValue("--all-fits")}px)`);
+  const fits = matchMedia("(min-width: 900px)");  // elsewhere one pair at a time
   let shown = "";      // the verdict that is shown alone, or all
   let chosen = null;   // the pair that was chosen
   let open = null;     // the number of the open cell
@@ -124,7 +123,9 @@
       }
       setTimeout(() => { copy.textContent = "Copy"; }, 1500);
     });
-    line.append(make("pre", "", text), copy);
+    const words = make("pre");
+    for (const word of text.split(/(?= --)/)) words.append(make("span", "word", word));
+    line.append(words, copy);
     node.append(make("h3", "", "Play it again"), line);
     return node;
   };
@@ -181,6 +182,12 @@
   };
 
   const show = (number) => {
+    const mark = marks.find((one) => Number(one.dataset.cell) === number);
+    if (mark && !visible(mark)) {  // it was asked for from elsewhere: show where it stands
+      if (mark.classList.contains("off")) shown = "";
+      if (pair() !== null) chosen = mark.parentNode.dataset.p;
+      refresh();
+    }
     if (!dialog.open) {
       opener = document.activeElement;
       dialog.showModal();

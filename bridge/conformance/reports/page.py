@@ -28,8 +28,10 @@ from bridge.monitor import MessageRecord, draw_timeline
 
 _MOST_PANELS: Final = 6
 _MOST_MESSAGES: Final = 40
-_COLUMN: Final = 29  # pixels of a column of the matrix, its gap included
-_FIRST_COLUMN: Final = 330
+# Pixels of the matrix: a column, what each pair has beside its columns, the names, the margins.
+_COLUMN: Final = 27
+_PAIR: Final = 10
+_NAMES: Final = 290
 _AROUND: Final = 80
 
 
@@ -45,13 +47,15 @@ def to_page(report: Report) -> str:
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="{_policy(script)}">
 <title>Async Flow conformance: {escape(tally(report))}</title>
-<style>{_asset("page.css")}{_widths(report, columns)}</style>
+<style>{_asset("page.css")}{_widths(columns)}</style>
 </head>
 <body>
 <a class="skip" href="#matrix">Skip to the matrix</a>
+<div class="top">
 {_head(report)}
-<main>
 {_overview(report)}
+</div>
+<main>
 {_matrix(report, columns)}
 {_hazards(report)}
 {_implementations(report.implementations)}
@@ -91,8 +95,9 @@ def _head(report: Report) -> str:
         for verdict in Verdict
         if report.count(verdict)
     )
+    everything = f'all<span class="n">{total}</span>'
     buttons = [
-        f'<button type="button" class="chip" data-show="" aria-pressed="true">all<span class="n">{total}</span></button>'
+        f'<button type="button" class="chip" data-show="" aria-pressed="true">{everything}</button>'
     ]
     for verdict in Verdict:
         count = report.count(verdict)
@@ -129,7 +134,7 @@ def _overview(report: Report) -> str:
     for sender in senders:
         fields = "".join(_pair(report, Pair(sender, receiver), known) for receiver in receivers)
         rows.append(f'<tr><th scope="row">{escape(sender)}</th>{fields}</tr>')
-    return f"""<section aria-labelledby="who">
+    return f"""<section class="overview" aria-labelledby="who">
 <h2 id="who">Who with whom</h2>
 <p class="hint">Senders by row, receivers by column. Choose a pair to see it alone.</p>
 <div class="scroll"><table class="pairs"><thead><tr><td></td>{head}</tr></thead>
@@ -174,12 +179,10 @@ def _columns(report: Report) -> list[tuple[Pair, list[str]]]:
     return [(pair, [d for d in report.dialects if d in said]) for pair, said in spoken.items()]
 
 
-def _widths(report: Report, columns: Sequence[tuple[Pair, Sequence[str]]]) -> str:
+def _widths(columns: Sequence[tuple[Pair, Sequence[str]]]) -> str:
     """From which width on the whole matrix fits, and how one pair of it is shown alone."""
-    del report
-    width = _FIRST_COLUMN + _AROUND + _COLUMN * sum(len(dialects) for _, dialects in columns)
-    rules = [f":root{{--all-fits:{width}}}"]
-    rules += [
+    width = _AROUND + _NAMES + sum(_PAIR + _COLUMN * len(dialects) for _, dialects in columns)
+    rules = [
         f'.matrix[data-pair="{number}"] [data-p]:not([data-p="{number}"]){{display:none}}'
         for number in range(len(columns))
     ]
@@ -336,9 +339,9 @@ such figures; what they agree in has the SHA-256 <code class="wrap">{digest(repo
 _DIALOG: Final = """<dialog id="cell" aria-labelledby="cell-title">
 <div class="bar">
 <div class="name"><p class="where"></p><h2 id="cell-title" tabindex="-1"></h2></div>
-<button type="button" class="step" data-step="-1" aria-label="Previous cell"><span>&lsaquo;</span></button>
-<button type="button" class="step" data-step="1" aria-label="Next cell"><span>&rsaquo;</span></button>
-<button type="button" class="close" aria-label="Close"><span>&times;</span></button>
+<button type="button" class="step" data-step="-1" aria-label="Previous cell">&lsaquo;</button>
+<button type="button" class="step" data-step="1" aria-label="Next cell">&rsaquo;</button>
+<button type="button" class="close" aria-label="Close">&times;</button>
 </div>
 <div class="body"><div class="facts"></div><div class="drawing"></div></div>
 </dialog>"""
