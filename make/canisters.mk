@@ -3,12 +3,11 @@
 MOTOKO := motoko_reference
 .PHONY: canisters canisters-check
 
-# The compiler recurses deeply: more stack (in KiB) than Node gives of itself.
-
 $(MOTOKO)/node_modules/.package-lock.json: $(MOTOKO)/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing: install Node 18 or later" >&2; exit 1; }
 	@cd $(MOTOKO) && npm ci --silent
 
+# The compiler recurses deeply: it needs more stack (in KiB) than Node gives by itself.
 canisters: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko canisters
 	@cd $(MOTOKO) && node --stack-size=4000 build.mjs
 
