@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import shlex
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -56,6 +56,8 @@ async def run(
     place: Place | None = None,
     seed: int = 0,
     jobs: int = 2,
+    about: Collection[str] | None = None,
+    called: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Event]:
     """Play scenarios between every sender and every receiver.
 
@@ -67,6 +69,8 @@ async def run(
         place: Where; embedded replicas of its own where ``None``.
         seed: Reproduces the run.
         jobs: How many scenarios are played at once, each on an embedded replica of its own.
+        about: Names of entries: only pairs with one of these are played; all where ``None``.
+        called: How a command line calls entries that it cannot call by their names, by name.
 
     Yields:
         `RunStarted`, then a `CellStarted` and `CellEnded` for each cell, then `RunEnded` with the
@@ -81,7 +85,8 @@ async def run(
     chosen = _chosen(scenarios)
     tongues = _tongues(dialects)
     names = _by_name([*senders, *receivers])
-    tasks, keys = _tasks(senders, receivers, chosen, tongues, seed)
+    tasks, keys = _tasks(senders, receivers, chosen, tongues, seed, about)
+    again = _Again(seed, place, called or {})
     if not keys:
         raise UsageError(
             "there is nothing to play",
@@ -92,7 +97,7 @@ async def run(
     implementations = tuple(_implementation(entry) for entry in names.values())
     yield RunStarted(seed, place.name, implementations, infos, used, keys)
     cells: dict[CellKey, Cell] = {}
-    async for event in _play(tasks, place, jobs):
+    async for event in _play(tasks, place, jobs, again):
         if isinstance(event, CellEnded):
             cells[event.cell.key] = event.cell
         yield event
@@ -164,6 +169,7 @@ def _tasks(
     scenarios: Sequence[Scenario],
     tongues: Sequence[str],
     seed: int,
+    about: Collection[str] | None,
 ) -> tuple[list[_Task], tuple[CellKey, ...]]:
     keys: list[CellKey] = []
     shared: dict[tuple[str, str, str], list[CellKey]] = {}
@@ -172,6 +178,8 @@ def _tasks(
         one = next(entry for entry in senders if entry.name == sender)
         for receiver in dict.fromkeys(entry.name for entry in receivers if entry.receives):
             other = next(entry for entry in receivers if entry.name == receiver)
+            if about is not None and sender not in about and receiver not in about:
+                continue
             for dialect in tongues:
                 if dialect not in one.dialects or dialect not in other.dialects:
                     continue
@@ -192,24 +200,41 @@ def _tasks(
     return [_Task(jobs[name], tuple(found)) for name, found in shared.items()], tuple(keys)
 
 
-def rerun_line(job: Job, key: CellKey) -> str:
-    """The command line that plays one cell alone."""
-    words = ["ic-bridge", "conformance", "--sender", key.sender, "--receiver", key.receiver]
-    words += ["--dialect", key.dialect, "--scenario", key.scenario, "--seed", str(job.seed)]
-    return shlex.join(words)
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """How one cell is played alone.
+
+    Attributes:
+        seed: What reproduces it.
+        place: Where.
+        called: How a command line calls entries that it cannot call by their names, by name.
+    """
+
+    seed: int
+    place: Place
+    called: Mapping[str, str]
+
+    def line(self, key: CellKey) -> str:
+        """The command line."""
+        sender, receiver = (self.called.get(name, name) for name in (key.sender, key.receiver))
+        words = ["ic-bridge", "conformance", "--sender", sender, "--receiver", receiver]
+        words += ["--dialect", key.dialect, "--scenario", key.scenario, "--seed", str(self.seed)]
+        if self.place.url is not None:
+            words += ["--network", self.place.url]
+        return shlex.join(words)
 
 
 # --- Playing --------------------------------------------------------------------------------------
 
 
-async def _play(tasks: list[_Task], place: Place, jobs: int) -> AsyncIterator[Event]:
+async def _play(tasks: list[_Task], place: Place, jobs: int, again: _Again) -> AsyncIterator[Event]:
     """Play all, several at once; events come as they happen."""
     events: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
     waiting = iter(tasks)
 
     async def work() -> None:
         try:
-            await _work(waiting, place, events)
+            await _work(waiting, place, events, again)
         except Exception as error:  # noqa: BLE001 - handed to whoever reads the events
             events.put_nowait(error)
         events.put_nowait(None)
@@ -232,7 +257,10 @@ async def _play(tasks: list[_Task], place: Place, jobs: int) -> AsyncIterator[Ev
 
 
 async def _work(
-    waiting: Iterator[_Task], place: Place, events: "asyncio.Queue[Event | BaseException | None]"
+    waiting: Iterator[_Task],
+    place: Place,
+    events: "asyncio.Queue[Event | BaseException | None]",
+    again: _Again,
 ) -> None:
     """One worker: plays task after task, each replica for some of them."""
     task = next(waiting, None)
@@ -250,7 +278,7 @@ async def _work(
                     events.put_nowait(CellStarted(key))
                 cell = await play_cell(world, task.job, task.keys[0])
                 for key in task.keys:
-                    own = replace(cell, key=key, rerun=rerun_line(task.job, key))
+                    own = replace(cell, key=key, rerun=again.line(key))
                     events.put_nowait(CellEnded(_renamed(own, task.keys[0])))
                 task = next(waiting, None)
 
