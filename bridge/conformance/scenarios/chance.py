@@ -1,0 +1,50 @@
+"""Group N: many flows under random faults."""
+
+from typing import Final
+
+from bridge.conformance import hazards
+from bridge.conformance.payloads import Request
+from bridge.conformance.play import Play
+from bridge.conformance.scenarios.flows import application
+from bridge.conformance.scenarios.registry import scenario
+
+_GROUP: Final = "random"
+_FLOWS: Final = 200
+_SAMPLE: Final = 20
+_CHANCES: Final = {"lose": 80, "reject": 40, "repeat": 60, "delay": 60, "reorder": 60}
+
+
+@scenario(
+    "N1",
+    _GROUP,
+    "200 flows under random loss, duplication, delay and reorder",
+    "invariants 1 to 5",
+    sender=("open",),
+)
+async def random_faults(play: Play) -> None:
+    await play.plan(chances=_CHANCES)
+    await play.a.open_many(play.middle, Request.small(application(play)).payload, _FLOWS)
+    wire = await play.expect(
+        lambda wire: len({seen.msg_id for seen in wire.passed("FIN")}) >= _FLOWS,
+        f"all {_FLOWS} flows to complete",
+        40,
+    )
+    faults = {seen.fault for seen in wire.sightings if seen.fault}
+    play.check(faults >= set(_CHANCES), "every fault to have been played", sorted(faults))
+    ids = wire.ids()
+    if "handled" in play.b.powers:
+        for msg_id in ids[:: _FLOWS // _SAMPLE]:
+            await play.ran_once(msg_id, hazards.RUNS_TWICE)
+    if "outcome" in play.a.powers:
+        for msg_id in ids[:: _FLOWS // _SAMPLE]:
+            outcome = await play.outcome(msg_id)
+            play.check(
+                outcome and outcome.failure is None and outcome.times == 1,
+                "one answer for each flow",
+                outcome,
+                hazards.HANDED_TWICE,
+            )
+    for msg_id in ids:
+        said = len(wire.said("NEW", msg_id))
+        most = play.a.entry.attempts + 2
+        play.check(said <= most, f"at most {most} NEWs of a flow", f"{said}")

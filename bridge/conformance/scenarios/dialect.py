@@ -1,0 +1,170 @@
+"""Group D: each dialect, batches, and one-sided implementations."""
+
+from typing import Final
+
+from bridge import candid, dialects
+from bridge.candid import Case
+from bridge.conformance import hazards
+from bridge.conformance.canister import peer
+from bridge.conformance.endpoint import Endpoint
+from bridge.conformance.instruments import Relay
+from bridge.conformance.payloads import Request
+from bridge.conformance.play import Play
+from bridge.conformance.scenarios.flows import application, complete
+from bridge.conformance.scenarios.hostile import settle
+from bridge.conformance.scenarios.registry import Ends, scenario
+from bridge.conformance.scenarios.sender import nothing_to_acknowledge
+from bridge.conformance.verdicts import LackingError
+from bridge.dialects.unified import MESSAGE_TYPE, to_case
+from bridge.flow import Ack, Fin, Message, New, payload_hash
+
+_GROUP: Final = "dialects"
+_BATCH: Final = "asyncFlow_batch"
+_ONLY_UNIFIED: Final = "batches carry messages of unified"
+
+
+async def whole_way(play: Play) -> None:
+    """A flow in the dialect; then a null response, told to the sender by a relay."""
+    await complete(play, Request.small(application(play)))
+    if "null" in play.b.powers:
+        await complete(play, Request.null())
+        return
+    if "settings" not in play.a.powers or "outcome" not in play.a.powers:
+        play.notes.append("neither end can be made to say or show a null response")
+        return
+    other = await play.stranger()
+    await play.a.configure(peers=[peer(other.canister_id, dialect=Case(play.dialect))])
+    await play.a.open(other.canister_id, b"hello")
+    new = await _first(play, other)
+    play.check(isinstance(new, New), "a NEW in the dialect", new)
+    assert isinstance(new, New)
+    ack = Ack(new.msg_id, None, payload_hash(new.payload))
+    await other.say(play.a.address, play.dialect, ack)
+    outcome = await play.outcome(new.msg_id)
+    play.check(
+        outcome and outcome.failure is None and not outcome.response,
+        "a null response, or an empty one, told to the application",
+        outcome,
+        hazards.UNDECODABLE_ACK,
+    )
+    fins = [m for m in [h.message(play.dialect) for h in await other.heard()] if isinstance(m, Fin)]
+    play.check(fins, "FIN to a null response", "none", hazards.UNDECODABLE_ACK)
+
+
+async def _first(play: Play, relay: Relay) -> Message | None:
+    async def any_heard() -> bool:
+        return bool(await relay.heard())
+
+    await play.until_so(any_heard)
+    heard = await relay.heard()
+    return heard[0].message(play.dialect) if heard else None
+
+
+for _id, _dialect in zip(("D1", "D2", "D3", "D4"), dialects.DIALECTS, strict=True):
+    scenario(
+        _id,
+        _GROUP,
+        f"{_dialect}, both ways, with a null response",
+        "completes",
+        sender=("open",),
+        dialects=(_dialect,),
+        only=True,
+    )(whole_way)
+
+
+def batch_of(messages: list[Message]) -> bytes:
+    """The argument of a batch."""
+    cases = [to_case(message) for message in messages]
+    return candid.encode([candid.Vec(MESSAGE_TYPE)], [cases])
+
+
+@scenario(
+    "D5",
+    _GROUP,
+    "batch of 50 new flows, synchronous handler, cycles for 40, the 7th traps, nothing retried; "
+    "then the 10 retried alone with cycles",
+    "39 complete, one leaves no flow, 10 refused; then the 10 complete",
+    ends=Ends.RECEIVER,
+    receiver=("batch",),
+    dialects=("unified",),
+    why_not=_ONLY_UNIFIED,
+)
+async def batch(play: Play) -> None:
+    price = 1_000_000_000
+    priced = await play.variant(play.b, "priced", min_cycles=price)
+    payer = await play.stranger()
+    request = Request.small("compute")
+    news = [New(nth, request.payload) for nth in range(1, 51)]
+    before = await play.world.balance(priced.address)
+    arg = batch_of([*news])
+    await payer.say_raw(priced.address, _BATCH, arg, cycles=40 * price)
+    await settle(play)
+    acks = await _acks(payer)
+    play.check(len(acks) == 40, "40 of 50 answered, as many as were paid for", f"{len(acks)}")
+    taken = await play.world.balance(priced.address) - before
+    play.check(taken == 40 * price, f"{40 * price} cycles taken", f"{taken}")
+    for new in news:
+        if new.msg_id not in acks:
+            await payer.say(priced.address, "unified", new, cycles=price)
+    await settle(play)
+    acks = await _acks(payer)
+    play.check(len(acks) == 50, "the 10 refused ones answered when retried", f"{len(acks)}")
+    for msg_id, ack in acks.items():
+        await payer.say(priced.address, "unified", Fin(msg_id, payload_hash(ack.payload)))
+    if "player" not in play.b.powers:
+        play.notes.append(f"no handler of {play.b.entry.name} can be made to trap")
+        return
+    other = await play.stranger()
+    entries: list[Message] = [New(nth, b"trap" if nth == 7 else b"x") for nth in range(1, 51)]
+    await other.say_raw(play.b.address, _BATCH, batch_of(entries))
+    await settle(play)
+    acks = await _acks(other)
+    play.check(
+        len(acks) == 49 and 7 not in acks, "all but the 7th, which traps", f"{len(acks)} answered"
+    )
+    for msg_id, ack in acks.items():
+        await other.say(play.b.address, "unified", Fin(msg_id, payload_hash(ack.payload)))
+    known = [view["msg_id"] for view in await play.b.flows("receiver")]
+    play.check(7 not in known, "no flow of the one that trapped", "there is one")
+
+
+async def _acks(relay: Relay) -> dict[int, Ack]:
+    messages = [heard.message("unified") for heard in await relay.heard()]
+    return {message.msg_id: message for message in messages if isinstance(message, Ack)}
+
+
+@scenario(
+    "D6",
+    _GROUP,
+    "a one-sided implementation gets the other role's message",
+    "counted, silent",
+    clean_up=nothing_to_acknowledge,
+    sender=("open",),
+)
+async def one_sided(play: Play) -> None:
+    only_sender = await _one_sided(play, play.a, "sender")
+    only_receiver = await _one_sided(play, play.b, "receiver")
+    stranger = await play.stranger()
+    for end, message in (
+        (only_sender, New(1, b"hello")),
+        (only_sender, Fin(1)),
+        (only_receiver, Ack(1, b"done")),
+    ):
+        before = await end.counters() if "counters" in end.powers else {}
+        assert isinstance(message, New | Ack | Fin)
+        await stranger.say(end.address, play.dialect, message)
+        await settle(play)
+        heard = await stranger.heard()
+        play.check(not heard, "silence to the other role's message", f"{len(heard)} messages")
+        if before:
+            counters = await end.counters()
+            play.check(counters != before, "it to be counted", "no counter moved")
+
+
+async def _one_sided(play: Play, end: Endpoint, role: str) -> Endpoint:
+    if end.entry.role == role:
+        return end
+    if play.dialect != "unified":
+        raise LackingError(f"{end.entry.name} has both roles in {end.dialect}")
+    return await play.variant(end, role)
+

@@ -1,0 +1,221 @@
+"""Groups L and G: upgrades, standstills, jumps of time; and processes over flows."""
+
+from typing import Final
+
+from bridge.conformance import hazards
+from bridge.conformance.endpoint import Endpoint
+from bridge.conformance.instruments import Fault
+from bridge.conformance.payloads import Request
+from bridge.conformance.play import Play
+from bridge.conformance.scenarios.flows import acknowledge, application, check_response
+from bridge.conformance.scenarios.receiver import acked, key, request_of
+from bridge.conformance.scenarios.registry import Ends, scenario
+from bridge.conformance.scenarios.sender import nothing_to_acknowledge, right_ack
+from bridge.conformance.world import HOUR, MINUTE
+from bridge.flow import payload_hash
+
+_GROUP: Final = "lifecycle"
+_DAY: Final = 24 * HOUR
+
+
+@scenario(
+    "L1",
+    _GROUP,
+    "sender upgraded in each state, also from the previous version's state",
+    "completes, processed once",
+    ends=Ends.SENDER,
+    sender=("open", "upgrade"),
+)
+async def sender_upgraded(play: Play) -> None:
+    msg_id = await play.open()
+    await play.expect(lambda wire: bool(wire.passed("NEW", msg_id)), "NEW")
+    await play.a.upgrade()
+    await play.expect(
+        lambda wire: len(wire.said("NEW", msg_id)) >= 2,
+        "NEW again after the upgrade",
+        hazard=hazards.LOST_STATE,
+    )
+    ack = await right_ack(play, msg_id)
+    await play.say(ack)
+    await play.expect(
+        lambda wire: bool(wire.passed("FIN", msg_id)), "FIN", hazard=hazards.LOST_STATE
+    )
+    await play.a.upgrade()
+    before = len((await play.wire()).said("FIN", msg_id))
+    await play.wait(0.5)
+    await play.say(ack)
+    wire = await play.expect(
+        lambda wire: len(wire.said("FIN", msg_id)) > before,
+        "FIN echoed by an upgraded sender that has the response",
+        hazard=hazards.LOST_STATE,
+    )
+    fin = wire.said("FIN", msg_id)[-1]
+    if play.dialect != "maf":
+        play.check(
+            fin.hash == payload_hash(b"done"),
+            "FIN with the accepted response's hash",
+            f"hash {fin.hash}",
+            hazards.LOST_STATE,
+        )
+    if "outcome" in play.a.powers:
+        outcome = await play.outcome(msg_id)
+        play.check(
+            outcome and outcome.failure is None and outcome.response == b"done",
+            "the answer told, and told still",
+            outcome,
+            hazards.LOST_STATE,
+        )
+        assert outcome is not None
+        play.check(outcome.times == 1, "told once", f"{outcome.times}", hazards.HANDED_TWICE)
+    _say_of_previous(play, play.a)
+
+
+@scenario(
+    "L2",
+    _GROUP,
+    "receiver upgraded in each state, also from the previous version's state",
+    "completes, processed once",
+    ends=Ends.RECEIVER,
+    receiver=("upgrade",),
+)
+async def receiver_upgraded(play: Play) -> None:
+    if "player" in play.b.powers:
+        deferred = await request_of(play, b"later")
+        await play.b.upgrade()
+        refused = await play.b.act("answer", key(play, deferred) | {"response": b"done"})
+        play.check(refused is None, "the answer to be taken", refused, hazards.LOST_STATE)
+        await acked(play, deferred)
+        await acknowledge(play, deferred.msg_id)
+    new = await request_of(play)
+    await acked(play, new)
+    await play.b.upgrade()
+    await play.expect(
+        lambda wire: len(wire.said("ACK", new.msg_id)) >= 2,
+        "ACK again after the upgrade",
+        hazard=hazards.LOST_STATE,
+    )
+    await acknowledge(play, new.msg_id)
+    await play.b.upgrade()
+    before = len((await play.wire()).said("ACK"))
+    await play.say(new)
+    await play.wait(1.5)
+    acks = len((await play.wire()).said("ACK")) - before
+    if acks:
+        await acknowledge(play, new.msg_id)
+    play.check(acks == 0, "silence to a duplicate after the upgrade", f"{acks} ACK")
+    await play.ran_once(new.msg_id, hazards.LOST_STATE)
+    _say_of_previous(play, play.b)
+
+
+def _say_of_previous(play: Play, end: Endpoint) -> None:
+    if "previous" not in end.entry.variants:
+        play.notes.append(f"the entry of {end.entry.name} names no previous version")
+
+
+@scenario(
+    "L3",
+    _GROUP,
+    "receiver stopped, started later; frozen 8 h, then thawed",
+    "completes or ends Failed, told",
+    sender=("open",),
+    receiver=("life",),
+)
+async def standstill(play: Play) -> None:
+    request = Request.small(application(play))
+    await play.b.stop()
+    msg_id = await play.open(request.payload)
+    await play.wait(2)
+    play.check(not (await play.wire()).said("ACK"), "silence of what is stopped", "an ACK")
+    await play.b.start()
+    await play.answered(msg_id, 12)
+    await check_response(play, msg_id, request)
+    await play.ran_once(msg_id, hazards.RUNS_TWICE)
+    if not play.world.virtual:
+        play.notes.append("not frozen: only the embedded replica's time can be moved")
+        return
+    await play.world.charge(fees=True)
+    await play.world.set(play.b.address, freezing_threshold=2**60)
+    try:
+        frozen = await play.open(Request.small(application(play), 2).payload)
+        await play.world.wait(8 * HOUR, stride=5 * MINUTE)
+        acks = (await play.wire()).said("ACK", frozen)
+        play.check(not acks, "silence of what is frozen", f"{len(acks)} ACK")
+    finally:
+        await play.world.set(play.b.address, freezing_threshold=0)
+        await play.world.charge(fees=False)
+
+    async def over() -> bool:
+        return bool((await play.wire()).passed("FIN", frozen)) or (
+            "outcome" in play.a.powers and await play.a.outcome(frozen) is not None
+        )
+
+    play.check(
+        await play.world.until(over, 4 * HOUR, stride=play.stride),
+        "it to complete, or to end Failed and told",
+        "neither",
+        hazards.SILENT_FAILURE,
+    )
+    if not (await play.wire()).passed("FIN", frozen):
+        play.completed = {msg_id}
+
+
+@scenario(
+    "L4",
+    _GROUP,
+    "time jumps 3 days",
+    "tombstones hold; a queued duplicate is not processed; no NEW leaves after its lifetime",
+    sender=("open",),
+)
+async def time_jumps(play: Play) -> None:
+    play.needs_virtual_time("3 days")
+    await play.plan(Fault("a", "NEW", 1, "delay", 20 * HOUR))
+    request = Request.small(application(play))
+    msg_id = await play.open(request.payload)
+    await play.expect(lambda wire: bool(wire.passed("FIN", msg_id)), "the flow to complete")
+    before = await play.wire()
+    await play.world.jump(3 * _DAY)
+    await play.wait(0.5)
+    wire = await play.wire()
+    play.check(
+        len(wire.passed("NEW", msg_id)) == len(before.passed("NEW", msg_id)) + 1,
+        "the duplicate to arrive late",
+        wire.counts(),
+    )
+    play.check(
+        len(wire.said("ACK", msg_id)) == len(before.said("ACK", msg_id)),
+        "silence to the late duplicate",
+        wire.counts(),
+        hazards.RUNS_TWICE,
+    )
+    await play.ran_once(msg_id, hazards.RUNS_TWICE)
+    await play.plan(*(Fault("a", "NEW", nth) for nth in range(1, 9)))
+    second = await play.open(Request.small(application(play), 2).payload)
+    sent = len((await play.wire()).said("NEW", second))
+    await play.world.jump(3 * _DAY)
+    await play.wait(2)
+    wire = await play.wire()
+    play.check(
+        len(wire.said("NEW", second)) == sent,
+        "no NEW after its lifetime",
+        f"{len(wire.said('NEW', second)) - sent} more",
+    )
+    if "outcome" in play.a.powers:
+        outcome = await play.outcome(second)
+        play.check(
+            outcome and outcome.failure == "unknown",
+            "Failed(unknown) told",
+            outcome,
+            hazards.SILENT_FAILURE,
+        )
+    play.completed = {msg_id}
+
+
+@scenario(
+    "G1",
+    _GROUP,
+    "saga: timeout, then late success",
+    "parked, then completed; never both paid and compensated",
+    lacking="the package has no saga: processes over flows are left to the application",
+)
+async def saga(play: Play) -> None:
+    await nothing_to_acknowledge(play)
