@@ -20,6 +20,11 @@ _COMMANDS = {
         "candid",
         "Encode, decode and compare Candid.",
     ),
+    "conformance": (
+        "bridge.cli.conformance",
+        "conformance",
+        "Which implementations work together.",
+    ),
     "demo": (
         "bridge.cli.demo",
         "demo",

@@ -1,0 +1,302 @@
+"""``ic-bridge conformance``: which implementations work together, told as they are played.
+
+The table and what did not pass go to stdout, progress to stderr. Leaves with 0 only if every
+required cell passed; without ``--require`` that is every cell, an unsupported one is as good.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from bridge.agent import Identity
+from bridge.cli.conformance_view import Teller, print_report
+from bridge.conformance import reports
+from bridge.conformance.entries import SHIPPED, Entry, load, of, shipped
+from bridge.conformance.place import Place
+from bridge.conformance.results import Report, RunEnded
+from bridge.conformance.runner import run
+from bridge.conformance.scenarios import catalogue
+from bridge.dialects import DIALECTS
+from bridge.errors import TransportError, UsageError
+from bridge.network import open_network
+from bridge.network.choice import parse_root_key
+
+_FORMS: Final[dict[str, Callable[[Report], str]]] = {
+    "json": lambda report: json.dumps(reports.to_document(report), indent=1) + "\n",
+    "junit": reports.to_junit,
+    "markdown": reports.to_markdown,
+    "html": reports.to_page,
+}
+_UNREACHABLE: Final = 3
+_UNMET: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Cast:
+    """Who is to be played.
+
+    Attributes:
+        senders: Who sends.
+        receivers: Who receives.
+        about: Names of those of which one has to be in each pair; ``None`` for all pairs.
+        called: What the command line called those that are not this package's own, by name.
+    """
+
+    senders: list[Entry]
+    receivers: list[Entry]
+    about: frozenset[str] | None
+    called: dict[str, str]
+
+
+def _report_option(form: str, what: str) -> Callable[[Any], Any]:
+    return click.option(
+        f"--{form}",
+        f"{form}_file",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+        help=f"Write {what} to this file; - is stdout.",
+    )
+
+
+def _print_and_leave(text: Callable[[], str]) -> Callable[[click.Context, Any, bool], None]:
+    def callback(ctx: click.Context, _parameter: Any, asked: bool) -> None:
+        if asked and not ctx.resilient_parsing:
+            click.echo(text())
+            ctx.exit()
+
+    return callback
+
+
+def _catalogue() -> str:
+    lines = [f"{name:10}{shipped(name).about}" for name in SHIPPED]
+    lines += ["", *(f"{one.id:5} {one.title}: {one.requirement}" for one in catalogue())]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option(
+    "--sender",
+    "senders",
+    multiple=True,
+    metavar="WHO",
+    help=f"Who sends: {', '.join(SHIPPED)}, a .toml entry or a .wasm module. May be repeated.",
+)
+@click.option(
+    "--receiver",
+    "receivers",
+    multiple=True,
+    metavar="WHO",
+    help="Who receives, likewise. May be repeated.",
+)
+@click.option(
+    "--entry",
+    "entry_files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An implementation to be played, in each role it has, with those of this package.",
+)
+@click.option(
+    "--dialect",
+    "dialects",
+    multiple=True,
+    type=click.Choice(list(DIALECTS)),
+    help="Only this dialect; what a bare .wasm speaks. May be repeated.",
+)
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    metavar="ID",
+    help="Only this scenario, such as F1. May be repeated.",
+)
+@click.option(
+    "--network",
+    default="embedded",
+    show_default=True,
+    metavar="WHERE",
+    help="embedded, local, dfx, icp, ic or a URL.",
+)
+@click.option("--root-key", metavar="KEY", help="The root key of a network by URL, if not local.")
+@click.option(
+    "--identity",
+    metavar="PEM",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Who deploys and asks there; a fresh identity if left out.",
+)
+@click.option("--seed", type=int, help="Play as the run with this seed; a fresh one if left out.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=os.cpu_count() or 2,
+    show_default="one a core",
+    help="Scenarios played side by side.",
+)
+@click.option(
+    "--require",
+    "require_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The cells that have to pass (TOML); every cell if left out.",
+)
+@_report_option("json", "the report as JSON")
+@_report_option("junit", "the report as JUnit XML")
+@_report_option("markdown", "the report as a Markdown page")
+@_report_option("html", "the report as one HTML page")
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_and_leave(lambda: json.dumps(reports.schema(), indent=2)),
+    help="Print the JSON Schema of --json, and leave.",
+)
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_and_leave(_catalogue),
+    help="Print the implementations and scenarios there are, and leave.",
+)
+def conformance(
+    senders: tuple[str, ...],
+    receivers: tuple[str, ...],
+    entry_files: tuple[Path, ...],
+    dialects: tuple[str, ...],
+    scenarios: tuple[str, ...],
+    network: str,
+    root_key: str | None,
+    identity: Path | None,
+    seed: int | None,
+    jobs: int,
+    require_file: Path | None,
+    **files: str | None,
+) -> None:
+    """Play the protocol's scenarios between pairs of implementations.
+
+    Without any of --sender, --receiver and --entry, those of this package are played with each
+    other; with one of them, what is given is played with those of this package.
+    """
+    outputs = _outputs(files)
+    required = _requirements(require_file)
+    cast = _cast(senders, receivers, entry_files, dialects)
+    chosen = secrets.randbelow(1 << 32) if seed is None else seed
+    console = Console(stderr=True, highlight=False)
+
+    async def play() -> tuple[Report, bool]:
+        place, reachable = await _place(network, root_key, identity)
+        with Teller(console) as teller:
+            async for event in run(
+                cast.senders,
+                cast.receivers,
+                scenarios=scenarios or None,
+                dialects=dialects or None,
+                place=place,
+                seed=chosen,
+                jobs=jobs,
+                about=cast.about,
+                called=cast.called,
+            ):
+                teller.see(event)
+                if isinstance(event, RunEnded):
+                    return event.report, reachable
+        raise AssertionError("a run ends with its report")
+
+    report, reachable = asyncio.run(play())
+    unmet = required.unmet(report)
+    if "-" not in outputs.values():
+        # A file or a pipe has no width of its own; this is what the table needs.
+        width = None if sys.stdout.isatty() else 160
+        print_report(Console(highlight=False, width=width), report, unmet)
+    for form, path in outputs.items():
+        text = _FORMS[form](report)
+        if path == "-":
+            click.echo(text, nl=False)
+        else:
+            Path(path).write_text(text, encoding="utf-8")
+    console.print(Text(f"seed {chosen}, digest {reports.digest(report)}"), soft_wrap=True)
+    if not reachable:
+        raise SystemExit(_UNREACHABLE)
+    if unmet:
+        raise SystemExit(_UNMET)
+
+
+def _outputs(files: dict[str, str | None]) -> dict[str, str]:
+    """Where each form goes; that it cannot go there is told before the run."""
+    outputs = {form: path for form in _FORMS if (path := files[f"{form}_file"]) is not None}
+    if list(outputs.values()).count("-") > 1:
+        raise UsageError("two reports cannot both go to stdout", hint="name a file for one of them")
+    for path in outputs.values():
+        if path != "-" and not Path(path).resolve().parent.is_dir():
+            raise UsageError(
+                f"there is no folder for {path}", hint="make it, or name another place"
+            )
+    return outputs
+
+
+def _requirements(path: Path | None) -> reports.Requirements:
+    if path is None:
+        return reports.Requirements.everything()
+    return reports.Requirements.load(path)
+
+
+def _cast(
+    senders: tuple[str, ...],
+    receivers: tuple[str, ...],
+    files: tuple[Path, ...],
+    dialects: tuple[str, ...],
+) -> _Cast:
+    ours = [shipped(name) for name in SHIPPED]
+    given = {
+        "sender": [(text, of(text, role="sender", dialects=dialects)) for text in senders],
+        "receiver": [(text, of(text, role="receiver", dialects=dialects)) for text in receivers],
+        "both": [(str(path), load(path)) for path in files],
+    }
+    called = {
+        entry.name: text for found in given.values() for text, entry in found if text not in SHIPPED
+    }
+    sending, receiving, either = ([entry for _, entry in found] for found in given.values())
+    if not either:
+        return _Cast(sending or ours, receiving or ours, None, called)
+    named = frozenset(entry.name for entry in either)
+    return _Cast(
+        _distinct([*either, *(sending or ours)]),
+        _distinct([*either, *(receiving or ours)]),
+        named | {entry.name for entry in [*sending, *receiving]},
+        called,
+    )
+
+
+def _distinct(entries: list[Entry]) -> list[Entry]:
+    return [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
+
+
+async def _place(choice: str, root_key: str | None, identity: Path | None) -> tuple[Place, bool]:
+    """Where it is played, and whether that can be reached; if not, each cell tells why."""
+    if choice == "embedded":
+        if root_key is not None or identity is not None:
+            raise UsageError(
+                "embedded replicas have root keys and identities of their own",
+                hint="give --root-key and --identity only with another --network",
+            )
+        return Place(), True
+    key = None if root_key is None else parse_root_key(root_key)
+    who = None if identity is None else Identity.from_pem(identity)
+    try:
+        async with open_network(choice, key) as network:
+            return Place(network.url, network.root_key, who), True
+    except TransportError:
+        if not choice.startswith("http"):
+            raise
+        return Place(choice, key, who), False
