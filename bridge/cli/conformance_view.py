@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.conformance.reports.required import Unmet
-from bridge.conformance.reports.words import SIGNS, Pair, groups, judged, tally
+from bridge.conformance.reports.words import SIGNS, Pair, count_of, groups, judged, tally
 from bridge.conformance.results import (
     Cell,
     CellEnded,
@@ -88,9 +88,9 @@ class Teller:
         self._progress.update(self._task, total=len(started.keys))
         self._console.print(
             Text(
-                f"{len(started.keys)} cells: {len(self._due)} pairs, "
-                f"{len(started.dialects)} dialects, {len(started.scenarios)} scenarios; "
-                f"seed {started.seed}"
+                f"{count_of(len(started.keys), 'cell')}: {count_of(len(self._due), 'pair')}, "
+                f"{count_of(len(started.dialects), 'dialect')}, "
+                f"{count_of(len(started.scenarios), 'scenario')}; seed {started.seed}"
             ),
             soft_wrap=True,
         )

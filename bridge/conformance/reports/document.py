@@ -1,11 +1,13 @@
 """A report as JSON, and the schema that says what is in it.
 
 ``run`` is what two runs with one seed agree in; all that a clock says stands apart, in ``figures``,
-in the same order. ``digest`` is of ``run`` alone.
+in the same order. ``digest`` is of ``run`` alone. Messages stand by flow, each flow's in the order
+in which they were seen: which flow was a moment faster than another is a clock's word too.
 """
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import resources
 from typing import Any, Final
@@ -78,11 +80,19 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "observed": cell.observed,
         "clean_up_observed": cell.clean_up_observed,
         "hazard": None if cell.hazard is None else asdict(cell.hazard),
-        "timeline": [_message(record) for record in cell.timeline],
+        "timeline": [_message(record) for record in by_flow(cell.timeline)],
         "log": list(cell.log),
         "seed": cell.seed,
         "rerun": cell.rerun,
     }
+
+
+def by_flow(timeline: Iterable[MessageRecord]) -> list[MessageRecord]:
+    """The messages of each flow together, in the order in which the flows began."""
+    flows: dict[str, list[MessageRecord]] = {}
+    for record in timeline:
+        flows.setdefault(record.flow, []).append(record)
+    return [record for records in flows.values() for record in records]
 
 
 def _message(record: MessageRecord) -> dict[str, Any]:
@@ -95,7 +105,7 @@ def _figures(cell: Cell) -> dict[str, Any]:
     return {
         "seconds": cell.seconds,
         "virtual": cell.virtual,
-        "times": [record.time for record in cell.timeline],
+        "times": [record.time for record in by_flow(cell.timeline)],
     }
 
 

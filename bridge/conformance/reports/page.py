@@ -18,6 +18,7 @@ from bridge.conformance.reports.words import (
     SIGNS,
     Pair,
     by_key,
+    count_of,
     groups,
     judged,
     pairs,
@@ -84,10 +85,10 @@ def _policy(script: str) -> str:
 def _head(report: Report) -> str:
     total = len(report.cells)
     facts = [
-        _count(len(report.implementations), "implementation"),
-        _count(len(pairs(report)), "pair"),
-        _count(len(report.dialects), "dialect"),
-        _count(len(report.scenarios), "scenario"),
+        count_of(len(report.implementations), "implementation"),
+        count_of(len(pairs(report)), "pair"),
+        count_of(len(report.dialects), "dialect"),
+        count_of(len(report.scenarios), "scenario"),
     ]
     where = "embedded replicas" if report.network == "embedded" else report.network
     segments = "".join(
@@ -116,10 +117,6 @@ def _head(report: Report) -> str:
 <div class="meter" role="img" aria-label="{escape(tally(report))}">{segments}</div>
 <div class="chips" role="group" aria-label="Show only cells that are">{"".join(buttons)}</div>
 </header>"""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 # --- Who with whom --------------------------------------------------------------------------------
@@ -291,7 +288,7 @@ def _hazards(report: Report) -> str:
             f'<article class="card danger"><h3>{escape(name)}</h3>'
             f"<p>{escape(hazard.meaning)}</p>"
             f"<p><b>What to do.</b> {escape(hazard.remedy)}</p>"
-            f"<details><summary>Seen in {_count(len(cells), 'cell')}</summary>"
+            f"<details><summary>Seen in {count_of(len(cells), 'cell')}</summary>"
             f'<p class="links">{links}</p></details></article>'
         )
     return (

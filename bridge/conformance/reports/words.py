@@ -60,6 +60,11 @@ def of_note(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell.verdict in (Verdict.FAILED, Verdict.ERROR)]
 
 
+def count_of(number: int, what: str) -> str:
+    """A number with its noun."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def judged(cell: Cell) -> str:
     """Both verdicts of a cell, as words."""
     if cell.delivery is cell.clean_up:
