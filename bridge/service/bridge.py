@@ -93,6 +93,9 @@ class Bridge:
         concurrency: How many calls may be open at once, and half as many to one peer.
         close_within: Seconds that handlers and calls have to end by themselves when the bridge
             ends; what then still runs is cancelled, and counts as lost in a crash.
+        clock: Nanoseconds since 1970.
+        by_hand: Whether nothing is served by itself, but only in `step`: for a clock that stands
+            still and is moved by hand, as a test's or a simulation's.
         observer: Told of each message sent and received; must not raise or block.
     """
 
@@ -111,6 +114,8 @@ class Bridge:
         poll_every: float = 1.0,
         concurrency: int = 96,
         close_within: float = 5.0,
+        clock: Callable[[], int] = time.time_ns,
+        by_hand: bool = False,
         observer: Callable[[Sighting], None] | None = None,
     ) -> None:
         self._agent = agent
@@ -119,8 +124,9 @@ class Bridge:
         self._us = agent.principal if mailbox is None else mailbox
         self._poll_every = poll_every
         self._close_within = close_within
+        self._by_hand = by_hand
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
-        self._engine = Engine(store, self._policy, clock=time.time_ns, draw=self._draw)
+        self._engine = Engine(store, self._policy, clock=clock, draw=self._draw)
         self._admission = Admission(
             store,
             self._engine.uncommitted,
@@ -128,14 +134,14 @@ class Bridge:
             accept,
             strangers=mailbox is not None,
         )
-        self._dialects = PeerDialects(agent, self._policy, time.time_ns)
+        self._dialects = PeerDialects(agent, self._policy, clock)
         self._transmitter = Transmitter(
             self._mailbox or OwnCalls(agent),
             self._policy,
-            clock=time.time_ns,
+            clock=clock,
             concurrency=concurrency,
         )
-        self._mint = Mint(time.time_ns)
+        self._mint = Mint(clock)
         self._waiters = Waiters(self._retell)
         self._tasks = Tasks()
         self._loops = Tasks()
@@ -188,7 +194,8 @@ class Bridge:
             self._poll(peer)
         if self._mailbox is not None:
             self._poll(self._us)
-        self._loops.spawn(self._work())
+        if not self._by_hand:
+            self._loops.spawn(self._work())
 
     async def __aexit__(
         self,
@@ -229,6 +236,33 @@ class Bridge:
                 moved = False
             if not moved:  # whatever keeps a flow due must not keep this loop spinning
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+
+    async def step(self) -> tuple[bool, int]:
+        """Do all that is to be done at the clock's present time, for a bridge that works by hand.
+
+        Serves what is due, fetches what peers have for us, and waits for what follows from it.
+
+        Returns:
+            Whether anything was done, and when to step again at the latest.
+
+        Raises:
+            LocalProtocolError: If the bridge does not run, or works by itself.
+            BridgeError: If the store fails, or what peers have for us cannot be read.
+        """
+        self._check_running()
+        if not self._by_hand:
+            raise LocalProtocolError(
+                "the bridge works by itself", hint="make it with by_hand=True to step it"
+            )
+        moved = self._tasks.busy
+        while True:
+            await self._tasks.rest()
+            again = await self._serve(await self._engine.due_now(_BATCH))
+            for poller in list(self._pollers.values()):
+                again = await poller.look() or again
+            if not again and not self._tasks.busy:
+                return moved, await self._engine.next_look()
+            moved = True
 
     async def _serve(self, flows: list[Flow]) -> bool:
         """Tell each flow that it is due; whether at least one moved."""
@@ -468,7 +502,8 @@ class Bridge:
         source = self._mailbox or Outbox(self._agent, peer)
         poller = Poller(source, self._inbox.take, report, idle, pause=self._poll_every)
         self._pollers[place] = poller
-        self._loops.spawn(poller.run())
+        if not self._by_hand:
+            self._loops.spawn(poller.run())
 
     def _expect(self, peer: Principal) -> None:
         poller = self._pollers.get(peer if self._mailbox is None else self._us)

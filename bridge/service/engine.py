@@ -159,20 +159,32 @@ class Engine:
         while True:
             self._wake.clear()
             self._asleep_until = None  # until it is known, every due time may be the earliest
-            self.observe()
-            now = self.clock()
-            if now - self._kept_at >= self.policy.time_gap // 2:
-                await self.store.commit(notes=self._note())
+            if flows := await self.due_now(limit):
+                return flows
             due = await self.store.next_due()
-            if due is not None and due <= now:
-                return await self.store.due(now, limit)
-            # Tombstones age by observed time, which has to be looked at this often.
-            look = max(0, self._observed.next_look(self.policy) - now)
-            wait = (look if due is None else min(look, due - now)) / 1e9
+            wait = max(0, self._earliest(due) - self.clock()) / 1e9
             self._asleep_until = due
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
+
+    async def due_now(self, limit: int) -> list[Flow]:
+        """At most ``limit`` of the flows that are due, earliest first; looks at the clock."""
+        self.observe()
+        now = self.clock()
+        if now - self._kept_at >= self.policy.time_gap // 2:
+            await self.store.commit(notes=self._note())
+        due = await self.store.next_due()
+        return [] if due is None or due > now else await self.store.due(now, limit)
+
+    async def next_look(self) -> int:
+        """When there is something to do at the latest."""
+        return self._earliest(await self.store.next_due())
+
+    def _earliest(self, due: int | None) -> int:
+        # Tombstones age by observed time, which has to be looked at this often.
+        look = self._observed.next_look(self.policy)
+        return look if due is None else min(look, due)
 
 
 def _identity(key: FlowKey) -> object:

@@ -125,16 +125,21 @@ class Poller:
         """Look soon: there is reason to expect something."""
         self._nudged.set()
 
+    async def look(self) -> bool:
+        """Look once, and take a page of what waits; whether anything did."""
+        entries = await self._source.fetch()
+        if entries:
+            await self._take(entries)
+            await self._source.trim(entries[-1].seq)
+        return bool(entries)
+
     async def run(self) -> None:
         """Poll until cancelled."""
         wait = self._pause
         while True:
             self._nudged.clear()
             try:
-                entries = await self._source.fetch()
-                if entries:
-                    await self._take(entries)
-                    await self._source.trim(entries[-1].seq)
+                if await self.look():
                     wait = self._pause
                     continue
                 longer = await self._idle()

@@ -46,6 +46,16 @@ class Tasks:
             task.add_done_callback(self._ended)  # nobody else hears of its fault any more
             raise
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs."""
+        return bool(self._running)
+
+    async def rest(self) -> None:
+        """Wait until nothing runs any more."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     async def end(self, *, grace: float = 0.0) -> None:
         """Let what runs come to its end, cancel the rest, and wait until all are gone.
 
