@@ -20,3 +20,7 @@ $(CLIENTS)/node/.ready: tests/clients/node/package.json tests/clients/node/packa
 clients: $(CLIENTS)/node/.ready $(CLIENTS)/ic-py/.ready $(CLIENTS)/icp-py-core/.ready ## the official clients that tests run against the replica
 
 test: clients
+
+.PHONY: coverage-page
+coverage-page: $(VENV)/.dev ## docs/replica-coverage.md, printed from the marks of the tests
+	@$(BIN)/python tests/house/coverage_page.py > build/coverage.md && mv build/coverage.md docs/replica-coverage.md

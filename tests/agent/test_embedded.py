@@ -79,6 +79,11 @@ async def installed(agent) -> Principal:
     return canister_id
 
 
+@pytest.mark.covers("query", client="bridge")
+@pytest.mark.covers("call: answered at once with its certificate (v4)", client="bridge")
+@pytest.mark.covers("read_state: module hash and controllers", client="bridge")
+@pytest.mark.covers("certificates, up to the root key", client="bridge")
+@pytest.mark.covers("query signatures, by a certified node key", client="bridge")
 async def test_calls_queries_and_reads_are_verified_end_to_end(agent, replica, installed):
     assert agent.root_key == replica.root_key
     assert await agent.update(installed, "greet") == b"DIDL\0\0"
@@ -92,6 +97,11 @@ async def test_calls_queries_and_reads_are_verified_end_to_end(agent, replica, i
 
 
 @pytest.mark.parametrize("kind", ["secp256k1", "p256", "session", "anonymous"])
+@pytest.mark.covers("Ed25519", client="bridge")
+@pytest.mark.covers("secp256k1", client="bridge")
+@pytest.mark.covers("P-256", client="bridge")
+@pytest.mark.covers("anonymous", client="bridge")
+@pytest.mark.covers("delegation", client="bridge")
 async def test_the_replica_takes_every_kind_of_identity(replica, installed, kind):
     if kind == "session":
         identity = Identity.generate().session(expiration=2**63)
@@ -111,6 +121,7 @@ async def test_a_canister_that_does_not_exist(agent, installed):
         assert "check the canister id" in caught.value.hint
 
 
+@pytest.mark.covers("rejects: code, text, error code", client="bridge")
 async def test_a_method_that_does_not_exist(agent, installed):
     for ask in (agent.update, agent.query):
         with pytest.raises(CallRejectedError, match="nowhere") as caught:
@@ -119,6 +130,7 @@ async def test_a_method_that_does_not_exist(agent, installed):
         assert "check the method name" in caught.value.hint
 
 
+@pytest.mark.covers("rejects: code, text, error code", client="bridge")
 async def test_a_canister_that_traps(agent, installed):
     with pytest.raises(CallRejectedError, match="out of cheese") as caught:
         await agent.update(installed, "fall")
@@ -129,12 +141,14 @@ async def test_a_canister_that_traps(agent, installed):
     assert (caught.value.code, caught.value.certified) == (5, False)
 
 
+@pytest.mark.covers("rejects: code, text, error code", client="bridge")
 async def test_a_canister_that_rejects(agent, installed):
     with pytest.raises(CallRejectedError, match="out of cheese") as caught:
         await agent.update(installed, "refuse")
     assert (caught.value.code, caught.value.certified) == (4, True)
 
 
+@pytest.mark.covers("refusals: malformed, forged, misaddressed requests", client="bridge")
 async def test_an_expired_envelope(agent, installed):
     call = agent.sign_update(installed, "greet", ingress_expiry=agent.clock.now() - SECOND)
     with pytest.raises(RequestRefusedError, match="ingress_expiry passed") as caught:
@@ -143,6 +157,7 @@ async def test_an_expired_envelope(agent, installed):
     assert "set this machine's clock" in caught.value.hint
 
 
+@pytest.mark.covers("nothing is believed under another root key", client="bridge")
 async def test_a_certificate_signed_by_another_key(installed, replica):
     async with Replica(seed=b"another") as other:
         pass
@@ -158,6 +173,7 @@ async def test_a_management_call_that_names_no_canister(agent):
         await agent.update(MANAGEMENT, "canister_status", NOTHING.encode({}))
 
 
+@pytest.mark.covers("call: answered at once with its certificate (v4)", client="bridge")
 async def test_many_calls_at_once(agent, installed):
     import asyncio
 

@@ -66,6 +66,8 @@ def installed_at(replica, canister):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # the first run on a machine compiles every module
+@pytest.mark.covers("deploy, then upgrade", client="icp")
+@pytest.mark.covers("install, upgrade, reinstall", client="icp")
 def test_deploys_every_canister_of_the_project_and_upgrades_it_with_its_state(
     icp, project, replica
 ):

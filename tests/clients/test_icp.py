@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import re
 from decimal import Decimal
 
@@ -9,6 +10,7 @@ import pytest
 
 from bridge.agent import Identity
 from bridge.replica.system_canisters import USER_CYCLES, USER_E8S, XDR_PERMYRIAD_PER_ICP
+from bridge.wire import leb128
 
 FEE = 100_000_000
 T = 10**12
@@ -44,6 +46,9 @@ def status_of(icp, canister):
 # --- Canisters ----------------------------------------------------------------------------------
 
 
+@pytest.mark.covers("create", client="icp")
+@pytest.mark.covers("canisters created by the cycles ledger", client="icp")
+@pytest.mark.covers("canister_status", client="icp")
 def test_creates_a_canister_and_pays_for_it(icp):
     canister = icp.on("canister", "create", "--detached", "--quiet", "--cycles", "3t").strip()
     assert cycles_of(icp) == USER_CYCLES - 3 * T - FEE
@@ -53,6 +58,7 @@ def test_creates_a_canister_and_pays_for_it(icp):
     assert status["module_hash"] is None
 
 
+@pytest.mark.covers("install, upgrade, reinstall", client="icp")
 def test_installs_upgrades_and_reinstalls(icp, created, module, universal, program):
     path = module("universal", universal)
     install = ("canister", "install", created, "--wasm", path, "--yes", "--args-format", "hex")
@@ -73,6 +79,24 @@ def test_installs_upgrades_and_reinstalls(icp, created, module, universal, progr
     assert "not empty" in refused.stderr
 
 
+@pytest.mark.covers("install from chunks", client="icp")
+def test_installs_a_module_too_large_for_one_message_in_chunks(icp, created, module, universal):
+    padding = random.Random(1).randbytes(3_000_000)
+    content = b"\3pad" + padding  # a custom section, which the module does not mind
+    large = universal + b"\0" + leb128.encode(len(content)) + content
+    path = module("large", large)
+    icp.on(
+        "canister", "install", created, "--wasm", path, "--yes",
+        "--args-format", "hex", "--args", "00",
+    )  # fmt: skip
+    shown = status_of(icp, created)["module_hash"].removeprefix("0x")
+    assert shown == hashlib.sha256(large).hexdigest()
+
+
+@pytest.mark.covers("query", client="icp")
+@pytest.mark.covers("call: answered at once with its certificate (v4)", client="icp")
+@pytest.mark.covers("certificates, up to the root key", client="icp")
+@pytest.mark.covers("read_state: metadata, private ones for controllers", client="icp")
 def test_calls_and_queries_by_the_interface_that_the_canister_carries(icp):
     ledger = "um5iw-rqaaa-aaaaq-qaaba-cai"
     asked = f'(record {{ owner = principal "{icp.principal}" }})'
@@ -85,6 +109,7 @@ def test_calls_and_queries_by_the_interface_that_the_canister_carries(icp):
     assert missing.returncode != 0
 
 
+@pytest.mark.covers("rejects: code, text, error code", client="icp")
 def test_tells_rejects(icp, canister, program):
     call = ("canister", "call", canister, "update", "--args-format", "hex")
     for made, expected in (
@@ -99,12 +124,14 @@ def test_tells_rejects(icp, canister, program):
             assert expected in done.stderr
 
 
+@pytest.mark.covers("read_state: module hash and controllers", client="icp")
 def test_reads_the_public_status_from_the_state_tree(icp, canister, universal):
     shown = icp.on("canister", "status", canister, "--public")
     assert hashlib.sha256(universal).hexdigest() in shown
     assert str(Identity.from_seed(b"\5" * 32).principal) in shown
 
 
+@pytest.mark.covers("settings", client="icp")
 def test_changes_settings(icp, created):
     icp.on(
         "canister", "settings", "update", created, "--freezing-threshold", "5d",
@@ -116,6 +143,8 @@ def test_changes_settings(icp, created):
     assert "public" in str(shown["log_visibility"]).lower()
 
 
+@pytest.mark.covers("stop, start, delete", client="icp")
+@pytest.mark.covers("cycles: deposit by a canister", client="icp")
 def test_stops_starts_and_deletes_and_gets_the_cycles_back(icp, created):
     icp.on("canister", "stop", created)
     assert status_of(icp, created)["status"].lower() == "stopped"
@@ -131,6 +160,7 @@ def test_stops_starts_and_deletes_and_gets_the_cycles_back(icp, created):
     assert "not found" in gone.stdout + gone.stderr
 
 
+@pytest.mark.covers("logs", client="icp")
 def test_shows_what_a_canister_logs(icp, created, module, universal, program):
     icp.on(
         "canister", "install", created, "--wasm", module("universal", universal), "--yes",
@@ -144,6 +174,7 @@ def test_shows_what_a_canister_logs(icp, created, module, universal, program):
     assert "oh no" in icp.on("canister", "logs", created)
 
 
+@pytest.mark.covers("snapshots", client="icp")
 def test_takes_and_loads_snapshots(icp, created, module, universal, program):
     icp.on(
         "canister", "install", created, "--wasm", module("universal", universal), "--yes",
@@ -168,6 +199,7 @@ def test_takes_and_loads_snapshots(icp, created, module, universal, program):
 # --- Identities ---------------------------------------------------------------------------------
 
 
+@pytest.mark.covers("delegation", client="icp")
 def test_signs_by_a_delegation(icp, canister, whoami):
     key = icp("identity", "delegation", "request", "session", "--storage", "plaintext")
     chain = icp.home / "chain.json"
@@ -186,6 +218,9 @@ def test_signs_by_a_delegation(icp, canister, whoami):
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "secp256k1", "p256"])
+@pytest.mark.covers("Ed25519", client="icp")
+@pytest.mark.covers("secp256k1", client="icp")
+@pytest.mark.covers("P-256", client="icp")
 def test_signs_with_every_kind_of_key(icp, canister, whoami, kind):
     pem = icp.home / "key.pem"
     identity = Identity.generate(kind)
@@ -198,6 +233,7 @@ def test_signs_with_every_kind_of_key(icp, canister, whoami, kind):
     assert str(identity.principal) in answer
 
 
+@pytest.mark.covers("nothing is believed under another root key", client="icp")
 def test_with_another_root_key_nothing_is_believed(icp, canister, whoami):
     for more in ((), ("--query",)):
         done = icp.run(
@@ -208,6 +244,7 @@ def test_with_another_root_key_nothing_is_believed(icp, canister, whoami):
         assert "ertificate" in done.stderr
 
 
+@pytest.mark.covers("status", client="icp")
 def test_fetches_the_root_key_where_it_is_told_to(icp, canister, whoami):
     answer = icp(
         "canister", "call", canister, "update", "--args-format", "hex", whoami.hex(),
@@ -220,6 +257,8 @@ def test_fetches_the_root_key_where_it_is_told_to(icp, canister, whoami):
 # --- Cycles and ICP -----------------------------------------------------------------------------
 
 
+@pytest.mark.covers("cycles: balance and transfer", client="icp")
+@pytest.mark.covers("cycles: withdrawal to a canister", client="icp")
 def test_transfers_cycles_and_tops_up_canisters(icp, created):
     other = str(Identity.generate().principal)
     before = cycles_of(icp)
@@ -236,6 +275,7 @@ def test_transfers_cycles_and_tops_up_canisters(icp, created):
     assert "nsufficient" in poor.stderr
 
 
+@pytest.mark.covers("ICP to cycles, to a canister, to a top-up", client="icp")
 def test_mints_cycles_and_creates_canisters_for_icp(icp):
     icp.on("cycles", "mint", "--icp", "2")
     assert cycles_of(icp) == USER_CYCLES + 2 * 10**8 * XDR_PERMYRIAD_PER_ICP - FEE
@@ -246,6 +286,8 @@ def test_mints_cycles_and_creates_canisters_for_icp(icp):
     assert Decimal(left.replace("_", "")) == Decimal(USER_E8S - 3 * 10**8 - 2 * 10_000) / 10**8
 
 
+@pytest.mark.covers("allowances", client="icp")
+@pytest.mark.covers("ICP: balance and transfer", client="icp")
 def test_approves_and_transfers_tokens(icp):
     other = str(Identity.generate().principal)
     icp.on("token", "approve", "1.5", other)

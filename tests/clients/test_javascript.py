@@ -18,6 +18,10 @@ IDENTITIES = {
     "a delegation": {"kind": "delegated", "seed": SEED},
     "a chain of twenty delegations": {"kind": "delegated", "seed": SEED, "chain": 20},
 }
+FEATURES = {
+    "a delegation": "delegation",
+    "a chain of twenty delegations": "chains of delegations",
+}
 
 
 @pytest.fixture
@@ -38,7 +42,19 @@ def principal_in(reply):
     return str(value)
 
 
-@pytest.mark.parametrize("who", IDENTITIES.values(), ids=IDENTITIES)
+@pytest.mark.parametrize(
+    "who",
+    [
+        pytest.param(
+            who, id=name, marks=pytest.mark.covers(FEATURES.get(name, name), client="javascript")
+        )
+        for name, who in IDENTITIES.items()
+    ],
+)
+@pytest.mark.covers("query", client="javascript")
+@pytest.mark.covers("call: answered at once with its certificate (v4)", client="javascript")
+@pytest.mark.covers("certificates, up to the root key", client="javascript")
+@pytest.mark.covers("query signatures, by a certified node key", client="javascript")
 def test_update_and_query_know_their_caller(javascript, connect, replica, canister, whoami, who):
     agent, principal = connect(replica, who)
     order = {"agent": agent, "canister": canister, "arg": whoami.hex()}
@@ -51,6 +67,7 @@ def test_update_and_query_know_their_caller(javascript, connect, replica, canist
     assert asked["signatures"] == 1
 
 
+@pytest.mark.covers("anonymous", client="javascript")
 def test_anonymous_calls_are_taken(javascript, connect, replica, canister, program):
     agent, principal = connect(replica, {"kind": "anonymous"})
     assert principal == "2vxsx-fae"
@@ -61,6 +78,7 @@ def test_anonymous_calls_are_taken(javascript, connect, replica, canister, progr
     assert done["reply"] == "04"
 
 
+@pytest.mark.covers("call: 202, then polling (v4)", client="javascript")
 def test_a_call_is_polled_where_the_answer_is_not_there_at_once(
     javascript, connect, delayed, universal, whoami
 ):
@@ -72,6 +90,7 @@ def test_a_call_is_polled_where_the_answer_is_not_there_at_once(
     assert principal_in(done["reply"]) == principal
 
 
+@pytest.mark.covers("call: asynchronous, then polling (v2)", client="javascript")
 def test_an_asynchronous_call_is_polled(javascript, connect, replica, canister, whoami):
     agent, principal = connect(replica, IDENTITIES["secp256k1"])
     done = javascript(
@@ -81,6 +100,7 @@ def test_an_asynchronous_call_is_polled(javascript, connect, replica, canister, 
     assert principal_in(done["reply"]) == principal
 
 
+@pytest.mark.covers("rejects: code, text, error code", client="javascript")
 def test_rejects_arrive_with_code_and_text(javascript, connect, replica, canister, program):
     agent, _ = connect(replica, IDENTITIES["Ed25519"])
     no = bytes(program().msg_reject(b"not today")).hex()
@@ -102,6 +122,7 @@ def test_rejects_arrive_with_code_and_text(javascript, connect, replica, caniste
     assert "IC0536" in missing
 
 
+@pytest.mark.covers("nothing is believed under another root key", client="javascript")
 def test_with_another_root_key_nothing_is_believed(javascript, connect, replica, canister, whoami):
     agent, _ = connect(replica, IDENTITIES["Ed25519"], root_key=None)
     order = {"agent": agent, "canister": canister, "arg": whoami.hex()}
@@ -122,6 +143,9 @@ def test_with_another_root_key_nothing_is_believed(javascript, connect, replica,
     ],
     ids=["another target", "expired", "for queries only", "too long"],
 )
+@pytest.mark.covers(
+    "limits of delegations: targets, expiry, queries only, length", client="javascript"
+)
 def test_a_delegation_reaches_as_far_as_it_says(
     javascript, connect, replica, canister, whoami, limits, expected
 ):
@@ -134,6 +158,9 @@ def test_a_delegation_reaches_as_far_as_it_says(
         assert javascript("query", method="query", **order)["status"] == "replied"
 
 
+@pytest.mark.covers(
+    "limits of delegations: targets, expiry, queries only, length", client="javascript"
+)
 def test_a_delegation_to_this_target_works(javascript, connect, replica, canister, whoami):
     who = {"kind": "delegated", "seed": SEED, "targets": [canister, "aaaaa-aa"]}
     agent, principal = connect(replica, who)
@@ -141,6 +168,8 @@ def test_a_delegation_to_this_target_works(javascript, connect, replica, caniste
     assert principal_in(done["reply"]) == principal
 
 
+@pytest.mark.covers("read_state: module hash and controllers", client="javascript")
+@pytest.mark.covers("read_state: metadata, private ones for controllers", client="javascript")
 def test_the_state_of_a_canister_is_read(javascript, connect, replica):
     agent, _ = connect(replica, IDENTITIES["Ed25519"])
     found = javascript(
@@ -155,6 +184,7 @@ def test_the_state_of_a_canister_is_read(javascript, connect, replica):
     assert found["hash"] == hashlib.sha256(wasm).hexdigest()
 
 
+@pytest.mark.covers("read_state: keys, nodes and ranges of the subnet", client="javascript")
 def test_the_state_of_the_subnet_is_read(javascript, connect, replica, canister):
     agent, _ = connect(replica, IDENTITIES["Ed25519"])
     found = javascript("subnet", agent=agent, canister=canister)
@@ -169,6 +199,7 @@ def test_the_state_of_the_subnet_is_read(javascript, connect, replica, canister)
     assert len(found["nodes"]) == 1
 
 
+@pytest.mark.covers("read_state: absence is proved", client="javascript")
 def test_paths_that_do_not_exist_are_proven_absent(javascript, connect, replica, universal):
     agent, _ = connect(replica, IDENTITIES["Ed25519"])
     canister = replica.deploy(universal)

@@ -67,6 +67,11 @@ def of(agent, canister, arg):
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "secp256k1", "p256"])
+@pytest.mark.covers("Ed25519", client="icp-py-core")
+@pytest.mark.covers("secp256k1", client="icp-py-core")
+@pytest.mark.covers("P-256", client="icp-py-core")
+@pytest.mark.covers("query", client="icp-py-core")
+@pytest.mark.covers("call: answered at once with its certificate (v4)", client="icp-py-core")
 def test_icp_py_core_calls_and_queries(icp_py_core, core_agent, replica, canister, whoami, kind):
     agent, principal = core_agent(replica, {"kind": kind, "seed": SEED})
     order = of(agent, canister, whoami)
@@ -74,6 +79,7 @@ def test_icp_py_core_calls_and_queries(icp_py_core, core_agent, replica, caniste
     assert icp_py_core("query", method="query", **order) == [principal]
 
 
+@pytest.mark.covers("delegation", client="icp-py-core")
 def test_icp_py_core_signs_by_delegation(icp_py_core, core_agent, replica, canister, whoami):
     chain = delegation()
     for one in chain["delegations"]:
@@ -85,6 +91,7 @@ def test_icp_py_core_signs_by_delegation(icp_py_core, core_agent, replica, canis
     assert icp_py_core("update", method="update", **order) == [principal]
 
 
+@pytest.mark.covers("call: 202, then polling (v4)", client="icp-py-core")
 def test_icp_py_core_polls_where_the_answer_is_not_there_at_once(
     icp_py_core, core_agent, delayed, universal, whoami
 ):
@@ -94,6 +101,7 @@ def test_icp_py_core_polls_where_the_answer_is_not_there_at_once(
     assert icp_py_core("update", method="update", **order) == [principal]
 
 
+@pytest.mark.covers("rejects: code, text, error code", client="icp-py-core")
 def test_icp_py_core_tells_rejects(icp_py_core, core_agent, replica, canister, program):
     agent, _ = core_agent(replica, {"kind": "ed25519", "seed": SEED})
     order = of(agent, canister, program().msg_reject(b"not today"))
@@ -103,6 +111,7 @@ def test_icp_py_core_tells_rejects(icp_py_core, core_agent, replica, canister, p
         assert "not today" in refused
 
 
+@pytest.mark.covers("read_state: module hash and controllers", client="icp-py-core")
 def test_icp_py_core_reads_the_state_of_a_canister(icp_py_core, core_agent, replica):
     agent, _ = core_agent(replica, {"kind": "ed25519", "seed": SEED})
     found = icp_py_core("state", agent=agent, canister=str(CYCLES_LEDGER))
@@ -112,6 +121,11 @@ def test_icp_py_core_reads_the_state_of_a_canister(icp_py_core, core_agent, repl
     assert found["time"] > 1.7e18
 
 
+@pytest.mark.covers(
+    "certificates, up to the root key",
+    client="icp-py-core",
+    but="icp-py-core verifies certificates by a package, blst, that no registry carries.",
+)
 def test_icp_py_core_cannot_verify_certificates_because_its_library_for_it_is_published_nowhere(
     icp_py_core, core_agent, replica, canister, whoami
 ):
@@ -121,6 +135,11 @@ def test_icp_py_core_cannot_verify_certificates_because_its_library_for_it_is_pu
     assert "blst" in refused
 
 
+@pytest.mark.covers(
+    "query signatures, by a certified node key",
+    client="icp-py-core",
+    but="icp-py-core wants the signatures as a list, and its CBOR library gives it a tuple.",
+)
 def test_icp_py_core_finds_no_query_signature_because_its_cbor_library_gives_it_a_tuple(
     icp_py_core, core_agent, replica, canister, whoami
 ):
@@ -134,6 +153,10 @@ def test_icp_py_core_finds_no_query_signature_because_its_cbor_library_gives_it_
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "secp256k1"])
+@pytest.mark.covers("Ed25519", client="ic-py")
+@pytest.mark.covers("secp256k1", client="ic-py")
+@pytest.mark.covers("query", client="ic-py")
+@pytest.mark.covers("call: asynchronous, then polling (v2)", client="ic-py")
 def test_ic_py_calls_polls_and_queries(ic_py, ic_py_agent, canister, whoami, kind):
     agent, principal = ic_py_agent({"kind": kind, "seed": SEED})
     order = of(agent, canister, whoami)
@@ -141,12 +164,18 @@ def test_ic_py_calls_polls_and_queries(ic_py, ic_py_agent, canister, whoami, kin
     assert ic_py("query", method="query", **order) == [principal]
 
 
+@pytest.mark.covers("delegation", client="ic-py")
 def test_ic_py_signs_by_delegation(ic_py, ic_py_agent, canister, whoami):
     agent, principal = ic_py_agent({"kind": "delegated", "seed": SEED, "chain": delegation()})
     assert principal == str(Identity.from_seed(b"\3" * 32).principal)
     assert ic_py("update", method="update", **of(agent, canister, whoami)) == [principal]
 
 
+@pytest.mark.covers(
+    "rejects: code, text, error code",
+    client="ic-py",
+    but="ic-py tells rejected updates, but returns a rejected query's text as if it were a value.",
+)
 def test_ic_py_tells_rejected_updates_but_returns_a_rejected_query_as_if_it_were_a_value(
     ic_py, ic_py_agent, canister, program
 ):
@@ -156,6 +185,7 @@ def test_ic_py_tells_rejected_updates_but_returns_a_rejected_query_as_if_it_were
     assert ic_py("query", method="query", **order) == {"text": "not today"}
 
 
+@pytest.mark.covers("read_state: module hash and controllers", client="ic-py")
 def test_ic_py_reads_the_state_of_a_canister(ic_py, ic_py_agent):
     agent, _ = ic_py_agent({"kind": "ed25519", "seed": SEED})
     found = ic_py("state", agent=agent, canister=str(CYCLES_LEDGER))
@@ -165,6 +195,14 @@ def test_ic_py_reads_the_state_of_a_canister(ic_py, ic_py_agent):
     assert found["time"] > 1.7e18
 
 
+@pytest.mark.covers(
+    "nothing is believed under another root key",
+    client="ic-py",
+    but="ic-py verifies no certificate.",
+)
+@pytest.mark.covers(
+    "certificates, up to the root key", client="ic-py", but="ic-py verifies no certificate."
+)
 def test_ic_py_believes_certificates_of_any_root(ic_py, replica, canister, whoami):
     name = f"agent {next(_names)}"
     who = {"kind": "ed25519", "seed": SEED}

@@ -166,6 +166,7 @@ def test_what_is_no_module_is_told(wasm, said) -> None:
 # --- Large modules ------------------------------------------------------------------------------
 
 
+@pytest.mark.covers("install from chunks", client="bridge")
 async def test_a_module_too_large_for_one_message_is_installed_in_chunks(network, agent) -> None:
     padding = custom("padding", bytes(3 * 1024 * 1024))
     large = MAILBOX + padding

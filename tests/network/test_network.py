@@ -23,6 +23,7 @@ from bridge.store import MemoryStore
 COMMAND = [sys.executable, "-m", "bridge.cli", "replica", "start"]
 
 
+@pytest.mark.covers("process of a program's own", client="bridge")
 async def test_the_replica_ends_with_its_block() -> None:
     identity = Identity.generate()
     async with Network.embedded() as network, network.agent(identity) as agent:
@@ -60,6 +61,7 @@ async def test_a_replica_that_cannot_start_is_one_error_with_its_words(
             pass
 
 
+@pytest.mark.covers("install, upgrade, reinstall", client="bridge")
 async def test_an_upgrade_keeps_what_a_canister_remembers() -> None:
     async with Network.embedded() as network, network.agent(Identity.generate()) as agent:
         wasm = contracts.motoko_canister("receiver")
@@ -79,6 +81,7 @@ async def test_an_upgrade_keeps_what_a_canister_remembers() -> None:
             assert await receiver.handled(agent.principal, 7) == 0
 
 
+@pytest.mark.covers("create", client="bridge")
 async def test_a_canister_gets_the_cycles_that_it_is_created_with() -> None:
     async with Network.embedded() as network, network.agent(Identity.generate()) as agent:
         one, other = await asyncio.gather(
@@ -90,6 +93,7 @@ async def test_a_canister_gets_the_cycles_that_it_is_created_with() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.covers("command", client="bridge")
 def test_the_command_says_where_it_serves_and_ends_when_told(number: signal.Signals) -> None:
     with subprocess.Popen(
         [*COMMAND, "--admin"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -126,6 +130,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.covers("process of a program's own", client="bridge")
 async def test_a_replica_does_not_outlive_the_process_that_started_it_even_if_that_is_killed() -> (
     None
 ):
@@ -147,6 +152,7 @@ async def test_a_replica_does_not_outlive_the_process_that_started_it_even_if_th
                     continue
 
 
+@pytest.mark.covers("command", client="bridge")
 def test_a_port_that_is_taken_is_one_line_and_a_hint() -> None:
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

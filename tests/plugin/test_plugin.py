@@ -29,6 +29,7 @@ def shared(ic_session):
 def horizon(canister):
     return canister.asyncFlow_status()["settings"]["horizon"]
 
+@pytest.mark.covers("pytest plugin", client="bridge")
 def test_a_canister_is_called_without_await(ic_canister):
     echo = ic_canister("echo")
     assert echo.asyncFlow_status()["version"]
@@ -37,6 +38,7 @@ def test_a_canister_is_called_without_await(ic_canister):
 IDS = []
 
 @pytest.mark.parametrize("turn", range(3))
+@pytest.mark.covers("pytest plugin", client="bridge")
 def test_every_test_begins_alike(ic_canister, ic_replica, shared, turn):
     IDS.append(ic_canister("motoko:echo").id)
     assert len(set(IDS)) == 1
@@ -169,6 +171,7 @@ def test_async_tests_run_under_each_plugin(project, mark, options) -> None:
     run(project, *options).assert_outcomes(passed=4)
 
 
+@pytest.mark.covers("pytest plugin", client="bridge")
 def test_each_worker_has_a_replica_of_its_own(project) -> None:
     project.makepyfile(
         test_workers="""
@@ -321,6 +324,7 @@ def test_there_is_no_admin_interface(ic_replica):
 
 
 @pytest.mark.parametrize("way", ["option", "variable", "ini"])
+@pytest.mark.covers("pytest plugin", client="bridge")
 def test_the_same_tests_run_on_another_replica(project, elsewhere, monkeypatch, way) -> None:
     url = elsewhere["url"]
     project.makepyfile(test_elsewhere=f"URL = {url!r}\n" + ELSEWHERE)

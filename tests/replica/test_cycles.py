@@ -67,6 +67,7 @@ def ending(made, rng):
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.covers("cycles are conserved")
 def test_cycles_are_conserved_whatever_calls_end_in(driver, universal_wasm, program, seed):
     rng = random.Random(seed)
     canisters = [driver.create(universal_wasm(True)) for _ in range(3)]
@@ -140,6 +141,7 @@ def test_without_fees_nobody_freezes_or_pays(driver, canister, program):
     assert driver.canisters[canister].cycles == before
 
 
+@pytest.mark.covers("freezing")
 def test_a_frozen_canister_takes_no_calls_until_it_is_thawed(paying, wasm, program):
     frozen, caller = paying.create(wasm), paying.create(wasm)
     paying.update_settings(frozen, freezing_threshold=LONG)
@@ -158,6 +160,7 @@ def test_a_frozen_canister_takes_no_calls_until_it_is_thawed(paying, wasm, progr
     assert paying.update(frozen, program().reply(b"thawed")) == b"thawed"
 
 
+@pytest.mark.covers("freezing")
 def test_a_frozen_canister_still_gets_its_answers_but_cannot_call(paying, wasm, program):
     canister, other = paying.create(wasm), paying.create(wasm)
     again = program().call(other.raw, "update", b"", one_way=True).append_number().reply()
@@ -171,6 +174,7 @@ def test_a_frozen_canister_still_gets_its_answers_but_cannot_call(paying, wasm, 
     assert number(record.payload.data) == 2
 
 
+@pytest.mark.covers("freezing")
 def test_what_would_freeze_a_canister_cannot_be_spent(paying, wasm, program):
     canister = paying.create(wasm, cycles=10**12)
     asked = program().append_128("canister_cycle_balance128")

@@ -44,6 +44,7 @@ def story(driver, wasm, program):
     return random, entries, certificate.to_cbor()
 
 
+@pytest.mark.covers("same seed, same story")
 def test_the_same_story_has_the_same_end(virtual, universal_wasm, program):
     told = [story(virtual(), universal_wasm(True), program) for _ in range(2)]
     assert told[0] == told[1]

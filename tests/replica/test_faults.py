@@ -67,6 +67,7 @@ def _marks(driver, receiver, outcome="executed"):
     ]
 
 
+@pytest.mark.covers("faults between canisters")
 def test_a_rejected_call_brings_code_and_text(driver, canister, other, program):
     _fault(driver, Action.REJECT, code=1, text="no more of this", sender=canister)
     answer = driver.update(canister, _calling(program, other, program().reply(b"yes")))
@@ -87,6 +88,7 @@ def test_a_users_call_can_be_rejected_by_the_system(driver, canister, program):
     assert (answer.code, answer.message) == (RejectCode.SYS_TRANSIENT, "busy")
 
 
+@pytest.mark.covers("faults between canisters")
 def test_a_delayed_call_arrives_later(driver, canister, other, program):
     _fault(driver, Action.DELAY, nanoseconds=5 * SECOND, sender=canister)
     record = driver.submit(canister, "update", _calling(program, other, program().reply(b"late")))
@@ -130,6 +132,7 @@ def test_a_bounded_call_does_not_wait_for_a_delayed_answer(driver, canister, oth
     assert driver.canisters[canister].cycles == before
 
 
+@pytest.mark.covers("faults between canisters")
 def test_a_reordered_call_lets_all_others_pass(driver, canister, other, wasm, program):
     third = driver.create(wasm)
     _fault(driver, Action.REORDER, sender=canister, receiver=other)
@@ -173,6 +176,7 @@ NOT_ALLOWED = {
 
 
 @pytest.mark.parametrize("name", NOT_ALLOWED)
+@pytest.mark.covers("faults between canisters")
 def test_what_the_ic_would_not_do_does_not_happen(driver, canister, other, program, name):
     action, kinds, code = NOT_ALLOWED[name]
     _fault(driver, action, kinds=kinds, code=code)
@@ -245,6 +249,7 @@ def test_calls_to_oneself_are_left_alone_unless_asked_for(canister):
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.covers("faults between canisters")
 def test_under_all_faults_every_call_ends_once_in_order_and_no_cycle_is_lost(
     driver, wasm, program, seed
 ):
@@ -298,6 +303,7 @@ def admin(replica):
     return AdminClient(replica.url)
 
 
+@pytest.mark.covers("faults between canisters")
 async def test_a_program_can_plan_each_fault(client, pair, program, admin):
     one, other = pair
     sending = _calling(program, other, program().reply(b"yes"))
@@ -310,6 +316,7 @@ async def test_a_program_can_plan_each_fault(client, pair, program, admin):
     assert (status["faults"], status["pending_faults"]) == ({"reject": 1, "reorder": 1}, 0)
 
 
+@pytest.mark.covers("queues and call contexts")
 async def test_queues_and_call_contexts_show_what_is_held(client, pair, program, admin):
     one, other = pair
     await admin.pause()

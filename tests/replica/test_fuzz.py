@@ -58,6 +58,7 @@ def _strange(chance, content):
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.covers("any bytes: refused, and the replica goes on")
 async def test_no_request_breaks_the_replica(client, universal_wasm, program, seed):
     chance = random.Random(seed)
     canister = await client.create(universal_wasm(True))
@@ -84,6 +85,7 @@ async def test_no_request_breaks_the_replica(client, universal_wasm, program, se
     assert status(b"reply") == b"alive"
 
 
+@pytest.mark.covers("any bytes: refused, and the replica goes on")
 async def test_half_sent_requests_do_not_hold_up_others(client, replica, universal_wasm, program):
     canister = await client.create(universal_wasm(True))
     port = int(replica.url.rsplit(":", 1)[1])
@@ -101,6 +103,7 @@ async def test_half_sent_requests_do_not_hold_up_others(client, replica, univers
         writer.close()
 
 
+@pytest.mark.covers("any bytes: refused, and the replica goes on")
 async def test_a_client_that_leaves_does_not_stop_its_call(client, universal_wasm, program):
     canister = await client.create(universal_wasm(True))
     leaving = asyncio.create_task(

@@ -22,6 +22,7 @@ async def canister(client, universal_wasm):
     return await client.create(universal_wasm(True))
 
 
+@pytest.mark.covers("status")
 async def test_the_status_tells_the_root_key_and_health(client, replica):
     async with client.session.get(replica.url + "/api/v2/status") as response:
         status = wire.decode(await response.read(), "the status", ValueError)
@@ -31,6 +32,8 @@ async def test_the_status_tells_the_root_key_and_health(client, replica):
 
 
 @pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.covers("call: answered at once with its certificate (v4)")
+@pytest.mark.covers("certificates, up to the root key")
 async def test_a_call_is_answered_with_a_certificate(client, replica, canister, program, version):
     status, body, request_id = await client.call(
         canister, "update", program().reply(b"pong"), version=version
@@ -41,6 +44,7 @@ async def test_a_call_is_answered_with_a_certificate(client, replica, canister, 
     assert certificate.value((b"request_status", request_id, b"reply")) == b"pong"
 
 
+@pytest.mark.covers("rejects: code, text, error code")
 async def test_a_trap_is_certified(client, canister, program):
     status = await client.certified(canister, "update", program().trap("boom"))
     assert status(b"status") == b"rejected"
@@ -49,6 +53,7 @@ async def test_a_trap_is_certified(client, canister, program):
     assert b"boom" in status(b"reject_message")
 
 
+@pytest.mark.covers("call: asynchronous, then polling (v2)")
 async def test_version_2_calls_are_polled_for(client, replica, canister, program):
     status, body, request_id = await client.call(
         canister, "update", program().reply(b"polled"), version=2
@@ -63,6 +68,7 @@ async def test_version_2_calls_are_polled_for(client, replica, canister, program
     assert certificate.value((b"request_status", request_id, b"reply")) == b"polled"
 
 
+@pytest.mark.covers("request: executed once")
 async def test_one_request_is_executed_once(client, canister, program):
     counting = program().counter().push(1).add()
     counting.data += bytes([13])
@@ -88,6 +94,8 @@ async def test_many_calls_at_once_are_all_answered(client, canister, program):
 
 
 @pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.covers("query")
+@pytest.mark.covers("query signatures, by a certified node key")
 async def test_a_query_is_signed_by_a_certified_node(client, replica, canister, program, version):
     status, body, request_id = await client.query(
         canister, "query", program().reply(b"read"), version=version
@@ -102,6 +110,7 @@ async def test_a_query_is_signed_by_a_certified_node(client, replica, canister, 
     signature.verify(certificate.value(path), body, request_id)
 
 
+@pytest.mark.covers("query signatures, by a certified node key")
 async def test_a_rejected_query_is_signed_too(client, canister, program):
     status, body, _ = await client.query(canister, "query", program().trap("no"))
     assert (status, body["status"], body["reject_code"]) == (200, "rejected", 5)
@@ -109,6 +118,7 @@ async def test_a_rejected_query_is_signed_too(client, canister, program):
     assert body["signatures"]
 
 
+@pytest.mark.covers("rejects: code, text, error code")
 async def test_a_missing_canister_is_told_before_the_call_is_taken(client):
     status, body, _ = await client.call(MISSING, "anything")
     assert status == 200
@@ -117,6 +127,7 @@ async def test_a_missing_canister_is_told_before_the_call_is_taken(client):
     assert body["reject_message"] == f"Canister {MISSING} not found"
 
 
+@pytest.mark.covers("rejects: code, text, error code")
 async def test_an_unknown_method_is_a_certified_reject(client, canister):
     status = await client.certified(canister, "nonsense")
     assert status(b"error_code") == b"IC0536"
@@ -164,6 +175,7 @@ BAD_ENVELOPES = {
 
 
 @pytest.mark.parametrize("name", BAD_ENVELOPES)
+@pytest.mark.covers("refusals: malformed, forged, misaddressed requests")
 async def test_a_bad_envelope_is_refused_with_a_reason(client, canister, name):
     make, words = BAD_ENVELOPES[name]
     content = client.content("call", canister_id=canister.raw, method_name="update", arg=b"\0")
@@ -173,18 +185,21 @@ async def test_a_bad_envelope_is_refused_with_a_reason(client, canister, name):
     assert "Traceback" not in text
 
 
+@pytest.mark.covers("refusals: malformed, forged, misaddressed requests")
 async def test_the_address_must_name_the_callee(client, canister, program):
     status, text, _ = await client.call(canister, "update", program().reply(b""), effective=MISSING)
     assert status == 400
     assert "effective canister id" in text
 
 
+@pytest.mark.covers("refusals: malformed, forged, misaddressed requests")
 async def test_an_address_that_is_no_principal_is_refused(client):
     status, text = await client.post("/api/v4/canister/not-a-principal/call", b"")
     assert status == 400
     assert "not a principal" in text
 
 
+@pytest.mark.covers("refusals: malformed, forged, misaddressed requests")
 async def test_another_content_type_is_refused(client, canister):
     status, text = await client.post(
         f"/api/v4/canister/{canister}/call", b"{}", content_type="application/json"
@@ -193,6 +208,7 @@ async def test_another_content_type_is_refused(client, canister):
     assert "application/cbor" in text
 
 
+@pytest.mark.covers("refusals: bodies that are too large")
 async def test_a_body_that_is_too_large_is_refused(client, canister):
     body = io.BytesIO(bytes(5 * 1024 * 1024))
     status, _ = await client.post(f"/api/v4/canister/{canister}/call", body)
@@ -204,6 +220,7 @@ async def test_unknown_addresses_are_404(client):
     assert status == 404
 
 
+@pytest.mark.covers("inspect_message")
 async def test_a_canister_refuses_at_inspection(client, canister, program):
     closing = program().hook("canister_inspect_message", program().push(0).drop()).reply(b"")
     await client.certified(canister, "update", closing)
@@ -213,6 +230,7 @@ async def test_a_canister_refuses_at_inspection(client, canister, program):
     assert (body["reject_code"], body["error_code"]) == (4, "IC0406")
 
 
+@pytest.mark.covers("read_state: module hash and controllers")
 async def test_module_hash_and_controllers_can_be_read(client, canister):
     prefix = (b"canister", canister.raw)
     status, certificate = await client.read_state(
@@ -224,6 +242,7 @@ async def test_module_hash_and_controllers_can_be_read(client, canister):
     assert list(controllers) == [client.sender.raw]
 
 
+@pytest.mark.covers("read_state: absence is proved")
 async def test_the_absence_of_a_request_is_proved(client, replica, canister):
     path = (b"request_status", bytes(32))
     _, certificate = await client.read_state(canister, [path])
@@ -267,6 +286,7 @@ async def test_two_requests_cannot_be_asked_for_at_once(client, canister):
     assert "one is allowed" in text
 
 
+@pytest.mark.covers("read_state: keys, nodes and ranges of the subnet")
 async def test_the_subnets_address_shows_sharded_ranges(client, replica, canister):
     _, certificate = await client.read_state(canister, [(b"time",)])
     subnet = certificate.signer(replica.root_key)
@@ -280,6 +300,7 @@ async def test_the_subnets_address_shows_sharded_ranges(client, replica, caniste
     assert any(low <= canister.raw <= high for low, high in ranges)
 
 
+@pytest.mark.covers("read_state: keys, nodes and ranges of the subnet")
 async def test_unsharded_ranges_are_version_2s(client, replica, canister):
     _, certificate = await client.read_state(canister, [(b"time",)])
     path = (b"subnet", certificate.signer(replica.root_key).raw, b"canister_ranges")
@@ -289,6 +310,7 @@ async def test_unsharded_ranges_are_version_2s(client, replica, canister):
     assert certificate.value(path)
 
 
+@pytest.mark.covers("read_state: metadata, private ones for controllers")
 async def test_private_metadata_is_for_controllers(client, universal_wasm):
     from bridge.replica.execution.binary import _sized
 
@@ -321,6 +343,7 @@ async def test_one_canister_in_an_endless_loop_does_not_hold_up_another(
     assert status(b"reply") == b"afterwards"
 
 
+@pytest.mark.covers("instruction limits")
 async def test_a_long_query_ends_at_its_limit_and_holds_nobody_up(
     client, canister, universal_wasm, program
 ):
@@ -334,6 +357,7 @@ async def test_a_long_query_ends_at_its_limit_and_holds_nobody_up(
     assert body["error_code"] == "IC0522"
 
 
+@pytest.mark.covers("canister_status")
 async def test_status_can_be_queried_at_the_management_canister(client, canister):
     signature = SIGNATURES["canister_status"]
     content = client.content(
@@ -348,6 +372,7 @@ async def test_status_can_be_queried_at_the_management_canister(client, canister
     assert told["status"] == Case("running")
 
 
+@pytest.mark.covers("read_state: keys, nodes and ranges of the subnet")
 async def test_the_subnets_metrics_are_at_its_own_address(client, replica, canister):
     _, certificate = await client.read_state(canister, [(b"time",)])
     subnet = certificate.signer(replica.root_key)
@@ -359,6 +384,7 @@ async def test_the_subnets_metrics_are_at_its_own_address(client, replica, canis
     assert metrics["update_transactions_total"] >= 0
 
 
+@pytest.mark.covers("composite queries")
 async def test_composite_queries_call_other_canisters(client, canister, universal_wasm, program):
     other = await client.create(universal_wasm(False))
     asked = program().call(
@@ -370,6 +396,7 @@ async def test_composite_queries_call_other_canisters(client, canister, universa
     assert body["reply"]["arg"] == b"from afar"
 
 
+@pytest.mark.covers("composite queries")
 async def test_a_composite_query_cannot_come_back_to_itself(client, canister, program):
     asked = program().call(
         canister.raw, "query", program().reply(b""),
@@ -396,6 +423,7 @@ async def test_queries_and_updates_of_one_canister_may_run_at_once(client, canis
     await asyncio.gather(*(ask() for _ in range(4)), *(change() for _ in range(4)))
 
 
+@pytest.mark.covers("web pages of any origin")
 async def test_pages_of_any_origin_may_use_the_interface(client, replica):
     headers = {"Origin": "http://page.example", "Access-Control-Request-Method": "POST"}
     address = replica.url + "/api/v3/canister/bkyz2-fmaaa-aaaaa-qaaaq-cai/query"

@@ -40,6 +40,7 @@ def waiting_call(driver, canister, other, program, on_reply):
     return record
 
 
+@pytest.mark.covers("timers and heartbeats")
 def test_a_timer_that_comes_due_while_stopped_fires_after_the_start(driver, canister, program):
     armed = program().hook("canister_global_timer", program().set_counter(7))
     driver.update(canister, armed.time().push(MINUTE).add().global_timer_set().drop().reply(b""))
@@ -91,6 +92,7 @@ def test_the_pre_upgrade_hook_sees_the_timer_and_sets_none(driver, canister, was
     assert number(driver.update(canister, read)) == 10**19
 
 
+@pytest.mark.covers("call contexts, callbacks, cleanup")
 def test_an_answer_after_an_upgrade_runs_in_the_new_code(driver, canister, other, wasm, program):
     record = waiting_call(driver, canister, other, program, program().reply(b"old"))
     driver.install(canister, wasm, mode="upgrade")
@@ -144,6 +146,7 @@ def test_a_stop_that_takes_too_long_is_rejected_and_goes_on(driver, canister, ot
     assert driver.canisters[canister].status == 3
 
 
+@pytest.mark.covers("stop, start, delete")
 def test_starting_cancels_a_stop(driver, canister, other, program):
     waiting_call(driver, canister, other, program, program().reply(b"late"))
     stop = manage_later(driver, "stop_canister", canister)

@@ -31,6 +31,7 @@ def persistent(universal_wasm):
     return universal_wasm(True) + bytes([0, len(body)]) + body
 
 
+@pytest.mark.covers("create")
 def test_a_new_canister_is_its_creators_and_has_cycles(driver):
     canister = driver.create(cycles=5)
     status = driver.manage("canister_status", named(canister))
@@ -40,6 +41,7 @@ def test_a_new_canister_is_its_creators_and_has_cycles(driver):
     assert status["status"] == Case("running")
 
 
+@pytest.mark.covers("create")
 def test_an_id_can_be_chosen_once(driver):
     wanted = Principal.from_text("um5iw-rqaaa-aaaaq-qaaba-cai")
     assert driver.create(name=wanted) == wanted
@@ -73,6 +75,7 @@ def test_a_missing_canister_is_named(driver):
     assert "Canister rrkah-fqaaa-aaaaa-aaaaq-cai not found" in answer.message
 
 
+@pytest.mark.covers("install, upgrade, reinstall")
 def test_installing_twice_is_refused_and_reinstalling_starts_anew(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
     driver.update(canister, program().set_counter(9).stable64_grow(1).drop().reply(b""))
@@ -84,6 +87,7 @@ def test_installing_twice_is_refused_and_reinstalling_starts_anew(driver, univer
     assert driver.update(canister, read) == bytes(16)
 
 
+@pytest.mark.covers("install, upgrade, reinstall")
 def test_an_upgrade_keeps_stable_memory_and_runs_the_hooks(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
     saving = program().stable64_grow(1).drop().store(512, 42).stable64_write(0, 512, 8)
@@ -97,6 +101,7 @@ def test_an_upgrade_keeps_stable_memory_and_runs_the_hooks(driver, universal_was
 
 
 @pytest.mark.parametrize("broken", ["canister_pre_upgrade", "canister_post_upgrade"])
+@pytest.mark.covers("install, upgrade, reinstall")
 def test_a_failed_upgrade_changes_nothing(driver, universal_wasm, program, broken):
     canister = driver.create(universal_wasm(True))
     trapping = program().stable64_grow(7).drop().set_counter(1).unreachable()
@@ -124,6 +129,7 @@ def test_the_pre_upgrade_hook_can_be_skipped(driver, universal_wasm, program):
     driver.install(canister, universal_wasm(True), mode="upgrade", options=options)
 
 
+@pytest.mark.covers("install, upgrade, reinstall")
 def test_a_persistent_module_keeps_its_main_memory_but_not_its_globals(driver, persistent, program):
     canister = driver.create(persistent)
     driver.update(canister, program().store(512, 7).set_counter(7).grow(20).drop().reply(b""))
@@ -161,6 +167,7 @@ def test_a_timer_does_not_outlive_an_installation(driver, universal_wasm, progra
     assert driver.canisters[canister].global_timer == 0
 
 
+@pytest.mark.covers("uninstall")
 def test_an_uninstalled_canister_is_empty(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
     driver.manage("uninstall_code", {**named(canister), "sender_canister_version": None})
@@ -171,6 +178,7 @@ def test_an_uninstalled_canister_is_empty(driver, universal_wasm, program):
     assert driver.update(canister, program().reply(b"again")) == b"again"
 
 
+@pytest.mark.covers("stop, start, delete")
 def test_only_a_stopped_canister_is_deleted(driver):
     canister = driver.create()
     answer = driver.manage_raw("delete_canister", named(canister))
@@ -186,6 +194,7 @@ def test_only_a_stopped_canister_is_deleted(driver):
     assert "has existed" in answer.message
 
 
+@pytest.mark.covers("settings")
 def test_settings_change_one_by_one(driver):
     canister = driver.create()
     variables = [{"name": "A", "value": "b"}]
@@ -211,6 +220,7 @@ def test_settings_change_one_by_one(driver):
         ("status_visibility", Case("allowed_viewers", [Principal(bytes([n])) for n in range(11)])),
     ],
 )
+@pytest.mark.covers("settings")
 def test_settings_out_of_range_are_refused(driver, name, value):
     answer = driver.update_settings(driver.create(), **{name: value})
     assert isinstance(answer, Reject)
@@ -259,6 +269,7 @@ def test_a_low_memory_runs_the_hook(driver, universal_wasm, program):
     assert number(driver.update(canister, read)) == 1
 
 
+@pytest.mark.covers("canister_status")
 def test_the_status_is_for_whom_the_settings_say(driver):
     canister = driver.create()
 
@@ -274,6 +285,7 @@ def test_the_status_is_for_whom_the_settings_say(driver):
     assert isinstance(ask(), Reply)
 
 
+@pytest.mark.covers("logs")
 def test_the_log_keeps_the_newest_within_its_limit(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
     for letter in (b"a", b"b", b"c"):
@@ -281,6 +293,7 @@ def test_the_log_keeps_the_newest_within_its_limit(driver, universal_wasm, progr
     assert [record.content[:1] for record in driver.canisters[canister].log] == [b"b", b"c"]
 
 
+@pytest.mark.covers("install from chunks")
 def test_a_module_installs_from_chunks(driver, universal_wasm, program):
     canister = driver.create()
     wasm = universal_wasm(True)
@@ -320,6 +333,7 @@ def test_a_canister_creates_and_controls_another(driver, universal_wasm, program
     assert driver.canisters[child].settings.controllers == (parent,)
 
 
+@pytest.mark.covers("randomness")
 def test_randomness_is_for_canisters_and_differs_each_time(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
     first = _by_canister(driver, canister, program, "raw_rand", None)
@@ -329,6 +343,7 @@ def test_randomness_is_for_canisters_and_differs_each_time(driver, universal_was
     assert "ingress" in answer.message
 
 
+@pytest.mark.covers("history, metrics and info")
 def test_a_canisters_history_is_told(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
     value = {**named(canister), "num_requested_changes": 10}
@@ -357,6 +372,7 @@ def _query(driver, method, value, sender=OWNER):
     )
 
 
+@pytest.mark.covers("logs")
 def test_logs_are_for_controllers_unless_public(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
     for text in ("one", "two"):
@@ -375,6 +391,7 @@ def test_logs_are_for_controllers_unless_public(driver, universal_wasm, program)
     assert not isinstance(_query(driver, "fetch_canister_logs", everything, STRANGER), Reject)
 
 
+@pytest.mark.covers("history, metrics and info")
 def test_status_info_and_metrics_can_be_queried(driver, universal_wasm, program):
     canister = driver.create(universal_wasm(True))
     driver.update(canister, program().cycles_burn128(0, 5, 1024).reply(b""))
@@ -394,6 +411,7 @@ def test_status_info_and_metrics_can_be_queried(driver, universal_wasm, program)
 
 
 @pytest.mark.parametrize("method", sorted(UNSUPPORTED))
+@pytest.mark.covers("lacking methods are named")
 def test_a_feature_that_is_lacking_is_named(driver, method):
     answer = driver.call(Principal.management(), method)
     assert isinstance(answer, Reject)
@@ -401,6 +419,7 @@ def test_a_feature_that_is_lacking_is_named(driver, method):
     assert "not supported by this replica" in answer.message
 
 
+@pytest.mark.covers("rejects: code, text, error code")
 def test_broken_arguments_are_a_reject(driver):
     answer = driver.call(Principal.management(), "install_code", b"DIDL\1\x6c")
     assert isinstance(answer, Reject)

@@ -22,11 +22,13 @@ def test_a_canister_rejects_with_its_text(driver, canister, program):
     assert (reject.code, reject.message) == (4, "not today")
 
 
+@pytest.mark.covers("call contexts, callbacks, cleanup")
 def test_silence_is_a_reject(driver, canister, program):
     reject = driver.reject(canister, program())
     assert (reject.code, reject.error_code) == (5, "IC0506")
 
 
+@pytest.mark.covers("traps and queries leave no trace")
 def test_a_trap_undoes_memory_globals_stable_memory_and_calls(driver, canister, other, program):
     before = program().store(512, 1).set_counter(1).stable64_grow(1).drop()
     driver.update(canister, before.stable64_write(0, 512, 8).reply(b""))
@@ -93,6 +95,7 @@ CALLING = ("update", "reply", "reject", "timer")
 @pytest.mark.parametrize(
     "context", [*CALLING, "cleanup", "replicated query", "pre-upgrade", "post-upgrade"]
 )
+@pytest.mark.covers("traps and queries leave no trace")
 def test_a_trap_undoes_everything_in_each_context(driver, canister, other, wasm, program, context):
     before = program().store(512, 1).set_counter(1).stable64_grow(1).drop()
     driver.update(canister, before.stable64_write(0, 512, 8).certified_data_set(b"yes").reply(b""))
@@ -110,6 +113,7 @@ def test_a_trap_undoes_everything_in_each_context(driver, canister, other, wasm,
     assert number(driver.update(other, program().counter().append_number().reply())) == 0
 
 
+@pytest.mark.covers("traps and queries leave no trace")
 def test_a_query_leaves_no_trace(driver, canister, program):
     asked = program().store(512, 7).set_counter(7).grow(3).drop().stable64_grow(1).drop()
     assert driver.query(canister, asked.reply(b"seen")) == Reply(b"seen")
@@ -126,12 +130,14 @@ def test_a_query_called_as_update_keeps_no_memory(driver, canister, program):
     assert number(driver.update(canister, program().counter().append_number().reply())) == 0
 
 
+@pytest.mark.covers("call contexts, callbacks, cleanup")
 def test_an_answer_reaches_the_reply_callback(driver, canister, other, program):
     on_reply = program().append_blob_of("msg_arg_data").reply()
     calling = program().call(other.raw, "update", program().reply(b"pong"), reply=on_reply).drop()
     assert driver.update(canister, calling) == b"pong"
 
 
+@pytest.mark.covers("call contexts, callbacks, cleanup")
 def test_a_reject_reaches_the_reject_callback_with_code_and_text(driver, canister, other, program):
     on_reject = program().msg_reject_code().append_number()
     on_reject.append_blob_of("msg_reject_msg").reply()
@@ -159,6 +165,7 @@ def test_a_callees_trap_is_a_reject_of_code_5(driver, canister, other, program):
     assert number(driver.update(canister, calling)) == 5
 
 
+@pytest.mark.covers("call contexts, callbacks, cleanup")
 def test_a_trapping_callback_runs_its_cleanup_and_rejects_the_call(
     driver, canister, other, program
 ):
@@ -190,6 +197,7 @@ def test_no_cleanup_runs_where_the_callback_succeeds(driver, canister, other, pr
     assert number(driver.update(canister, program().counter().append_number().reply())) == 0
 
 
+@pytest.mark.covers("one-way calls")
 def test_a_one_way_call_runs_and_its_answer_changes_nothing(driver, canister, other, program):
     received = program().set_counter(3).reply(b"ignored")
     calling = program().call(other.raw, "update", received, one_way=True).drop().reply(b"sent")
@@ -207,6 +215,7 @@ def test_a_canister_can_call_itself(driver, canister, program):
     assert driver.update(canister, calling) == b"myself"
 
 
+@pytest.mark.covers("order of a pair, 500 in flight")
 def test_messages_of_one_pair_arrive_in_order(driver, canister, other, program):
     calling = program()
     for value in range(20):
@@ -222,6 +231,7 @@ def test_messages_of_one_pair_arrive_in_order(driver, canister, other, program):
     assert entries == sorted(entries, key=lambda entry: entry.seq)
 
 
+@pytest.mark.covers("order of a pair, 500 in flight")
 def test_five_hundred_calls_of_a_pair_may_be_in_flight(driver, canister, other, program):
     calling = program()
     for _ in range(500):
@@ -260,6 +270,7 @@ def test_a_call_not_performed_is_dropped(driver, canister, other, program):
     assert not driver.canisters[canister].callbacks
 
 
+@pytest.mark.covers("call contexts, callbacks, cleanup")
 def test_only_one_response_is_possible(driver, canister, program):
     assert driver.reject(canister, program().reply(b"1").msg_reply()).error_code == "IC0504"
     assert driver.reject(canister, program().reply(b"1").msg_reject("2")).error_code == "IC0504"
@@ -272,6 +283,7 @@ def test_reply_data_without_a_reply_is_dropped(driver, canister, other, program)
     assert driver.update(canister, calling) == b"second"
 
 
+@pytest.mark.covers("cycles are conserved")
 def test_cycles_travel_are_accepted_in_part_and_come_back(driver, canister, other, program):
     before = [driver.canisters[name].cycles for name in (canister, other)]
     received = program().msg_cycles_accept128(0, 300, 1024).append_128(
@@ -307,6 +319,7 @@ def test_burnt_cycles_are_gone(driver, canister, program):
     assert driver.canisters[canister].cycles == before - 12
 
 
+@pytest.mark.covers("bounded-wait calls")
 def test_a_bounded_wait_call_whose_answer_comes_late_ends_as_unknown(
     driver, canister, other, program
 ):
@@ -330,6 +343,7 @@ def test_a_bounded_wait_call_whose_answer_comes_late_ends_as_unknown(
     assert not driver.canisters[other].contexts
 
 
+@pytest.mark.covers("bounded-wait calls")
 def test_a_bounded_wait_call_still_queued_at_its_deadline_does_not_run(
     driver, canister, other, program
 ):
@@ -364,6 +378,7 @@ def test_the_callee_sees_the_deadline(driver, canister, other, program):
     assert number(driver.update(canister, unbounded.drop())) == 0
 
 
+@pytest.mark.covers("request: expired ones do not start")
 def test_an_ingress_message_past_its_expiry_does_not_start(driver, canister, program):
     record = driver.submit(canister, "update", program().set_counter(1).reply(b""))
     record.expiry = driver.machine.time - 1
@@ -380,6 +395,7 @@ def test_unknown_methods_are_named(driver, canister):
     assert "has no update method 'nonsense'" in answer.message
 
 
+@pytest.mark.covers("stop, start, delete")
 def test_a_stopped_canister_takes_no_calls_until_it_is_started(driver, canister, program):
     driver.manage("stop_canister", {"canister_id": canister})
     assert driver.canisters[canister].status == 3
@@ -390,6 +406,7 @@ def test_a_stopped_canister_takes_no_calls_until_it_is_started(driver, canister,
     assert driver.update(canister, program().reply(b"back")) == b"back"
 
 
+@pytest.mark.covers("stop, start, delete")
 def test_stopping_waits_for_open_calls(driver, canister, other, program):
     on_reply = program().reply(b"late")
     record = driver.submit(

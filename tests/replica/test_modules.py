@@ -216,12 +216,14 @@ def test_code_that_changes_tables_or_segments_is_found(name):
 
 
 @pytest.mark.parametrize("name", ["sender", "receiver", "both", "echo"])
+@pytest.mark.covers("Motoko and Rust modules, 32 and 64 bits, gzip")
 def test_motoko_canisters_keep_their_instance(name):
     from bridge.contracts import motoko_canister
 
     assert not compile_module(motoko_canister(name)).info.changes_tables
 
 
+@pytest.mark.covers("Motoko and Rust modules, 32 and 64 bits, gzip")
 def test_a_32_bit_motoko_canister_runs_calls_traps_and_is_upgraded(make_driver):
     """Its source is in data/README.md; it is installed packed, as it lies there."""
     wasm = (Path(__file__).parent / "data" / "legacy_motoko.wasm.gz").read_bytes()
@@ -243,6 +245,7 @@ def test_a_32_bit_motoko_canister_runs_calls_traps_and_is_upgraded(make_driver):
     assert numbers(driver.query(first, nothing, method="get")) == [2, 0]
 
 
+@pytest.mark.covers("Motoko and Rust modules, 32 and 64 bits, gzip")
 def test_a_rust_canister_runs_and_keeps_its_state_through_an_upgrade(make_driver):
     file = Path(__file__).resolve().parents[2] / "rust_reference" / "wasm" / "mailbox.wasm"
     if not file.is_file():
@@ -279,6 +282,7 @@ def test_a_loop_of_bulk_instructions_ends_soon(make_driver):
     assert answer.error_code == "IC0522"
 
 
+@pytest.mark.covers("Motoko and Rust modules, 32 and 64 bits, gzip")
 def test_packed_modules_are_unpacked_and_hashed_as_given(driver, universal_wasm, program):
     packed = gzip.compress(universal_wasm(True))
     canister = driver.create(packed)
@@ -315,6 +319,7 @@ def test_compiled_code_is_loaded_from_a_private_directory(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.covers("any bytes: refused, and the replica goes on")
 def test_damaged_modules_are_refused_or_run_but_never_break_the_replica(
     driver, universal_wasm, program, seed
 ):

@@ -33,6 +33,7 @@ def _counting(program):
     return made.counter().append_number().reply()
 
 
+@pytest.mark.covers("request: executed once")
 def test_a_request_that_comes_twice_while_it_is_inspected_runs_once(
     driver, canister, program, rounds, monkeypatch
 ):

@@ -43,6 +43,7 @@ def _state(driver, canister, program):
     return [number(data[at : at + 8]) for at in range(0, 40, 8)]
 
 
+@pytest.mark.covers("snapshots")
 def test_loading_a_snapshot_brings_everything_back(driver, canister, program):
     driver.update(canister, _changing(program, 3))
     before = _state(driver, canister, program)
@@ -68,6 +69,7 @@ def test_a_snapshot_outlives_changes_and_another_module(driver, universal_wasm, 
     assert _state(driver, canister, program) == before
 
 
+@pytest.mark.covers("snapshots")
 def test_a_snapshot_can_be_loaded_onto_another_canister_of_the_same_controller(
     driver, canister, other, program
 ):
@@ -89,6 +91,7 @@ def test_taking_can_uninstall_and_loading_installs_again(driver, canister, progr
     assert _state(driver, canister, program) == before
 
 
+@pytest.mark.covers("snapshots")
 def test_snapshots_are_listed_replaced_and_deleted(driver, canister):
     first, second = _take(driver, canister), _take(driver, canister)
     named = {"canister_id": canister}
@@ -128,6 +131,7 @@ def _data(driver, canister, snapshot, kind):
     return driver.manage("read_canister_snapshot_data", value)["chunk"]
 
 
+@pytest.mark.covers("snapshots")
 def test_a_snapshot_travels_by_download_and_upload(driver, canister, universal_wasm, program):
     driver.update(canister, _changing(program, 3))
     driver.manage("upload_chunk", {"canister_id": canister, "chunk": b"a chunk"})

@@ -67,6 +67,7 @@ def test_keys_follow_from_the_seed():
     assert Subnet().keys.subnet_id != Subnet().keys.subnet_id
 
 
+@pytest.mark.covers("certificates, up to the root key")
 def test_the_certificate_verifies_by_the_root_key_alone():
     subnet = Subnet(seed=b"x")
     now = 1_700_000_000 * 10**9
@@ -80,6 +81,7 @@ def test_the_certificate_verifies_by_the_root_key_alone():
         certificate.verify(Subnet(seed=b"y").keys.root.public_key_der, canister, now=now)
 
 
+@pytest.mark.covers("query signatures, by a certified node key")
 def test_the_node_key_is_certified():
     subnet = Subnet(seed=b"x")
     keys = subnet.keys
@@ -92,6 +94,7 @@ def _record(number, expiry):
     return RequestRecord(number.to_bytes(32, "big"), expiry, b"", b"", b"")
 
 
+@pytest.mark.covers("request: outcome kept five minutes, id until its expiry")
 def test_answers_are_kept_five_minutes_and_ids_until_their_expiry():
     history = IngressHistory()
     early, late = _record(1, RETENTION // 2), _record(2, RETENTION * 2)

@@ -108,6 +108,7 @@ HEARTBEAT = 32  # where the universal canister keeps the program of that entry p
 
 @pytest.mark.parametrize("mode", [Mode.TQ, Mode.CC, Mode.s], ids=lambda mode: mode.name)
 @pytest.mark.parametrize("memory64", [True, False], ids=["64", "32"])
+@pytest.mark.covers("System API, where the specification allows it")
 def test_rare_contexts_allow_what_the_table_says(universal_wasm, program, mode, memory64):
     wasm = universal_wasm(memory64)
     wrong = [
@@ -160,6 +161,7 @@ CONTEXTS = [
 
 @pytest.mark.parametrize("mode", CONTEXTS, ids=lambda mode: mode.name)
 @pytest.mark.parametrize("memory64", [True, False], ids=["64", "32"])
+@pytest.mark.covers("System API, where the specification allows it")
 def test_each_function_is_allowed_exactly_where_the_table_says(
     driver, universal_wasm, program, mode, memory64
 ):
@@ -228,6 +230,7 @@ def test_what_is_out_of_bounds_traps(driver, canister, program, name):
     assert driver.update(canister, program().reply(b"alive")) == b"alive"
 
 
+@pytest.mark.covers("instruction limits")
 def test_an_endless_loop_ends_at_its_limit(driver, canister, program):
     answer = driver.reject(canister, program().spin())
     assert (answer.code, answer.error_code) == (5, "IC0522")
@@ -240,6 +243,7 @@ def test_endless_recursion_is_a_trap(driver, canister, program):
     assert "stack overflow" in answer.message
 
 
+@pytest.mark.covers("instruction limits")
 def test_instructions_are_counted_the_same_in_every_run(driver, wasm, program):
     asked = program().performance_counter(0).append_number().reply()
     counts = {number(driver.update(driver.create(wasm), asked)) for _ in range(3)}
@@ -418,6 +422,7 @@ def test_environment_variables_are_told(driver, wasm, program):
     assert driver.update(canister, asked.msg_reply_data_append(512, 5).reply()) == b"hello"
 
 
+@pytest.mark.covers("timers and heartbeats")
 def test_the_timer_fires_once_when_its_time_has_come(driver, canister, program):
     hook = program().counter().push(1).add()
     hook.data += bytes([13])  # set the counter to what is on the stack
@@ -433,6 +438,7 @@ def test_the_timer_fires_once_when_its_time_has_come(driver, canister, program):
     assert number(driver.update(canister, read)) == 1
 
 
+@pytest.mark.covers("timers and heartbeats")
 def test_a_heartbeat_comes_back(driver, canister, program):
     hook = program().counter().push(1).add()
     hook.data += bytes([13])
@@ -443,6 +449,7 @@ def test_a_heartbeat_comes_back(driver, canister, program):
     assert number(driver.update(canister, read)) >= 3
 
 
+@pytest.mark.covers("inspect_message")
 def test_a_canister_may_refuse_ingress_messages(driver, canister, program):
     only = program().hook("canister_inspect_message", program().push(0).drop())
     driver.update(canister, only.reply(b""))
@@ -472,6 +479,7 @@ def test_certified_data_comes_back_with_a_certificate(driver, canister, program)
     assert certificate.value((b"canister", canister.raw, b"certified_data")) == b"promise"
 
 
+@pytest.mark.covers("logs")
 def test_what_a_canister_prints_and_traps_with_is_in_its_log(driver, canister, program):
     driver.update(canister, program().debug_print("hello").reply(b""))
     driver.reject(canister, program().trap("oh no"))

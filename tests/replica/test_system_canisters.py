@@ -121,6 +121,8 @@ def system(make_driver):
 # --- Balances -----------------------------------------------------------------------------------
 
 
+@pytest.mark.covers("cycles: balance and transfer")
+@pytest.mark.covers("ICP: balance and transfer")
 def test_every_user_holds_cycles_and_icp_from_the_beginning_and_canisters_hold_none(system):
     for user in (ALICE, BOB, Principal.anonymous()):
         assert system.cycles(user) == USER_CYCLES
@@ -131,6 +133,7 @@ def test_every_user_holds_cycles_and_icp_from_the_beginning_and_canisters_hold_n
     assert system.ask(CYCLES_LEDGER, "icrc1_total_supply") == 0
 
 
+@pytest.mark.covers("cycles: balance and transfer")
 def test_a_transfer_moves_cycles_and_its_fee_is_gone(system):
     assert system.transfer(3 * T) == Case("Ok", 1)
     assert system.cycles(ALICE) == USER_CYCLES - 3 * T - FEE
@@ -181,6 +184,7 @@ def test_a_transaction_that_tells_its_time_is_executed_once_within_a_day(system,
     assert early.value.label == "CreatedInFuture"
 
 
+@pytest.mark.covers("allowances")
 def test_an_allowance_is_spent_and_ends(system):
     def approval(amount, **more):
         names = ("from_subaccount", "expected_allowance", "expires_at", "fee", "memo")
@@ -230,6 +234,7 @@ def test_the_ledgers_say_what_they_are(system):
 # --- Cycles that canisters hold -----------------------------------------------------------------
 
 
+@pytest.mark.covers("canisters created by the cycles ledger")
 def test_a_canister_is_created_with_the_cycles_that_its_creator_pays(system):
     subnet = system.driver.machine.subnet.keys.subnet_id
     assert system.ask(CYCLES_MINTING_CANISTER, "get_default_subnets") == [subnet]
@@ -241,6 +246,7 @@ def test_a_canister_is_created_with_the_cycles_that_its_creator_pays(system):
     assert system.cycles(ALICE) == USER_CYCLES - 2 * T - FEE
 
 
+@pytest.mark.covers("canisters created by the cycles ledger")
 def test_a_canister_that_cannot_be_created_costs_the_fee_only(system):
     elsewhere = Principal.self_authenticating(b"another subnet")
     failed = system.call(CYCLES_LEDGER, "create_canister", creation(2 * T, subnet=elsewhere))
@@ -261,6 +267,7 @@ def withdrawal(amount, to):
     return {"amount": amount, "from_subaccount": None, "to": to, "created_at_time": None}
 
 
+@pytest.mark.covers("cycles: withdrawal to a canister")
 def test_cycles_are_withdrawn_to_canisters_that_exist(system, universal_wasm):
     canister = system.driver.create(universal_wasm(True), cycles=5)
     done = system.call(CYCLES_LEDGER, "withdraw", withdrawal(T, canister))
@@ -276,6 +283,7 @@ def test_cycles_are_withdrawn_to_canisters_that_exist(system, universal_wasm):
     assert to_user == Case("Err", Case("InvalidReceiver", {"receiver": BOB}))
 
 
+@pytest.mark.covers("cycles: deposit by a canister")
 def test_a_deposit_credits_the_cycles_attached_less_the_fee(system, universal_wasm, program):
     canister = system.driver.create(universal_wasm(True), cycles=10 * T)
     arg = candid.encode(
@@ -304,6 +312,7 @@ def minting(block, **more):
     return {"block_index": block, "to_subaccount": None, "deposit_memo": None, **more}
 
 
+@pytest.mark.covers("ICP to cycles, to a canister, to a top-up")
 def test_icp_become_cycles_once_for_each_payment(system):
     block = system.pay_for(ALICE, 200_000_000, MINT)
     minted = 200_000_000 * XDR_PERMYRIAD_PER_ICP
@@ -332,6 +341,7 @@ def test_a_payment_serves_only_whom_and_what_it_was_made_for(system, payer, memo
     assert system.cycles(notifier) == USER_CYCLES
 
 
+@pytest.mark.covers("ICP to cycles, to a canister, to a top-up")
 def test_a_payment_tops_up_or_creates_a_canister(system, universal_wasm):
     canister = system.driver.create(universal_wasm(True), cycles=0)
     cycles = 100_000_000 * XDR_PERMYRIAD_PER_ICP
@@ -352,6 +362,7 @@ def test_a_payment_tops_up_or_creates_a_canister(system, universal_wasm):
     assert system.driver.canisters[made.value].settings.controllers == (ALICE,)
 
 
+@pytest.mark.covers("ICP: balance and transfer")
 def test_the_icp_ledger_shows_its_blocks(system):
     to = system.ask(ICP_LEDGER, "account_identifier", account(BOB))
     sent = system.call(ICP_LEDGER, "transfer", legacy(to, 5_000_000, memo=7))

@@ -138,12 +138,14 @@ def delegated(request, holders, links) -> wire.Envelope:
     )
 
 
+@pytest.mark.covers("chains of delegations")
 def test_a_chain_of_delegations_signs_for_its_first_key():
     holders = [make() for make in KEYS.values()]
     envelope = delegated(call(owner(holders[0])), holders, chain(*holders))
     assert wire.verify_envelope(envelope, now=NOW).request.sender == owner(holders[0])
 
 
+@pytest.mark.covers("limits of delegations: targets, expiry, queries only, length")
 def test_twenty_links_are_allowed_and_no_more():
     holders = [keys.Ed25519Key.generate() for _ in range(22)]
     request = call(owner(holders[0]))
@@ -166,6 +168,7 @@ def test_expired_wrongly_signed_and_circular_delegations_are_refused():
             wire.verify_envelope(delegated(request, holders, links), now=NOW)
 
 
+@pytest.mark.covers("limits of delegations: targets, expiry, queries only, length")
 def test_targets_are_the_intersection_of_all_links():
     holders = [keys.Ed25519Key.generate() for _ in range(3)]
     links = [
@@ -180,6 +183,7 @@ def test_targets_are_the_intersection_of_all_links():
         wire.verify_envelope(delegated(elsewhere, holders, links), now=NOW)
 
 
+@pytest.mark.covers("limits of delegations: targets, expiry, queries only, length")
 def test_a_delegation_for_queries_does_not_allow_updates():
     holders = [keys.Ed25519Key.generate() for _ in range(2)]
     links = chain(*holders, permissions="queries")
@@ -202,6 +206,7 @@ def canister_signed(world, seed: bytes, payload: bytes, *, canister=CANISTER) ->
     return b"\xd9\xd9\xf7" + cbor2.dumps(raw)
 
 
+@pytest.mark.covers("canister signatures")
 def test_a_canister_may_sign_a_delegation(world):
     public_key = signature.canister_public_key(CANISTER, b"seed")
     sender = Principal.self_authenticating(public_key)
@@ -300,6 +305,7 @@ def test_large_values_are_not_quoted_back(name, value):
         (b"\xa1\x67content\xd8\x1c\xa1\x61a\xd8\x1d\x00", "shared references"),
     ],
 )
+@pytest.mark.covers("refusals: malformed, forged, misaddressed requests")
 def test_malformed_envelopes_are_refused(raw, message):
     with pytest.raises(EnvelopeError, match=message):
         wire.Envelope.from_cbor(raw)

@@ -147,6 +147,7 @@ def ed25519():
 
 
 @pytest.mark.parametrize("make", [p256, rsa2048, ed25519])
+@pytest.mark.covers("WebAuthn")
 def test_a_web_authenticator_signs_its_challenge_only(make):
     cose, sign = make()
     der = cose_der(cose)
