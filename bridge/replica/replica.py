@@ -6,14 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
 
-from aiohttp import web
-
 from bridge._version import __version__
 from bridge.errors import ReplicaError
 from bridge.replica import management, system_canisters
 from bridge.replica.execution.engine import THREAD_STACK
-from bridge.replica.http.admin import Admin
-from bridge.replica.http.api import MAX_BODY, Api, allow_web_pages
+from bridge.replica.http.load import HttpLimits
+from bridge.replica.http.server import HttpServer
 from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.machine import Limits, Machine
 from bridge.replica.scheduler.rounds import Rounds
@@ -50,6 +48,7 @@ class Replica:
         fees: Whether memory and compute allocation cost cycles, so that canisters can be frozen.
         system_canisters: Whether the ICP ledger, the cycles minting canister and the cycles ledger
             stand at their mainnet ids, as the official command line expects.
+        http_limits: What the HTTP server takes on at a time.
 
     Raises:
         ReplicaError: On entering, if the port cannot be had.
@@ -65,6 +64,7 @@ class Replica:
         time: int | None = None,
         fees: bool = False,
         system_canisters: bool = False,
+        http_limits: HttpLimits | None = None,
     ) -> None:
         if isinstance(seed, str):
             seed = seed.encode()
@@ -79,7 +79,8 @@ class Replica:
         self._system_canisters = system_canisters
         self._wanted_port = port
         self._port = 0
-        self._runner: web.AppRunner | None = None
+        self._http_limits = http_limits or HttpLimits()
+        self._server: HttpServer | None = None
         self._executor: ThreadPoolExecutor | None = None
 
     @property
@@ -98,23 +99,18 @@ class Replica:
         self._executor = _executor()
         if self._system_canisters:
             await self._install_system_canisters(self._executor)
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[allow_web_pages])
-        app.add_routes(Api(self._rounds, self._executor, f"ic-bridge {__version__}").routes())
-        if self._admin:
-            app.add_routes(Admin(self._rounds).routes())
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._wanted_port)
+        self._server = HttpServer(
+            self._rounds,
+            self._executor,
+            f"ic-bridge {__version__}",
+            admin=self._admin,
+            limits=self._http_limits,
+        )
         try:
-            await site.start()
-        except OSError as error:
-            await self._runner.cleanup()
+            self._port = await self._server.start(self._wanted_port)
+        except ReplicaError:
             self._executor.shutdown()
-            raise ReplicaError(
-                f"port {self._wanted_port} cannot be had: {error.strerror or error}",
-                hint="choose another port, or 0 for a free one",
-            ) from error
-        self._port = self._runner.addresses[0][1]
+            raise
         self._rounds.start()
         return self
 
@@ -129,10 +125,10 @@ class Replica:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._runner is not None
+        assert self._server is not None
         assert self._executor is not None
         self._port = 0
-        await self._runner.cleanup()
+        await self._server.stop()
         self._rounds.stop()
         await asyncio.to_thread(self._rounds.join, _STOP_SECONDS)
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -197,6 +197,12 @@ def universal_wasm():
     return _universal_wasm
 
 
+@pytest.fixture(scope="session")
+def universal_module():
+    """Builds a universal canister with more in it."""
+    return _universal.universal
+
+
 @pytest.fixture(params=[True, False], ids=["64-bit", "32-bit"])
 def wasm(request):
     """The universal canister, once for each pointer width."""

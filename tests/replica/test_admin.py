@@ -193,8 +193,16 @@ async def test_what_makes_no_sense_is_refused(client, method, path, options):
     assert text
 
 
-async def test_web_pages_cannot_use_it(client):
-    status, _ = await client.admin("GET", "/status", headers={"Origin": "http://evil.example"})
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Host": "evil.example:80"},
+    ],
+)
+async def test_web_pages_cannot_use_it(client, headers):
+    status, _ = await client.admin("GET", "/status", headers=headers)
     assert status == 403
 
 

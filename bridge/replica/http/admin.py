@@ -6,6 +6,7 @@ send unasked.
 
 import asyncio
 import functools
+import re
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -25,6 +26,7 @@ from bridge.replica.scheduler.subnet_snapshot import SubnetSnapshot
 _DEFAULT_MAX_ARG: Final = 64 * 1024
 _MAX_LINES: Final = 10_000
 _MAX_SHOWN: Final = 1000
+_LOOPBACK: Final = frozenset({"", "127.0.0.1", "localhost"})
 _T = TypeVar("_T")
 _TIME: Final = frozenset({"advance", "pause", "quiet"})
 
@@ -63,8 +65,11 @@ class Admin:
     @staticmethod
     def _guard(handler: Any) -> Any:
         async def guarded(request: web.Request) -> web.StreamResponse:
-            # A page in a browser on this machine must not be able to steer the replica.
-            if "Origin" in request.headers:
+            # A page in a browser on this machine must not be able to steer the replica: not one of
+            # another site, nor one that a canister serves, nor one under a name that leads here.
+            fetched = request.headers.get("Sec-Fetch-Site", "none")
+            host = re.sub(r":\d*$", "", request.headers.get("Host", "")).lower()
+            if "Origin" in request.headers or fetched != "none" or host not in _LOOPBACK:
                 return text_error(403, "the admin interface is not for web pages")
             try:
                 return web.json_response(await handler(request))

@@ -5,6 +5,7 @@ status and a sentence, never a trace. Rule implemented: section HTTPS interface.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
@@ -12,10 +13,11 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from bridge import wire
-from bridge.errors import BridgeError, CandidError, EnvelopeError, PrincipalError
+from bridge.errors import BridgeError, CandidError, EnvelopeError
 from bridge.principal import Principal
 from bridge.replica.execution.engine import compile_module, runs_canisters_here
 from bridge.replica.execution.failures import InvalidModuleError
+from bridge.replica.http.load import INGRESS_FULL, MAX_INGRESS, Load, RefusedError
 from bridge.replica.http.paths import ForbiddenPathError, Scope, allowed_paths
 from bridge.replica.management import effective_canister_id
 from bridge.replica.management.types import SIGNATURES
@@ -26,6 +28,7 @@ from bridge.replica.state.messages import (
     FromUser,
     Payload,
     Reject,
+    RejectCode,
     Reply,
     Request,
 )
@@ -34,9 +37,9 @@ from bridge.replica.state.subnet import is_hosted
 from bridge.wire import CallRequest, Certificate, Envelope, QueryRequest, ReadStateRequest
 
 API_VERSION: Final = "0.67.0"
-MAX_BODY: Final = 4 * 1024 * 1024
 SYNC_CALL_SECONDS: Final = 10.0
 _CBOR: Final = "application/cbor"
+_FEW: Final = 64  # so many waiting calls are not worth counting
 _CREATE: Final = "provisional_create_canister_with_cycles"
 
 _T = TypeVar("_T")
@@ -74,14 +77,19 @@ class Api:
         rounds: The subnet at work.
         executor: Threads for what may take long.
         impl_version: The package's version, as the status tells it.
+        load: What is being served.
     """
 
-    def __init__(self, rounds: Rounds, executor: Executor, impl_version: str) -> None:
+    def __init__(self, rounds: Rounds, executor: Executor, impl_version: str, load: Load) -> None:
         self._rounds = rounds
         self._machine = rounds.machine
         self._subnet = rounds.machine.subnet
         self._executor = executor
         self._impl_version = impl_version
+        self._load = load
+        # Calls handed to the rounds, and those that they took in: each counted by one thread only.
+        self._sent: Counter[Principal] = Counter()
+        self._taken: Counter[Principal] = Counter()
         self._deep_stack = runs_canisters_here()
 
     def routes(self) -> list[web.RouteDef]:
@@ -118,8 +126,6 @@ class Api:
                 return await handler(request)
             except ForbiddenPathError as error:
                 return text_error(403, str(error))
-            except (EnvelopeError, PrincipalError, CandidError) as error:
-                return text_error(400, str(error))
             except BridgeError as error:
                 return text_error(400, str(error))
 
@@ -191,14 +197,61 @@ class Api:
     def _call(self, version: int) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             effective = self._named(request)
-            verified = self._verified(await self._envelope(request))
+            envelope = await self._envelope(request)
+            size = len(await request.read())
+            if size > MAX_INGRESS:
+                raise RefusedError(
+                    413,
+                    f"Request {envelope.request_id.hex()} is too large: the message has {size} "
+                    f"bytes, and {MAX_INGRESS} are allowed",
+                )
+            verified = self._verified(envelope)
             call = self._expect(CallRequest, verified)
             self._check_effective(effective, call)
+            self.admit(call.canister_id)
             if not call.canister_id.raw:
                 await self._prepare(call)
             return await self._submit(version, effective, verified, call)
 
         return handler
+
+    def admit(self, canister_id: Principal) -> None:
+        """Check that the canister has room for one more call by a user.
+
+        Raises:
+            RefusedError: If too many wait for it.
+        """
+        canister = self._subnet.canisters.get(canister_id)
+        if canister is None:
+            return
+        coming = self._sent[canister_id] - self._taken[canister_id]
+        if coming + len(canister.queue) < _FEW:
+            return
+        limits = self._load.limits
+        with self._machine.lock:
+            sizes = [len(one.arg) for one in canister.queue if isinstance(one, Request)]
+        if coming + len(sizes) >= limits.ingress or sum(sizes) > limits.ingress_bytes:
+            raise RefusedError(503, INGRESS_FULL)
+
+    def _submit_to(
+        self,
+        record: RequestRecord,
+        request: Request,
+        accepted: Callable[[Reject | None], None],
+        answered: Callable[[Certificate], None] | None,
+    ) -> None:
+        """Hand a call to the rounds, and count it until they have taken it in."""
+        callee = request.receiver
+        waiting = callee in self._subnet.canisters
+        self._sent[callee] += waiting
+
+        def noted(refusal: Reject | None) -> None:
+            nonlocal waiting
+            self._taken[callee] += waiting
+            waiting = False
+            accepted(refusal)
+
+        self._rounds.submit(record, request, accepted=noted, answered=answered)
 
     async def _prepare(self, call: CallRequest) -> None:
         """Compile a module to be installed beside the rounds, not in one."""
@@ -224,7 +277,7 @@ class Api:
         accepted: asyncio.Future[Reject | None] = loop.create_future()
         answered: asyncio.Future[Certificate] = loop.create_future()
         info = call.sender_info or {}
-        self._rounds.submit(
+        self._submit_to(
             RequestRecord(
                 request_id=verified.request_id,
                 expiry=call.ingress_expiry,
@@ -265,6 +318,45 @@ class Api:
         certificate = answered.result().pruned([(b"request_status", verified.request_id)])
         return _cbor({"status": "replied", "certificate": certificate.to_cbor()})
 
+    async def call_as_anonymous(
+        self, canister_id: Principal, method: str, arg: bytes, nonce: int
+    ) -> Payload:
+        """Call a canister as the anonymous user would, and wait for the answer.
+
+        Args:
+            canister_id: The canister.
+            method: The method.
+            arg: The argument, Candid-encoded.
+            nonce: What tells equal calls apart.
+        """
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Payload] = loop.create_future()
+        undone = Reject(RejectCode.SYS_TRANSIENT, "The call was undone")
+        call = CallRequest(
+            Principal.anonymous(),
+            self._machine.clock.now() + wire.MAX_INGRESS_TTL,
+            canister_id,
+            method,
+            arg,
+            nonce.to_bytes(8, "big"),
+        )
+        record = RequestRecord(
+            request_id=wire.request_id(call.content()),
+            expiry=call.ingress_expiry,
+            sender=call.sender.raw,
+            effective_canister_id=canister_id.raw,
+            canister_id=canister_id.raw,
+        )
+        self._submit_to(
+            record,
+            Request(FromUser(record.request_id), call.sender, canister_id, method, arg),
+            accepted=lambda refusal: self._tell(
+                loop, told, refusal or undone, only=refusal is not None
+            ),
+            answered=lambda _: self._tell(loop, told, record.payload or undone),
+        )
+        return await told
+
     @staticmethod
     def _tell(
         loop: asyncio.AbstractEventLoop, future: "asyncio.Future[_T]", value: _T, *,
@@ -297,19 +389,24 @@ class Api:
             caller_info=_bytes(info.get("info")),
             caller_info_signer=_bytes(info.get("signer")),
         )
-        body = self._signed(await self._payload(message), verified.request_id)
+        body = self._signed(await self.ask(message), verified.request_id)
         return web.Response(body=body, content_type=_CBOR)
 
-    async def _payload(self, message: Request) -> Payload:
-        """Run a query: here if it is quick, else on another thread."""
+    async def ask(self, message: Request) -> Payload:
+        """Run a query: here if it is quick, else on another thread.
+
+        Raises:
+            RefusedError: If too many wait for a thread.
+        """
         if self._deep_stack and message.receiver.raw:
             try:
                 return quick_query(self._machine, message)
             except NotQuickError:
                 pass
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._run_query, message
-        )
+        with self._load.querying():
+            return await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._run_query, message
+            )
 
     def _signed(self, payload: Payload, request_id: bytes) -> bytes:
         response = _query_response(payload)
