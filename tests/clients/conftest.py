@@ -1,7 +1,6 @@
 """The clients that this project did not write, and a replica process for them to talk to."""
 
 import asyncio
-import contextlib
 import importlib.util
 import json
 import os
@@ -182,13 +181,13 @@ def whoami(program):
 def javascript():
     """The official JavaScript agent."""
     folder = environment("node")
-    peer = folder / "peer.mjs"
-    with contextlib.suppress(FileNotFoundError):
-        peer.unlink()
+    # Modules are found from where the program stands; every worker has a copy of its own.
+    peer = folder / f"peer-{os.getpid()}.mjs"
     shutil.copy(HERE / "node" / "peer.mjs", peer)
     client = Peer(["node", str(peer)])
     yield client
     client.close()
+    peer.unlink()
 
 
 def python_client(name):
