@@ -22,6 +22,8 @@ const canisters = {
   both_maf: "canisters/BothMaf.mo",
   both_positional: "canisters/BothPositional.mo",
   echo: "canisters/Echo.mo",
+  foreign_maf_receiver: "canisters/ForeignMafReceiver.mo",
+  foreign_maf_sender: "canisters/ForeignMafSender.mo",
   player: "canisters/Player.mo",
   priced: "canisters/Priced.mo",
   receiver: "canisters/Receiver.mo",

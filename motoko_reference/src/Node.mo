@@ -154,7 +154,9 @@ module {
     };
 
     // Messages to ourselves that have not begun yet. One that never begins, because the canister was
-    // stopped meanwhile, counts as failed after `send_retry`.
+    // stopped meanwhile, counts as failed. Time does not tell which: on a busy canister any may wait
+    // long. Order does: messages to oneself begin in the order in which they were sent, so that what
+    // has not begun when a later one runs never will.
     let waiting = Map.empty<Nat, (Nat64, Types.Key, Types.What)>();
     var nextWork = 0;
 
@@ -178,10 +180,11 @@ module {
       };
     };
 
-    func giveUpWaiting(now : Nat64) : async* () {
+    /// Gives up what was sent before number `later`, a message that runs now.
+    func giveUpWaiting(later : Nat) : async* () {
       label old loop switch (Map.minEntry(waiting)) {
-        case (?(number, (since, key, failed))) {
-          if (now < since + s.policy.send_retry) break old;
+        case (?(number, (_, key, failed))) {
+          if (number >= later) break old;
           Map.remove(waiting, Nat.compare, number);
           Store.count(s, "never_begun");
           await* on(key, failed, true);
@@ -593,10 +596,11 @@ module {
       if (size == 1) {
         for ((time, key) in work.values()) Store.postpone(s, time, key, now + s.policy.send_retry);
       };
+      let sentBefore = nextWork;
       await pause();
       calls.begin();
       await* lookAfterInterrupted();
-      await* giveUpWaiting(clock());
+      await* giveUpWaiting(sentBefore);
       for ((time, key) in work.values()) await* workOn(time, key);
       for ((key, t) in (await* calls.flush()).values()) await* on(key, #not_sent t, true);
       s.batch := Nat.min(Turns.tickFlows, size * 2);

@@ -206,10 +206,10 @@ class World:
         await self._install(canister, name, wasm, install(FAST | (settings or {}), access))
         return canister
 
-    async def deploy_with_defaults(self, name):
-        """A canister that is given a null install argument."""
+    async def deploy_with(self, name, value):
+        """A canister with an install argument of its own; None: it is given none."""
         canister = Canister(self.agent, await create_canister(self.agent), interface(name))
-        await self._install(canister, name, contracts.motoko_canister(name), [None])
+        await self._install(canister, name, contracts.motoko_canister(name), [value])
         return canister
 
     async def _install(self, canister, name, wasm, values, mode="install"):
@@ -221,12 +221,15 @@ class World:
         """Reinstall, or upgrade without stopping first, with the argument of a new canister."""
         await self._install(canister, name, contracts.motoko_canister(name), install(FAST), mode)
 
-    async def upgrade(self, canister, name, settings=None):
+    async def upgrade_with(self, canister, name, value):
         """Stop, upgrade to the very module that it runs, start: the way to upgrade on the IC."""
-        values = install(settings) if settings else [None]
         await self.manage("stop_canister", canister)
-        await self._install(canister, name, contracts.motoko_canister(name), values, "upgrade")
+        await self._install(canister, name, contracts.motoko_canister(name), [value], "upgrade")
         await self.manage("start_canister", canister)
+
+    async def upgrade(self, canister, name, settings=None):
+        """The same, with new settings if there are any."""
+        await self.upgrade_with(canister, name, install(settings)[0] if settings else None)
         # A timer that came while the canister was stopped is armed anew by the next message.
         await canister.configure()
 

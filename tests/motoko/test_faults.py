@@ -77,6 +77,32 @@ async def test_each_of_many_flows_is_told_once_even_if_each_telling_traps_at_fir
     assert await a.heard() == [("answered", 2)] * 8
 
 
+async def test_a_telling_that_waits_long_in_its_queue_is_no_failed_try(world, eventually):
+    """A message to oneself is given up only when a later one has begun, however late it is."""
+    async with world.another_agent() as agent:
+        a = await world.deploy("player", access={"agents": [agent.principal]})
+        for msg_id in (1, 2):
+            await a.open(agent.principal, msg_id)
+        # A tick falls due, and its pause lasts; meanwhile a telling is sent, which lasts longer.
+        # Before them both come the timer's own message and, of requests, the tick and its pause.
+        itself = {"action": "delay", "from": str(a.id), "to": str(a.id)}
+        pause = itself | {"kinds": ["response"], "nth": 2, "nanoseconds": 5 * 10**9}
+        telling = itself | {"kinds": ["request"], "nth": 4, "nanoseconds": 15 * 10**9}
+        await world.admin("POST", "faults", pause)
+        await world.admin("POST", "faults", telling)
+        await world.advance(1.1)
+        await world.quiet()
+        await a.speak(agent, "ACK", msg_id=1, payload=b"response")
+        await world.advance(0.8)  # the tick goes on, longer than send_retry after the telling
+        await world.quiet()
+        assert await a.state(1) == "answered"
+        assert (await a.flow(2))["attempts"] == 2
+        await world.advance(1)
+        await a.until(1, "acknowledged")
+        assert await a.heard() == [("answered", 1)]
+        assert "never_begun" not in await a.counters()
+
+
 async def test_cycles_balance_to_the_unit(world):
     """What is attached is either accepted once or comes back; nothing is lost between."""
     a, priced = await world.deploy("player"), await world.deploy("priced")

@@ -23,6 +23,7 @@ CANISTERS = {
     "both_positional": ([*COMMON, "positional"], SENDING + HANDLING),
     "player": (COMMON, HANDLING),
 }
+FOREIGN = ["foreign_maf_sender", "foreign_maf_receiver"]
 
 
 def contract(name):
@@ -55,13 +56,27 @@ def test_each_canister_takes_the_install_argument_of_the_contract(name):
     assert candid.subtype_faults(built(name).service, settings.service) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [
+        ("foreign_maf_sender", ["com_asyncFlow_ack"]),
+        ("foreign_maf_receiver", ["com_asyncFlow_newMessage", "com_asyncFlow_fin"]),
+    ],
+)
+def test_the_foreign_pair_speaks_maf_and_nothing_else_of_ours(name, methods):
+    served, maf = built(name).service.methods, contract("maf").service.methods
+    for method in methods:
+        assert candid.subtype_faults(served[method], maf[method]) == []
+    assert [method for method in served if "asyncFlow" in method] == sorted(methods)
+
+
 def test_a_priced_canister_declares_no_one_way_new():
     methods = built("priced").service.methods
     assert "oneway" not in methods["asyncFlow"].modes
     assert "oneway" not in methods["asyncFlow_batch"].modes
 
 
-@pytest.mark.parametrize("name", [*CANISTERS, "priced", "tables"])
+@pytest.mark.parametrize("name", [*CANISTERS, "priced", "tables", *FOREIGN])
 def test_the_interface_file_is_the_one_in_the_module(name):
     wasm = contracts.motoko_canister(name)
     start = wasm.index(b"icp:public candid:service") + len(b"icp:public candid:service")

@@ -39,7 +39,7 @@ async def test_a_bad_install_argument_makes_the_installation_fail_with_the_reaso
 
 
 async def test_the_defaults_are_those_of_the_page(world, page_defaults):
-    echo = await world.deploy_with_defaults("echo")
+    echo = await world.deploy_with("echo", None)
     settings = (await echo.call("asyncFlow_status"))["settings"]
     assert {name: settings[name] for name in page_defaults} == page_defaults
 
