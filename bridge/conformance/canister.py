@@ -258,8 +258,7 @@ class CanisterEnd(Endpoint):
         if settings is not None:
             change["settings"] = dict(settings)
         if access is not None:
-            lists = {"canisters": None, "agents": [], "monitors": []}
-            change["access"] = lists | dict(access)
+            change["access"] = {"canisters": None, "agents": [], "monitors": [], **access}
         answer = await self.call("asyncFlow_configure", change)
         if answer.label == "err":
             raise BridgeError(f"{self.entry.name} refuses its settings: {answer.value}")
@@ -316,7 +315,7 @@ class CanisterEnd(Endpoint):
 def _in_candid(hole: str, values: Mapping[str, Any]) -> str:
     value = values.get(hole)
     if hole == "payload":
-        return 'blob "' + "".join(f"\\{byte:02x}" for byte in value) + '"'
+        return 'blob "' + "".join(f"\\{byte:02x}" for byte in value or b"") + '"'
     if hole == "to_text":
         return f'"{value}"'
     if hole == "msg_id":
@@ -348,4 +347,3 @@ def install_argument(
     given = {**base, "jitter_permille": 0, **settings}
     install = {"settings": given, "access": None, "peers": peers}
     return candid.encode(install_types("settings"), [install])
-

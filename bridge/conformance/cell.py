@@ -1,20 +1,22 @@
 """Plays one scenario on one world, and makes a cell of what came of it."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from bridge.candid import Case
 from bridge.conformance.canister import CanisterEnd, peer
 from bridge.conformance.endpoint import Endpoint
 from bridge.conformance.entries import Entry
 from bridge.conformance.instruments import Chaos, Relay
 from bridge.conformance.play import Play
+from bridge.conformance.program import Program, ProgramEnd
 from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
 from bridge.conformance.scenarios import Scenario
 from bridge.conformance.verdicts import LackingError, NotHeldError
 from bridge.conformance.wire import Wire, timeline
 from bridge.conformance.world import World
 from bridge.errors import BridgeError
-from bridge.candid import Case
 
 _SCRIPT = "script"
 
@@ -29,6 +31,8 @@ class Job:
         sender: Who sends; ``None`` where a relay does.
         receiver: Who receives; ``None`` where a relay does.
         seed: Draws whatever is random.
+        distrusted: What those said, by name, that were asked for a scenario that does not exist
+            and did not say that it is unsupported.
     """
 
     scenario: Scenario
@@ -36,6 +40,7 @@ class Job:
     sender: Entry | None
     receiver: Entry | None
     seed: int
+    distrusted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> tuple[str, ...]:
@@ -46,6 +51,16 @@ class Job:
             self.sender.name if self.sender else "",
             self.receiver.name if self.receiver else "",
         )
+
+    def distrust(self) -> str | None:
+        """Why nothing that one of the two says can be counted on."""
+        for entry in (self.sender, self.receiver):
+            if entry is not None and entry.name in self.distrusted:
+                return (
+                    f"{entry.name} was asked for a scenario that does not exist; expected that it "
+                    f"says unsupported; it says: {self.distrusted[entry.name]}"
+                )
+        return None
 
     def lacking(self) -> str | None:
         """Why it cannot be played, by the table's or an entry's own word."""
@@ -58,6 +73,22 @@ class Job:
             if entry is not None and scenario.info.id in entry.lacks:
                 return f"{entry.name} states: {entry.lacks[scenario.info.id]}"
         return None
+
+
+class Programs:
+    """The drivers that one worker has running, one for each side and command."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, tuple[str, ...]], Program] = {}
+
+    def of(self, side: str, entry: Entry) -> Program:
+        """The one for this side; it starts when it is first asked something."""
+        return self._running.setdefault((side, entry.command), Program(entry.command))
+
+    async def end(self) -> None:
+        """End all."""
+        for program in self._running.values():
+            await program.end()
 
 
 @dataclass(slots=True)
@@ -74,13 +105,14 @@ class _Verdicts:
         return cls(verdict, verdict, observed=observed)
 
 
-async def play_cell(world: World | BridgeError, job: Job, key: CellKey) -> Cell:
+async def play_cell(world: World | BridgeError, job: Job, key: CellKey, programs: Programs) -> Cell:
     """Play one scenario.
 
     Args:
         world: Where; or why there is no such place.
         job: What.
         key: Whose cell it is.
+        programs: Drivers that run already.
 
     Returns:
         The cell. Whatever goes wrong is its verdict; nothing is raised.
@@ -89,13 +121,16 @@ async def play_cell(world: World | BridgeError, job: Job, key: CellKey) -> Cell:
     lacking = job.lacking()
     if lacking is not None:
         return _cell(job, key, _Verdicts.both(Verdict.UNSUPPORTED, lacking), begun)
+    distrust = job.distrust()
+    if distrust is not None:
+        return _cell(job, key, _Verdicts.both(Verdict.ERROR, distrust), begun)
     if isinstance(world, BridgeError):
         return _cell(job, key, _Verdicts.both(Verdict.ERROR, str(world)), begun)
     started = world.now
     play: Play | None = None
     wire = Wire()
     try:
-        play = await _stage(world, job)
+        play = await _stage(world, job, programs)
         verdicts = await _judge(play, job.scenario)
         wire = await play.wire()
     except LackingError as error:
@@ -113,7 +148,7 @@ async def play_cell(world: World | BridgeError, job: Job, key: CellKey) -> Cell:
     return _with_evidence(cell, wire, ends, play.notes if play else [])
 
 
-async def _stage(world: World, job: Job) -> Play:
+async def _stage(world: World, job: Job, programs: Programs) -> Play:
     """Set up both ends and chaos between them."""
     scenario = job.scenario
     chaos = Chaos(world, await world.create())
@@ -121,10 +156,12 @@ async def _stage(world: World, job: Job) -> Play:
     given = [peer(chaos.canister_id, dialect=Case(job.dialect))]
     sender = receiver = None
     if job.sender is not None:
-        sender = await _end(world, job.sender, job.dialect, scenario.sender_settings, given)
+        program = programs.of("sender", job.sender)
+        sender = await _end(world, job.sender, job, scenario.sender_settings, given, program)
         sender.need(*scenario.sender)
     if job.receiver is not None:
-        receiver = await _end(world, job.receiver, job.dialect, scenario.receiver_settings, given)
+        program = programs.of("receiver", job.receiver)
+        receiver = await _end(world, job.receiver, job, scenario.receiver_settings, given, program)
         receiver.need(*scenario.receiver)
     ends = []
     for end in (sender, receiver):
@@ -140,11 +177,16 @@ async def _stage(world: World, job: Job) -> Play:
 async def _end(
     world: World,
     entry: Entry,
-    dialect: str,
+    job: Job,
     settings: dict[str, object],
     peers: list[dict[str, object]],
+    program: Program,
 ) -> Endpoint:
-    return await CanisterEnd.deploy(world, entry, dialect, settings, peers)
+    if entry.command:
+        return await ProgramEnd.deploy(
+            world, entry, job.dialect, job.scenario.info.id, settings, peers, program
+        )
+    return await CanisterEnd.deploy(world, entry, job.dialect, settings, peers)
 
 
 async def _judge(play: Play, scenario: Scenario) -> _Verdicts:
@@ -165,9 +207,7 @@ async def _judge(play: Play, scenario: Scenario) -> _Verdicts:
     return verdicts
 
 
-def _cell(
-    job: Job, key: CellKey, verdicts: _Verdicts, begun: float, *, virtual: int = 0
-) -> Cell:
+def _cell(job: Job, key: CellKey, verdicts: _Verdicts, begun: float, *, virtual: int = 0) -> Cell:
     return Cell(
         key=key,
         delivery=verdicts.delivery,
@@ -184,6 +224,4 @@ def _cell(
 
 
 def _with_evidence(cell: Cell, wire: Wire, ends: list[str], notes: list[str]) -> Cell:
-    from dataclasses import replace
-
     return replace(cell, timeline=timeline(wire, ends[0], ends[1]), log=tuple(notes))

@@ -1,7 +1,7 @@
 """What a run can do with one end of a pair, whatever that is.
 
-An end is known by its address and its dialect. All else is a *power* that it has or has not: what it
-can be asked, what can be done to it. A scenario names the powers that it needs.
+An end is known by its address and its dialect. All else is a *power* that it has or has not: what
+it can be asked, what can be done to it. A scenario names the powers that it needs.
 """
 
 from abc import ABC, abstractmethod

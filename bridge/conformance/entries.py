@@ -69,7 +69,7 @@ class Entry:
         answers: What can be asked of its own interface: ``outcome``, ``handled``, ``flows``.
         asked: ``watch`` (our contracts), ``own`` (see ``answers``) or ``nothing``.
         application: What its receiver does with a request, by dialect: ``echo``, ``compute``,
-            ``crc32`` (the decimal text of the payload's CRC-32), ``player`` (obeys), or ``unknown``.
+            ``crc32`` (its decimal text), ``player`` (obeys), or ``unknown``.
         first_retry: How long it waits before it sends again, in nanoseconds.
         attempts: How many times it sends a message at most.
         lacks: Scenarios that it is stated to lack, with the reasons.
@@ -445,9 +445,7 @@ def _count(fields: _Fields, name: str, default: int) -> int:
     return count
 
 
-def _texts_by_name(
-    fields: _Fields, name: str, *, among: tuple[str, ...] = ()
-) -> dict[str, str]:
+def _texts_by_name(fields: _Fields, name: str, *, among: tuple[str, ...] = ()) -> dict[str, str]:
     table = fields.table(name)
     for key in table.names():
         if among and key not in among:

@@ -82,7 +82,7 @@ CHARGES_TWICE: Final = Hazard(
 )
 IDS_COLLIDE: Final = Hazard(
     "flows of different senders collide",
-    "Two senders that happen on one id are taken for one: one of them gets the other's response, or "
-    "none.",
+    "Two senders that happen on one id are taken for one: one of them gets the other's response, "
+    "or none.",
     "Know a flow by (sender, msg_id), never by msg_id alone.",
 )

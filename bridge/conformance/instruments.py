@@ -183,9 +183,7 @@ class Relay:
         )
         return reply == bytes(4)
 
-    async def say(
-        self, to: Principal, dialect: str, message: Message, *, cycles: int = 0
-    ) -> bool:
+    async def say(self, to: Principal, dialect: str, message: Message, *, cycles: int = 0) -> bool:
         """Say one message in a dialect; whether it left."""
         method, arg = dialects.get(dialect).call_for(message)
         return await self.say_raw(to, method, arg, cycles=cycles)

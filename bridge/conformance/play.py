@@ -2,7 +2,7 @@
 
     a (the sender's end) <-> chaos <-> b (the receiver's end)
 
-Where a scenario is about one end alone, the other is a relay that says what the scenario has it say.
+Where a scenario is about one end alone, the other is a relay that says what it is told to say.
 """
 
 import itertools

@@ -14,9 +14,10 @@ from typing import Final
 
 from bridge import dialects as spoken
 from bridge._version import __version__
-from bridge.conformance.cell import Job, play_cell
+from bridge.conformance.cell import Job, Programs, play_cell
 from bridge.conformance.entries import Entry
 from bridge.conformance.place import Place
+from bridge.conformance.program import Program
 from bridge.conformance.results import (
     Cell,
     CellEnded,
@@ -30,11 +31,14 @@ from bridge.conformance.results import (
     Verdict,
 )
 from bridge.conformance.scenarios import Ends, Scenario, table
+from bridge.conformance.verdicts import LackingError
 from bridge.conformance.world import World
 from bridge.errors import BridgeError, UsageError
 
 UNKNOWN: Final = "X0"
 """A scenario that does not exist: what every implementation is asked for first."""
+
+UNSUPPORTED: Final = "unsupported"
 
 _CELLS_OF_A_REPLICA: Final = 60
 
@@ -94,7 +98,13 @@ async def run(
         )
     used = tuple(d for d in tongues if any(key.dialect == d for key in keys))
     infos = tuple(entry.info for entry in chosen)
-    implementations = tuple(_implementation(entry) for entry in names.values())
+    implementations = tuple([await _implementation(entry) for entry in names.values()])
+    distrusted = {
+        one.name: one.answered_unknown
+        for one in implementations
+        if one.answered_unknown != UNSUPPORTED
+    }
+    tasks = [replace(task, job=replace(task.job, distrusted=distrusted)) for task in tasks]
     yield RunStarted(seed, place.name, implementations, infos, used, keys)
     cells: dict[CellKey, Cell] = {}
     async for event in _play(tasks, place, jobs, again):
@@ -145,7 +155,7 @@ def _by_name(entries: Sequence[Entry]) -> dict[str, Entry]:
     return names
 
 
-def _implementation(entry: Entry) -> Implementation:
+async def _implementation(entry: Entry) -> Implementation:
     return Implementation(
         name=entry.name,
         about=entry.about,
@@ -153,14 +163,28 @@ def _implementation(entry: Entry) -> Implementation:
         dialects=entry.dialects,
         source=entry.source,
         asked=entry.asked,
-        answered_unknown=_asked_for_unknown(entry),
+        answered_unknown=await _asked_for_unknown(entry),
         lacks=tuple(entry.lacks.items()),
     )
 
 
-def _asked_for_unknown(entry: Entry) -> str:
-    """What an implementation says when it is asked for a scenario that does not exist."""
-    return "supported" if UNKNOWN in table() and UNKNOWN not in entry.lacks else "unsupported"
+async def _asked_for_unknown(entry: Entry) -> str:
+    """What an implementation says when it is asked for a scenario that does not exist.
+
+    For a canister its adapter here answers, by the table; a driver is asked itself.
+    """
+    if not entry.command:
+        return UNSUPPORTED if UNKNOWN not in table() else "supported"
+    program = Program(entry.command)
+    try:
+        await program.ask("scenario", id=UNKNOWN)
+    except LackingError:
+        return UNSUPPORTED
+    except BridgeError as error:
+        return str(error)
+    finally:
+        await program.end()
+    return "supported"
 
 
 def _tasks(
@@ -172,8 +196,8 @@ def _tasks(
     about: Collection[str] | None,
 ) -> tuple[list[_Task], tuple[CellKey, ...]]:
     keys: list[CellKey] = []
-    shared: dict[tuple[str, str, str], list[CellKey]] = {}
-    jobs: dict[tuple[str, str, str], Job] = {}
+    shared: dict[tuple[str, ...], list[CellKey]] = {}
+    jobs: dict[tuple[str, ...], Job] = {}
     for sender in dict.fromkeys(entry.name for entry in senders if entry.sends):
         one = next(entry for entry in senders if entry.name == sender)
         for receiver in dict.fromkeys(entry.name for entry in receivers if entry.receives):
@@ -263,6 +287,20 @@ async def _work(
     again: _Again,
 ) -> None:
     """One worker: plays task after task, each replica for some of them."""
+    programs = Programs()
+    try:
+        await _work_with(waiting, place, events, again, programs)
+    finally:
+        await programs.end()
+
+
+async def _work_with(
+    waiting: Iterator[_Task],
+    place: Place,
+    events: "asyncio.Queue[Event | BaseException | None]",
+    again: _Again,
+    programs: Programs,
+) -> None:
     task = next(waiting, None)
     while task is not None:
         async with contextlib.AsyncExitStack() as held:
@@ -276,7 +314,7 @@ async def _work(
                     break
                 for key in task.keys:
                     events.put_nowait(CellStarted(key))
-                cell = await play_cell(world, task.job, task.keys[0])
+                cell = await play_cell(world, task.job, task.keys[0], programs)
                 for key in task.keys:
                     own = replace(cell, key=key, rerun=again.line(key))
                     events.put_nowait(CellEnded(_renamed(own, task.keys[0])))

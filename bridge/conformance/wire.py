@@ -5,10 +5,9 @@ The judge reads this and not the endpoints' word.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 from bridge.monitor import MessageRecord
-from bridge.monitor.trace import Kind
 
 _LOST: Final = ("lose", "reject")
 
@@ -90,9 +89,7 @@ class Wire:
         return [
             seen
             for seen in self.sightings
-            if seen.what == what
-            and seen.kind == kind
-            and (msg_id is None or seen.msg_id == msg_id)
+            if seen.what == what and seen.kind == kind and (msg_id is None or seen.msg_id == msg_id)
         ]
 
     def ids(self) -> list[int]:
@@ -120,9 +117,8 @@ def timeline(wire: Wire, sender: str, receiver: str) -> tuple[MessageRecord, ...
         lost = seen.what == "not_left" or seen.fault in _LOST
         if seen.what == "came" and not lost:
             continue
-        kind: Kind = seen.kind  # type: ignore[assignment]
         flow = flows.setdefault(seen.msg_id, f"flow {len(flows) + 1}")
-        attempt = attempts[seen.msg_id, kind] = attempts.get((seen.msg_id, kind), 0) + 1
+        attempt = attempts[seen.msg_id, seen.kind] = attempts.get((seen.msg_id, seen.kind), 0) + 1
         ends = (sender, receiver) if seen.side == "a" else (receiver, sender)
         records.append(
             MessageRecord(
@@ -130,7 +126,7 @@ def timeline(wire: Wire, sender: str, receiver: str) -> tuple[MessageRecord, ...
                 flow=flow,
                 sender=ends[0],
                 receiver=ends[1],
-                message=kind,
+                message=cast("Literal['NEW', 'ACK', 'FIN']", seen.kind),
                 size=seen.size,
                 attempt=attempt,
                 outcome="lost" if lost else "delivered",

@@ -70,8 +70,7 @@ class World:
         self._session = session
         self._now = now
         self._deployed: list[Principal] = []
-        self.settlers: list[Callable[[], Awaitable[bool]]] = []
-        self.log_from = 0
+        self.settlers: list[Callable[[], Awaitable[tuple[bool, int | None]]]] = []
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -144,10 +143,11 @@ class World:
         """
         due = await self.step(0)
         while self.settlers:
-            moved = [await settle() for settle in self.settlers]
+            steps = [await settle() for settle in self.settlers]
+            if not any(moved for moved, _ in steps):
+                others = [when for _, when in steps if when is not None]
+                return min([*others, *([] if due is None else [due])], default=None)
             due = await self.step(0)
-            if not any(moved):
-                break
         return due
 
     async def until(self, condition: Condition, within: int, *, stride: int = 0) -> bool:

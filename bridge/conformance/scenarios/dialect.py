@@ -167,4 +167,3 @@ async def _one_sided(play: Play, end: Endpoint, role: str) -> Endpoint:
     if play.dialect != "unified":
         raise LackingError(f"{end.entry.name} has both roles in {end.dialect}")
     return await play.variant(end, role)
-

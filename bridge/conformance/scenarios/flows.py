@@ -131,7 +131,7 @@ async def ids(play: Play) -> None:
         await acknowledge(play, msg_id)
     before = len((await play.wire()).said("ACK"))
     for name, msg_id in BAD_IDS.items():
-        # Straight to the receiver, by a third canister: what passes ids on might refuse them itself.
+        # Straight to the receiver: what stands between might refuse such ids itself.
         stranger = await play.stranger()
         await stranger.say(play.b.address, play.dialect, New(msg_id, request.payload))
         await play.wait(1.5)

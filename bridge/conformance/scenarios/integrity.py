@@ -2,14 +2,14 @@
 
 from typing import Final
 
+from bridge import dialects
 from bridge.conformance import hazards
+from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
 from bridge.conformance.scenarios.flows import acknowledge, application, complete
-from bridge.conformance.payloads import Request
 from bridge.conformance.scenarios.receiver import acked, request_of
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.scenarios.sender import right_ack
-from bridge import dialects
 from bridge.flow import Ack, Fin, New
 
 _GROUP: Final = "integrity"

@@ -2,14 +2,13 @@
 
 from typing import Any, Final
 
-from bridge import candid
+from bridge import candid, dialects
 from bridge.conformance.play import Play
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.scenarios.sender import nothing_to_acknowledge
 from bridge.conformance.world import HOUR
-from bridge.flow import Ack, New, payload_hash
-from bridge import dialects
 from bridge.dialects.unified import from_case
+from bridge.flow import Ack, New, payload_hash
 from bridge.reference import contract_method
 
 _GROUP: Final = "outbox"
@@ -90,9 +89,7 @@ async def waiting(play: Play) -> None:
     left = [_id(entry) for entry in await outbox(play) if entry["message"].label == "NEW"]
     play.check(not left, "no NEW of a flow whose lifetime is over", f"{len(left)}")
     states = {view["msg_id"]: view["state"].label for view in await play.a.flows("sender")}
-    play.check(
-        states[ids[1]] == states[ids[2]] == "failed", "both Failed, told", states
-    )
+    play.check(states[ids[1]] == states[ids[2]] == "failed", "both Failed, told", states)
 
 
 def _id(entry: Any) -> int:

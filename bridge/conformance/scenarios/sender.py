@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from bridge.candid import Case
 from bridge.conformance import hazards
 from bridge.conformance.canister import peer
 from bridge.conformance.endpoint import Outcome
@@ -11,7 +12,6 @@ from bridge.conformance.play import Play
 from bridge.conformance.scenarios.flows import application, check_response
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.world import HOUR, MINUTE
-from bridge.candid import Case
 from bridge.flow import Ack
 
 _GROUP: Final = "sender"
@@ -287,7 +287,8 @@ async def late_twice(play: Play) -> None:
     "S10",
     _GROUP,
     "cancel crosses ACK; cancel between transmit and commit",
-    'one outcome, never "unsent" once it left; the response reaches the application, late if it must',
+    'one outcome, never "unsent" once it left; the response reaches the application, '
+    "late if it must",
     ends=Ends.SENDER,
     sender=("open", "ids", "player", "settings"),
 )
@@ -309,5 +310,3 @@ async def cancel_crosses(play: Play) -> None:
     play.check(outcome and outcome.failure == "unsent", "Failed(unsent): it never left", outcome)
     wire = await play.wire()
     play.check(not wire.said("NEW", queued), "no NEW of the one that is unsent", wire.counts())
-
-

@@ -1,0 +1,304 @@
+"""A program as one end: a driver that obeys on its standard streams, behind a mailbox canister.
+
+What a driver is asked, and what it answers, is described in docs/conformance.md.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from bridge import contracts
+from bridge.candid import Case
+from bridge.conformance.endpoint import POWERS, Endpoint, Outcome
+from bridge.conformance.entries import Entry
+from bridge.conformance.verdicts import LackingError
+from bridge.conformance.world import World
+from bridge.errors import BridgeError
+from bridge.principal import Principal
+from bridge.reference import SHORT_WAITS
+from bridge.service import mailbox_argument
+
+_PATIENCE: Final = 60.0
+_LINE: Final = 1 << 25
+
+
+class Program:
+    """One running driver.
+
+    Args:
+        command: The program and its arguments; ``python`` is the interpreter that runs this.
+    """
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self._command = command
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def ask(self, do: str, **asked: Any) -> Any:
+        """Ask one thing; what it answered.
+
+        Raises:
+            LackingError: If it says that it cannot.
+            BridgeError: If it refuses, or is not there any more.
+        """
+        async with self._turn:
+            answer = await self._exchange({"do": do, **asked})
+        if "unsupported" in answer:
+            raise LackingError(str(answer["unsupported"]))
+        if "refused" in answer:
+            raise BridgeError(str(answer["refused"]))
+        return answer.get("ok")
+
+    async def _exchange(self, asked: dict[str, Any]) -> dict[str, Any]:
+        process = await self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(asked).encode() + b"\n")
+            async with asyncio.timeout(_PATIENCE):
+                await process.stdin.drain()
+                line = await process.stdout.readline()
+            answer = json.loads(line)
+        except TimeoutError:
+            await self.end()
+            raise BridgeError(
+                f"the driver {self._command[0]} does not answer to {asked['do']} for "
+                f"{_PATIENCE:.0f} s",
+                hint="see that it writes one line for each line that it reads",
+            ) from None
+        except (OSError, ValueError) as error:
+            await self.end()
+            raise BridgeError(
+                f"the driver {self._command[0]} gives no answer to {asked['do']}: {error}",
+                hint="run it by hand and give it a line of JSON",
+            ) from error
+        if not isinstance(answer, dict):
+            raise BridgeError(f"the driver {self._command[0]} answers {line[:80]!r}, no object")
+        return answer
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            name, *rest = self._command
+            command = [sys.executable if name == "python" else name, *rest]
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    limit=_LINE,
+                )
+            except OSError as error:
+                raise BridgeError(
+                    f"the driver {name} cannot be started: {error.strerror or error}",
+                    hint="give the command as a list of texts in the entry",
+                ) from error
+        return self._process
+
+    async def end(self) -> None:
+        """End the process: its standard input ends, and it is killed if it goes on."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(5):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+class ProgramEnd(Endpoint):
+    """One driver as an end; peers know it by its mailbox.
+
+    Args:
+        world: Where it plays.
+        entry: The implementation.
+        dialect: What it speaks.
+        program: The driver.
+        address: Its mailbox.
+        powers: What it says that it can.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        entry: Entry,
+        dialect: str,
+        program: Program,
+        address: Principal,
+        powers: frozenset[str],
+    ) -> None:
+        self.entry = entry
+        self.dialect = dialect
+        self.address = address
+        self.powers = powers
+        self._world = world
+        self._program = program
+
+    @classmethod
+    async def deploy(
+        cls,
+        world: World,
+        entry: Entry,
+        dialect: str,
+        scenario: str,
+        settings: Mapping[str, Any],
+        peers: list[dict[str, Any]],
+        program: Program,
+    ) -> "ProgramEnd":
+        """Give it a mailbox and start it.
+
+        Raises:
+            LackingError: If it says that it does not support the scenario.
+            BridgeError: If it cannot be started.
+        """
+        hello = await program.ask("hello")
+        await program.ask("scenario", id=scenario)
+        owner = Principal.from_text(hello["principal"])
+        address = await world.create()
+        wasm = contracts.rust_canister("mailbox")
+        await world.install(address, wasm, mailbox_argument(owner))
+        base: dict[str, Any] = {} if world.virtual else dict(SHORT_WAITS)
+        root_key = world.network.root_key
+        await program.ask(
+            "start",
+            url=world.network.url,
+            root_key=root_key.hex() if root_key else None,
+            mailbox=str(address),
+            now=world.now if world.virtual else None,
+            dialect=dialect,
+            settings={**base, "jitter_permille": 0, **settings},
+            peers=_plain(peers),
+        )
+        powers = frozenset(hello["powers"]) & set(POWERS)
+        end = cls(world, entry, dialect, program, address, powers)
+        if world.virtual:
+            world.settlers.append(end.step)
+        return end
+
+    async def step(self) -> tuple[bool, int | None]:
+        """Have it do what is to be done at this time; whether it did, and when next."""
+        answer = await self._program.ask("step", now=self._world.now)
+        return bool(answer["moved"]), answer["due"]
+
+    # --- As a sender and as a receiver ----------------------------------------------------------
+
+    async def open(self, to: Principal, payload: bytes, msg_id: int | None = None) -> int | None:
+        given = None if msg_id is None else str(msg_id)
+        ids = await self._program.ask("open", to=str(to), payload=payload.hex(), msg_id=given)
+        return int(ids[0])
+
+    async def open_many(self, to: Principal, payload: bytes, times: int) -> None:
+        await self._program.ask("open", to=str(to), payload=payload.hex(), times=times)
+
+    async def outcome(self, msg_id: int) -> Outcome | None:
+        ends = [t for t in await self.told() if t["msg_id"] == msg_id]
+        ends = [t for t in ends if t["what"].label in ("answered", "failed", "late")]
+        if not ends:
+            return None
+        last = ends[-1]
+        what = last["what"].label
+        return Outcome(
+            last["failure"].label if what == "failed" else None,
+            last["response"],
+            late=what == "late",
+            times=sum(end["what"].label == what for end in ends),
+        )
+
+    async def handled(self, sender: Principal, msg_id: int) -> int:
+        return int(await self._program.ask("handled", sender=str(sender), msg_id=str(msg_id)))
+
+    async def flows(self, role: str) -> list[dict[str, Any]]:
+        return [
+            {
+                **flow,
+                "msg_id": int(flow["msg_id"]),
+                "peer": Principal.from_text(flow["peer"]),
+                "state": Case(flow["state"]),
+            }
+            for flow in await self._program.ask("flows", role=role)
+        ]
+
+    async def counters(self) -> dict[str, int]:
+        return dict(await self._program.ask("counters"))
+
+    async def configure(
+        self,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        access: Mapping[str, Any] | None = None,
+        peers: list[dict[str, Any]] | None = None,
+    ) -> None:
+        await self._program.ask(
+            "configure", settings=settings, access=_plain(access), peers=_plain(peers)
+        )
+
+    # --- The application ------------------------------------------------------------------------
+
+    async def act(self, what: str, value: Any) -> str | None:
+        asked = value if isinstance(value, dict) else {"msg_id": value}
+        plain = {**_plain(asked), "msg_id": str(asked["msg_id"])}
+        try:
+            await self._program.ask("act", what=what, **plain)
+        except BridgeError as error:
+            return str(error)
+        return None
+
+    async def direct(
+        self, *, trap_until: int = 0, decision: Any = None, rerun: bool = False
+    ) -> None:
+        await self._program.ask("direct", trap_until=trap_until, decision=decision, rerun=rerun)
+
+    async def told(self) -> list[dict[str, Any]]:
+        return [
+            {
+                **telling,
+                "what": Case(telling["what"]),
+                "failure": telling["failure"] and Case(telling["failure"]),
+                "response": None
+                if telling["response"] is None
+                else bytes.fromhex(telling["response"]),
+            }
+            for telling in (await self._program.ask("heard"))["told"]
+        ]
+
+    async def asked(self) -> list[dict[str, Any]]:
+        return list((await self._program.ask("heard"))["asked"])
+
+    # --- Life -----------------------------------------------------------------------------------
+
+    async def upgrade(self) -> None:
+        await self._program.ask("restart")
+
+    async def stop(self) -> None:
+        await self._program.ask("stop")
+        await self._world.manage("stop_canister", self.address)
+
+    async def start(self) -> None:
+        await self._world.manage("start_canister", self.address)
+        await self._program.ask("restart")
+
+    async def close(self) -> None:
+        if self.step in self._world.settlers:
+            self._world.settlers.remove(self.step)
+        await self._program.ask("end")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple) and not isinstance(value, Case):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Case):
+        return value.label
+    if isinstance(value, Principal):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return value
