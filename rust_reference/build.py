@@ -36,6 +36,7 @@ CANISTERS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     "both_bounty": ("both", "bounty", (*NODE, "bounty", "reference"), ()),
     "both_positional": ("both", "positional", (*NODE, "positional", "reference"), ()),
     "player": ("player", "", (*NODE, "reference", "player_own"), ("send", "outcome")),
+    "broken": ("broken", "", (*NODE, "reference", "player_own", "broken_own"), ()),
     "priced": ("priced", "", (*NODE, "reference"), ("send", "outcome")),
     "mailbox": ("mailbox", "", ("mailbox",), ()),
     "chaos": ("chaos", "", ("chaos",), ()),
@@ -114,7 +115,7 @@ def interface(name: str) -> str:
     """The interface of one module."""
     _, _, contracts, without = CANISTERS[name]
     text = composed(contracts, without)
-    if name == "priced":
+    if name in {"priced", "broken"}:
         # A one-way method may refund before its body accepts the cycles.
         text = text.replace("(MessageType) -> () oneway", "(MessageType) -> ()")
         text = text.replace("(vec MessageType) -> () oneway", "(vec MessageType) -> ()")

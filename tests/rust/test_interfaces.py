@@ -19,6 +19,7 @@ CANISTERS = {
     "both_positional": ([*COMMON, "positional"], ["send", "outcome", "handled"]),
     "player": (COMMON, ["handled"]),
     "priced": (["outbox", "watch"], ["handled"]),
+    "broken": (["outbox", "watch"], ["send", "outcome", "handled"]),
     "mailbox": (["mailbox", "unified"], []),
     "chaos": (["chaos"], []),
 }

@@ -4,6 +4,7 @@
 //! come from strangers, so that decoding has a budget.
 
 use candid::de::{DecoderConfig, IDLDeserialize};
+use candid::types::{Serializer, Type, TypeInner};
 use candid::utils::ArgumentEncoder;
 use candid::{CandidType, Deserialize};
 
@@ -22,43 +23,110 @@ pub const BATCH_BYTES: u64 = 1_900_000;
 const DECODING_QUOTA: usize = 80_000_000;
 const SKIPPING_QUOTA: usize = 10_000;
 
+/// A `nat` that may be the id of a flow; `None`: it is not below 2^128.
+#[derive(Clone, Copy, Debug)]
+struct Id(Option<u128>);
+
+impl CandidType for Id {
+    fn _ty() -> Type {
+        TypeInner::Nat.into()
+    }
+
+    fn idl_serialize<S: Serializer>(&self, serializer: S) -> Result<(), S::Error> {
+        self.0.unwrap_or_default().idl_serialize(serializer)
+    }
+}
+
+impl<'a> Deserialize<'a> for Id {
+    fn deserialize<D: serde::Deserializer<'a>>(deserializer: D) -> Result<Id, D::Error> {
+        // A number that is too large was read to its end. Whatever else is wrong makes this id none,
+        // and so the message one that is refused.
+        Ok(Id(u128::deserialize(deserializer).ok()))
+    }
+}
+
+impl From<u128> for Id {
+    fn from(id: u128) -> Id {
+        Id(Some(id))
+    }
+}
+
+impl Id {
+    fn get(self) -> Result<u128, Unreadable> {
+        self.0.ok_or(Unreadable::Id)
+    }
+}
+
+/// The argument of the dialect `unified`, with any id.
+#[derive(CandidType, Deserialize, Clone, Debug)]
+enum Unified {
+    #[serde(rename = "NEW")]
+    New { msg_id: Id, payload: Blob },
+    #[serde(rename = "ACK")]
+    Ack { msg_id: Id, payload: Option<Blob>, hash: Option<u32> },
+    #[serde(rename = "FIN")]
+    Fin { msg_id: Id, hash: Option<u32> },
+}
+
+impl TryFrom<Unified> for Message {
+    type Error = Unreadable;
+
+    fn try_from(read: Unified) -> Result<Message, Unreadable> {
+        Ok(match read {
+            Unified::New { msg_id, payload } => Message::New { msg_id: msg_id.get()?, payload },
+            Unified::Ack { msg_id, payload, hash } => {
+                Message::Ack { msg_id: msg_id.get()?, payload, hash }
+            }
+            Unified::Fin { msg_id, hash } => Message::Fin { msg_id: msg_id.get()?, hash },
+        })
+    }
+}
+
 /// The argument of the dialect `maf`.
 #[derive(CandidType, Deserialize, Clone, Debug)]
 enum Maf {
     #[serde(rename = "NEW")]
-    New { msg_id: u128, payload: Blob },
+    New { msg_id: Id, payload: Blob },
     #[serde(rename = "ACK")]
-    Ack { msg_id: u128, payload: Blob },
+    Ack { msg_id: Id, payload: Blob },
     #[serde(rename = "FIN")]
-    Fin { msg_id: u128 },
+    Fin { msg_id: Id },
 }
 
 #[derive(CandidType, Deserialize, Clone, Debug)]
 struct BountyNew {
-    msg_id: u128,
+    msg_id: Id,
     payload: Blob,
 }
 
 #[derive(CandidType, Deserialize, Clone, Debug)]
 struct BountyAck {
-    msg_id: u128,
+    msg_id: Id,
     hash: Option<u32>,
     payload: Blob,
 }
 
 #[derive(CandidType, Deserialize, Clone, Debug)]
 struct BountyFin {
-    msg_id: u128,
+    msg_id: Id,
     hash: Option<u32>,
 }
 
 /// A message could not be read: to its sender that is as if it were lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable(pub String);
+pub enum Unreadable {
+    /// The argument is no message, for this reason.
+    Argument(String),
+    /// It is one, but its id is not below 2^128.
+    Id,
+}
 
 impl std::fmt::Display for Unreadable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(match self {
+            Unreadable::Argument(reason) => reason,
+            Unreadable::Id => "the id is not below 2^128",
+        })
     }
 }
 
@@ -75,24 +143,25 @@ pub fn call_for(dialect: Dialect, message: &Message) -> (&'static str, Vec<u8>) 
         (Dialect::Unified, _) => ("asyncFlow", encode((message,))),
         (Dialect::Maf, Message::New { msg_id, payload }) => (
             "com_asyncFlow_newMessage",
-            encode((Maf::New { msg_id: *msg_id, payload: payload.clone() },)),
+            encode((Maf::New { msg_id: (*msg_id).into(), payload: payload.clone() },)),
         ),
-        (Dialect::Maf, Message::Ack { msg_id, payload, .. }) => {
-            ("com_asyncFlow_ack", encode((Maf::Ack { msg_id: *msg_id, payload: plain(payload) },)))
-        }
+        (Dialect::Maf, Message::Ack { msg_id, payload, .. }) => (
+            "com_asyncFlow_ack",
+            encode((Maf::Ack { msg_id: (*msg_id).into(), payload: plain(payload) },)),
+        ),
         (Dialect::Maf, Message::Fin { msg_id, .. }) => {
-            ("com_asyncFlow_fin", encode((Maf::Fin { msg_id: *msg_id },)))
+            ("com_asyncFlow_fin", encode((Maf::Fin { msg_id: (*msg_id).into() },)))
         }
         (Dialect::Bounty, Message::New { msg_id, payload }) => (
             "com_asyncFlow_newMessage",
-            encode((BountyNew { msg_id: *msg_id, payload: payload.clone() },)),
+            encode((BountyNew { msg_id: (*msg_id).into(), payload: payload.clone() },)),
         ),
         (Dialect::Bounty, Message::Ack { msg_id, payload, hash }) => (
             "com_asyncFlow_ack",
-            encode((BountyAck { msg_id: *msg_id, hash: *hash, payload: plain(payload) },)),
+            encode((BountyAck { msg_id: (*msg_id).into(), hash: *hash, payload: plain(payload) },)),
         ),
         (Dialect::Bounty, Message::Fin { msg_id, hash }) => {
-            ("com_asyncFlow_ackack", encode((BountyFin { msg_id: *msg_id, hash: *hash },)))
+            ("com_asyncFlow_ackack", encode((BountyFin { msg_id: (*msg_id).into(), hash: *hash },)))
         }
         (Dialect::Positional, Message::New { msg_id, payload }) => {
             ("com_asyncFlow_newMessage", encode((msg_id, payload)))
@@ -131,7 +200,7 @@ impl<'a> Reader<'a> {
 }
 
 fn unreadable(error: candid::Error) -> Unreadable {
-    Unreadable(error.to_string())
+    Unreadable::Argument(error.to_string())
 }
 
 fn one<'a, T: CandidType + Deserialize<'a>>(arg: &'a [u8]) -> Result<T, Unreadable> {
@@ -146,60 +215,70 @@ fn one<'a, T: CandidType + Deserialize<'a>>(arg: &'a [u8]) -> Result<T, Unreadab
 /// If the method is none of the dialect's, or the argument is no message that it may carry.
 pub fn message_from(dialect: Dialect, method: &str, arg: &[u8]) -> Result<Message, Unreadable> {
     let message = match (dialect, method) {
-        (Dialect::Unified, "asyncFlow") => return one(arg),
+        (Dialect::Unified, "asyncFlow") => one::<Unified>(arg)?.try_into()?,
         (Dialect::Maf, "com_asyncFlow_newMessage" | "com_asyncFlow_ack" | "com_asyncFlow_fin") => {
             let message = match one(arg)? {
-                Maf::New { msg_id, payload } => Message::New { msg_id, payload },
+                Maf::New { msg_id, payload } => Message::New { msg_id: msg_id.get()?, payload },
                 Maf::Ack { msg_id, payload } => {
-                    Message::Ack { msg_id, payload: Some(payload), hash: None }
+                    Message::Ack { msg_id: msg_id.get()?, payload: Some(payload), hash: None }
                 }
-                Maf::Fin { msg_id } => Message::Fin { msg_id, hash: None },
+                Maf::Fin { msg_id } => Message::Fin { msg_id: msg_id.get()?, hash: None },
             };
             let (carrier, _) = call_for(Dialect::Maf, &message.without_payload());
             if carrier != method {
-                return Err(Unreadable(format!("{method} carries a message of {carrier}")));
+                return Err(Unreadable::Argument(format!(
+                    "{method} carries a message of {carrier}"
+                )));
             }
             return Ok(message);
         }
         (Dialect::Bounty, "com_asyncFlow_newMessage") => {
             let BountyNew { msg_id, payload } = one(arg)?;
-            Message::New { msg_id, payload }
+            Message::New { msg_id: msg_id.get()?, payload }
         }
         (Dialect::Bounty, "com_asyncFlow_ack") => {
             let BountyAck { msg_id, hash, payload } = one(arg)?;
-            Message::Ack { msg_id, payload: Some(payload), hash }
+            Message::Ack { msg_id: msg_id.get()?, payload: Some(payload), hash }
         }
         (Dialect::Bounty, "com_asyncFlow_ackack") => {
             let BountyFin { msg_id, hash } = one(arg)?;
-            Message::Fin { msg_id, hash }
+            Message::Fin { msg_id: msg_id.get()?, hash }
         }
         (Dialect::Positional, "com_asyncFlow_newMessage") => {
             let mut reader = Reader::new(arg)?;
-            let message = Message::New { msg_id: reader.value()?, payload: reader.value()? };
-            reader.done(message)?
+            let (msg_id, payload) = (reader.value::<Id>()?, reader.value()?);
+            reader.done(())?;
+            Message::New { msg_id: msg_id.get()?, payload }
         }
         (Dialect::Positional, "com_asyncFlow_ack") => {
             let mut reader = Reader::new(arg)?;
-            let (msg_id, hash) = (reader.value()?, reader.value()?);
-            let message = Message::Ack { msg_id, payload: Some(reader.value()?), hash };
-            reader.done(message)?
+            let (msg_id, hash) = (reader.value::<Id>()?, reader.value()?);
+            let payload = Some(reader.value()?);
+            reader.done(())?;
+            Message::Ack { msg_id: msg_id.get()?, payload, hash }
         }
         (Dialect::Positional, "com_asyncFlow_finish") => {
             let mut reader = Reader::new(arg)?;
-            let message = Message::Fin { msg_id: reader.value()?, hash: reader.value()? };
-            reader.done(message)?
+            let (msg_id, hash) = (reader.value::<Id>()?, reader.value()?);
+            reader.done(())?;
+            Message::Fin { msg_id: msg_id.get()?, hash }
         }
-        _ => return Err(Unreadable(format!("the dialect {} has no {method}", dialect.name()))),
+        _ => {
+            return Err(Unreadable::Argument(format!(
+                "the dialect {} has no {method}",
+                dialect.name()
+            )))
+        }
     };
     Ok(message)
 }
 
-/// The messages of a batch, in their order.
+/// The messages of a batch, in their order; an entry of its own may be one whose id is none.
 ///
 /// # Errors
 /// If the argument does not decode; the whole batch is as lost.
-pub fn messages_from(arg: &[u8]) -> Result<Vec<Message>, Unreadable> {
-    one(arg)
+pub fn messages_from(arg: &[u8]) -> Result<Vec<Result<Message, Unreadable>>, Unreadable> {
+    Ok(one::<Vec<Unified>>(arg)?.into_iter().map(Message::try_from).collect())
 }
 
 impl Message {
@@ -238,9 +317,9 @@ pub fn dialect_of(method: &str, arg: &[u8]) -> Result<Dialect, Unreadable> {
             Some(OPCODE_VARIANT) => Ok(Dialect::Maf),
             Some(OPCODE_RECORD) => Ok(Dialect::Bounty),
             Some(OPCODE_NAT) => Ok(Dialect::Positional),
-            _ => Err(Unreadable(format!("the argument of {method} is of no dialect"))),
+            _ => Err(Unreadable::Argument(format!("the argument of {method} is of no dialect"))),
         },
-        _ => Err(Unreadable(format!("no dialect has a method {method}"))),
+        _ => Err(Unreadable::Argument(format!("no dialect has a method {method}"))),
     }
 }
 
@@ -380,7 +459,7 @@ mod tests {
     fn a_batch_is_read_in_its_order() {
         let all = messages();
         let arg = batch(&all.iter().collect::<Vec<_>>());
-        assert_eq!(messages_from(&arg), Ok(all));
+        assert_eq!(messages_from(&arg), Ok(all.into_iter().map(Ok).collect()));
     }
 
     #[test]
@@ -397,11 +476,34 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_two_to_the_128_is_refused() {
-        let id = candid::Nat::from(u128::MAX) + 1u8;
-        let arg = candid::encode_args((id, Blob::default())).expect("it encodes");
-        let read = message_from(Dialect::Positional, "com_asyncFlow_newMessage", &arg);
-        assert!(read.is_err());
+    fn an_id_of_two_to_the_128_is_told_from_what_is_no_message() {
+        let method = "com_asyncFlow_newMessage";
+        let read = |arg: Vec<u8>| message_from(Dialect::Positional, method, &arg);
+        let payload = || Blob::from(vec![1, 2]);
+        let large = candid::Nat::from(u128::MAX) + 1u8;
+        let encoded = |id: candid::Nat| candid::encode_args((id, payload())).expect("it encodes");
+        assert_eq!(read(encoded(large)), Err(Unreadable::Id));
+        // A megabyte of digits: read once, never computed with.
+        let mut long = b"DIDL\x01\x6D\x7B\x02\x7D\x00".to_vec();
+        long.extend(vec![0xFF; 1 << 20]);
+        long.extend([1, 1, 7]);
+        assert_eq!(read(long), Err(Unreadable::Id));
+        let text = candid::encode_args(("7", payload())).expect("it encodes");
+        assert!(read(text).is_err());
+    }
+
+    #[test]
+    fn an_entry_of_a_batch_whose_id_is_none_harms_no_other() {
+        #[derive(CandidType, Deserialize)]
+        enum Wide {
+            #[serde(rename = "FIN")]
+            Fin { msg_id: candid::Nat, hash: Option<u32> },
+        }
+        let large = candid::Nat::from(u128::MAX) + 1u8;
+        let fin = |msg_id: candid::Nat| Wide::Fin { msg_id, hash: None };
+        let arg = candid::encode_one(vec![fin(large), fin(7u8.into())]).expect("it encodes");
+        let right = Message::Fin { msg_id: 7, hash: None };
+        assert_eq!(messages_from(&arg), Ok(vec![Err(Unreadable::Id), Ok(right)]));
     }
 
     #[test]

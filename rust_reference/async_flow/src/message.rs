@@ -10,7 +10,7 @@ use serde_bytes::ByteBuf;
 /// Opaque bytes.
 pub type Blob = ByteBuf;
 
-/// One message of Async Flow. `msg_id` is a `nat` below 2^128: anything larger does not decode.
+/// One message of Async Flow. `msg_id` is a `nat` below 2^128.
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Sender to receiver: please process this.

@@ -12,6 +12,14 @@ use crate::words::{Role, State, Telling};
 
 type Step<'a> = crate::step::Step<'a, ReceiverFlow>;
 
+/// What decides a step: [`step`], or a function around it.
+pub type Table = fn(
+    Option<ReceiverFlow>,
+    &Event,
+    u64,
+    Rules<'_>,
+) -> Result<Transition<ReceiverFlow>, NotAllowed>;
+
 /// Decides one event on one flow that a peer opened.
 ///
 /// # Errors

@@ -12,6 +12,10 @@ use crate::words::{classify, Class, Dialect, Failure, NullAck, Role, State, Tell
 
 type Step<'a> = crate::step::Step<'a, SenderFlow>;
 
+/// What decides a step: [`step`], or a function around it.
+pub type Table =
+    fn(Option<SenderFlow>, &Event, u64, Rules<'_>) -> Result<Transition<SenderFlow>, NotAllowed>;
+
 /// Decides one event on one flow that we opened.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use candid::Principal;
 
 use crate::event::{Ask, Decision, Tell};
 use crate::message::Blob;
+use crate::{receiver, sender};
 
 /// A NEW, handed to the receiver's application.
 #[derive(Clone, Debug)]
@@ -77,6 +78,11 @@ pub struct Application {
     pub priced: bool,
     /// Handlers are idempotent: what an upgrade or a trap interrupted runs again at once.
     pub rerun: bool,
+    /// Decides each step of a flow that we opened. Wrap [`sender::step`] to see every step in the very
+    /// message in which it is stored: for an index, a ledger or a metric of the application's own.
+    pub sender_table: sender::Table,
+    /// The same for flows that peers opened: [`receiver::step`], or what wraps it.
+    pub receiver_table: receiver::Table,
 }
 
 impl Application {
@@ -89,6 +95,8 @@ impl Application {
             corruption: |_| Some(Decision::Resend),
             priced: false,
             rerun: false,
+            sender_table: sender::step,
+            receiver_table: receiver::step,
         }
     }
 

@@ -18,8 +18,8 @@ pub use endpoint::{raw, receive_call};
 pub use install::Install;
 pub use node::{
     answer, cancel, configure, decide, drop_dead_letter, fail, finish, forget, has_outbox, inspect,
-    is_driver, is_known, knows_received, may_watch, rerun, retry, save, send, send_as, start,
-    works_on_itself,
+    is_driver, is_known, knows_received, may_watch, receive, receive_batch, rerun, retry, save,
+    send, send_as, start, works_on_itself,
 };
 pub use outbox::{read_outbox, trim_outbox, OutboxEntry, OutboxQuery};
 pub use store::{Change, Memories, MEMORIES};

@@ -16,7 +16,7 @@ use super::install::{self, Install};
 use super::store::{Before, Memories, PeerId, Store};
 use super::work::{self, Job};
 use crate::admission::{self, Circumstances};
-use crate::dialect::{BATCH_BYTES, BATCH_MESSAGES};
+use crate::dialect::{Unreadable, BATCH_BYTES, BATCH_MESSAGES};
 use crate::event::{Decision, Effect, Event, NotAllowed, Of, Received, Transmit, What};
 use crate::flow::earliest;
 use crate::message::{Blob, Kind, Message};
@@ -93,7 +93,7 @@ impl Node {
             null_ack: peer.unwrap_or(NullAck::Response),
             rerun: self.app.rerun,
         };
-        let t = sender::step(old, &event, now, rules)?;
+        let t = (self.app.sender_table)(old, &event, now, rules)?;
         if t.changed {
             self.store.put_sender(id, before, t.flow, now, why);
         }
@@ -116,7 +116,7 @@ impl Node {
             null_ack: NullAck::Response,
             rerun: self.app.rerun,
         };
-        let t = receiver::step(old, &event, now, rules)?;
+        let t = (self.app.receiver_table)(old, &event, now, rules)?;
         if t.changed {
             self.store.put_receiver(peer, id, before, t.flow, now, why);
         }
@@ -159,7 +159,10 @@ fn not_sent(key: Key, t: Transmit) {
 // --- Messages from peers ------------------------------------------------------------------------------
 
 /// The one entry for what peers send, canisters by call and agents by ingress.
-pub(crate) fn receive(caller: Principal, dialect: Dialect, message: Message) {
+///
+/// For a canister that takes messages by methods of its own. Whoever calls this vouches for the caller:
+/// nothing else tells peers apart.
+pub fn receive(caller: Principal, dialect: Dialect, message: Message) {
     let now = observe();
     let refused = with(|node| {
         let named = match &message {
@@ -203,6 +206,12 @@ impl Node {
             self.store.meta.peers.refused(caller);
         }
     }
+}
+
+/// Refuses a message whose id is not below 2^128, as admission does any other that is malformed.
+pub(crate) fn refuse_id(caller: &Principal) {
+    observe();
+    with(|node| node.refuse(caller, "malformed_id"));
 }
 
 fn received(caller: Principal, dialect: Dialect, message: Message) -> Received {
@@ -300,12 +309,16 @@ fn receive_fin(caller: Principal, dialect: Dialect, message: Message) {
 
 /// Takes a batch apart: stores no flow, and sends each entry to this canister itself as a message of its
 /// own, so that one which traps harms no other.
-pub(crate) fn receive_batch(caller: Principal, entries: Vec<Message>) {
+pub fn receive_batch(caller: Principal, entries: Vec<Result<Message, Unreadable>>) {
     let now = observe();
     let mut cycles = msg_cycles_available();
     let mut bytes = 0;
     let most = entries.len();
     for (n, entry) in entries.into_iter().enumerate() {
+        let Ok(entry) = entry else {
+            refuse_id(&caller);
+            continue;
+        };
         bytes += entry.size();
         if n >= BATCH_MESSAGES || bytes > BATCH_BYTES {
             with(|node| node.store.add("batch_cut", (most - n) as u64));

@@ -302,7 +302,8 @@ impl Store {
     ) {
         let key = Key::Sender(id);
         let after = new.as_ref().map(Before::of_sender);
-        let tells = new.as_ref().is_some_and(|f| f.tell_due.is_some() || f.state == State::Corrupt);
+        let tells =
+            new.as_ref().is_some_and(|f| f.pending().is_some() || f.state == State::Corrupt);
         match new {
             Some(flow) => {
                 self.senders.insert(id, flow);
@@ -337,9 +338,9 @@ impl Store {
     ) {
         let key = Key::Receiver(peer, id);
         let after = new.as_ref().map(Before::of_receiver);
-        let tells = new
-            .as_ref()
-            .is_some_and(|f| f.tell_due.is_some() || (f.state == State::Processing && !f.deferred));
+        let tells = new.as_ref().is_some_and(|f| {
+            f.pending().is_some() || (f.state == State::Processing && !f.deferred)
+        });
         match new {
             Some(flow) => {
                 self.receivers.insert(PeerId(peer, id), flow);

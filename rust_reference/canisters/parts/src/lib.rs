@@ -2,6 +2,7 @@
 
 mod compute;
 mod kept;
+pub mod played;
 
 use async_flow::message::Blob;
 use candid::{CandidType, Deserialize, Principal};
