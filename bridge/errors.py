@@ -280,3 +280,11 @@ class ReplicaError(BridgeError):
     What to do: do what the message says; ``ic-bridge replica start --help`` lists what can be
     set.
     """
+
+
+class StateDirectoryError(ReplicaError):
+    """The embedded replica's state directory is in use, damaged, of another version, or full.
+
+    What to do: do what the message says. A replica that can no longer write ends; after the cause
+    is gone and it was started again, everything is there that a client has a certificate for.
+    """

@@ -3,11 +3,12 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from bridge._version import __version__
-from bridge.errors import ReplicaError
+from bridge.errors import ReplicaError, StateDirectoryError
 from bridge.replica import management, system_canisters
 from bridge.replica.execution.engine import THREAD_STACK
 from bridge.replica.http.load import HttpLimits
@@ -16,6 +17,9 @@ from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.machine import Limits, Machine
 from bridge.replica.scheduler.rounds import Rounds
 from bridge.replica.state.subnet import Subnet
+from bridge.replica.storage.database import Database
+from bridge.replica.storage.directory import StateDirectory
+from bridge.replica.storage.keeper import Keeper, seed_in
 
 _QUERY_THREADS: Final = 16
 _STOP_SECONDS: Final = 2.0
@@ -35,6 +39,42 @@ def _executor() -> ThreadPoolExecutor:
     return pool
 
 
+class _Storage:
+    """A state directory with the database in it, and what keeps the subnet there.
+
+    Args:
+        path: The directory.
+
+    Raises:
+        StateDirectoryError: If it cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._directory = StateDirectory(path)
+        try:
+            self._database = Database(self._directory.database)
+            self.seed = seed_in(self._database)
+        except BaseException:
+            self._directory.close()
+            raise
+        self._keeper: Keeper | None = None
+
+    def keep(self, machine: Machine) -> bool:
+        """Keep the machine's subnet from now on; whether there was one, which it now has."""
+        self._keeper = Keeper(machine, self._database)
+        return self._keeper.load()
+
+    def close(self) -> None:
+        """Write what there is, and let another process have the directory."""
+        try:
+            if self._keeper is not None:
+                self._keeper.close()
+            else:
+                self._database.close()
+        finally:
+            self._directory.close()
+
+
 class Replica:
     """An IC subnet in this process, serving HTTP on 127.0.0.1.
 
@@ -49,9 +89,18 @@ class Replica:
         system_canisters: Whether the ICP ledger, the cycles minting canister and the cycles ledger
             stand at their mainnet ids, as the official command line expects.
         http_limits: What the HTTP server takes on at a time.
+        state_dir: A directory in which the subnet is kept, and found again; by default it ends with
+            this object. Seed and fees need not be given again; a time may not be earlier than the
+            last.
+
+    Attributes:
+        failed: Set when the replica has ended because its state can no longer be written; leaving
+            it then raises the ``StateDirectoryError``.
 
     Raises:
         ReplicaError: On entering, if the port cannot be had.
+        StateDirectoryError: On entering, if the state directory is in use, damaged, of another
+            version, or cannot be used.
     """
 
     def __init__(
@@ -65,6 +114,7 @@ class Replica:
         fees: bool = False,
         system_canisters: bool = False,
         http_limits: HttpLimits | None = None,
+        state_dir: Path | str | None = None,
     ) -> None:
         if isinstance(seed, str):
             seed = seed.encode()
@@ -76,12 +126,19 @@ class Replica:
         self._machine.charge_fees(fees)
         self._rounds = Rounds(self._machine, management.ingress_filter)
         self._admin = admin
+        self._seed = seed
+        self._time = time
+        self._fees = fees
+        self._state_dir = None if state_dir is None else Path(state_dir)
+        self._storage: _Storage | None = None
+        self.failed = asyncio.Event()
         self._system_canisters = system_canisters
         self._wanted_port = port
         self._port = 0
         self._http_limits = http_limits or HttpLimits()
         self._server: HttpServer | None = None
         self._executor: ThreadPoolExecutor | None = None
+        self._ending: asyncio.Future[None] | None = None
 
     @property
     def url(self) -> str:
@@ -97,8 +154,12 @@ class Replica:
 
     async def __aenter__(self) -> Self:
         self._executor = _executor()
-        if self._system_canisters:
-            await self._install_system_canisters(self._executor)
+        try:
+            await self._prepare(self._executor)
+        except BaseException:
+            self._close_storage()
+            self._executor.shutdown()
+            raise
         self._server = HttpServer(
             self._rounds,
             self._executor,
@@ -109,10 +170,61 @@ class Replica:
         try:
             self._port = await self._server.start(self._wanted_port)
         except ReplicaError:
+            self._close_storage()
             self._executor.shutdown()
             raise
+        loop = asyncio.get_running_loop()
+
+        def failed() -> None:
+            loop.call_soon_threadsafe(self._end_serving)
+
+        self._rounds.on_failure = failed
         self._rounds.start()
         return self
+
+    async def _prepare(self, executor: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        if self._state_dir is not None:
+            await loop.run_in_executor(executor, self._open_storage, self._state_dir)
+        if self._system_canisters:
+            await self._install_system_canisters(executor)
+
+    def _open_storage(self, path: Path) -> None:
+        """Find the subnet in its directory, or begin one there."""
+        machine = self._machine
+        self._storage = _Storage(path)
+        known = self._storage.seed
+        if known is not None:
+            if self._seed is not None and known != self._seed:
+                raise StateDirectoryError(
+                    f"the subnet in {path} has another seed than the one given",
+                    hint="leave the seed out, or name another state directory",
+                )
+            machine.subnet = Subnet(seed=known)
+        given = self._time
+        if self._storage.keep(machine):
+            if self._fees:
+                machine.charge_fees(True)
+            if given is not None:
+                if given < machine.clock.now():
+                    raise StateDirectoryError(
+                        f"the subnet in {path} has had the time {machine.clock.now()}, and time "
+                        f"never goes back to {given}",
+                        hint="give a later time, or none",
+                    )
+                machine.clock.stand_at(given)
+
+    def _close_storage(self) -> None:
+        if self._storage is not None:
+            storage, self._storage = self._storage, None
+            storage.close()
+
+    def _end_serving(self) -> None:
+        """Serve no more, because what happens can no longer be kept."""
+        self._port = 0
+        self.failed.set()
+        if self._server is not None:
+            self._ending = asyncio.ensure_future(self._server.stop())
 
     async def _install_system_canisters(self, executor: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
@@ -128,7 +240,17 @@ class Replica:
         assert self._server is not None
         assert self._executor is not None
         self._port = 0
-        await self._server.stop()
+        if self._ending is None:
+            await self._server.stop()
+        else:
+            await self._ending
         self._rounds.stop()
         await asyncio.to_thread(self._rounds.join, _STOP_SECONDS)
         self._executor.shutdown(wait=False, cancel_futures=True)
+        failure = self._rounds.failure
+        try:
+            await asyncio.to_thread(self._close_storage)
+        except StateDirectoryError as late:
+            failure = failure or late
+        if failure is not None and error is None:
+            raise failure

@@ -25,11 +25,19 @@ from bridge.replica.state.requests import RequestRecord
 from bridge.replica.state.subnet import Subnet
 from bridge.wire.keys import Ed25519Key
 
-_spec = importlib.util.spec_from_file_location(
-    "replica_universal", Path(__file__).parent / "universal.py"
-)
-_universal = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_universal)
+
+def _beside(name):
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(
+        f"replica_{name}", Path(__file__).parent / f"{name}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_universal = _beside("universal")
+_story = _beside("story")
 
 USER = Principal.self_authenticating(b"a user")
 MANAGEMENT = Principal.management()
@@ -189,6 +197,12 @@ def make_driver():
 def program():
     """Starts a program for the universal canister."""
     return _universal.Program
+
+
+@pytest.fixture
+def make_story():
+    """Makes random lives of a subnet."""
+    return _story.Story
 
 
 @pytest.fixture

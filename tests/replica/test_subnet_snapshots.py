@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import random
 
 import pytest
 
@@ -11,7 +10,6 @@ from bridge.errors import ReplicaError
 from bridge.network.admin import AdminClient
 from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.clock import Clock
-from bridge.replica.scheduler.faults import REQUESTS, Action, Filter, Strike
 from bridge.replica.state import codec
 from bridge.replica.state.messages import Reply
 
@@ -79,130 +77,19 @@ def state(driver):
     )
 
 
-class Story:
-    """Random calls, management calls and time; the same from the same seed and state."""
-
-    def __init__(self, driver, wasm, program, seed):
-        self.driver, self.wasm, self.program = driver, wasm, program
-        self.chance = random.Random(seed)
-
-    def run(self, steps):
-        for _ in range(steps):
-            step = self.chance.choice(
-                [
-                    self.create, self.write, self.write, self.call, self.call, self.timer,
-                    self.trap, self.wait, self.stop, self.start, self.upgrade, self.upload,
-                    self.keep, self.load, self.fault, self.delete, self.wait_long,
-                ]
-            )  # fmt: skip
-            step()
-
-    def some(self):
-        return self.chance.choice([*self.driver.canisters] or [self.create()])
-
-    def submit(self, canister, program):
-        # Without waiting: what is left open is part of the state.
-        self.driver.submit(canister, "update", program)
-        if self.chance.random() < 0.8:
-            self.driver.settle()
-
-    def manage(self, method, **value):
-        self.driver.manage_raw(method, value)
-
-    def create(self):
-        return self.driver.create(self.wasm)
-
-    def write(self):
-        number, place = self.chance.randrange(2**32), self.chance.randrange(8) * 1024
-        grow = self.chance.choice([0, 0, 0, 1, 3])
-        code = self.program().store(40_000 + place, number).set_counter(number)
-        code.push(grow).stable64_grow().drop().push(grow).stable64_size().drop().drop()
-        code.certified_data_set(bytes([number % 256]) * 32)
-        if grow:
-            code.grow(grow).drop()
-        self.submit(self.some(), code.append_blob_of("msg_arg_data").reply(b"written"))
-
-    def call(self):
-        callee = self.some()
-        on_reply = self.program().append_blob_of("msg_arg_data").reply()
-        code = self.program().call(
-            callee.raw, "update", self.program().counter().append_number().reply(),
-            reply=on_reply, reject=self.program().reply(b"no"),
-            timeout=self.chance.choice([None, 5]), cycles=self.chance.randrange(1000),
-        ).drop()  # fmt: skip
-        self.submit(self.some(), code)
-
-    def timer(self):
-        fired = self.program().hook("canister_global_timer", self.program().set_counter(7))
-        after = self.chance.randrange(1, 5) * SECOND
-        self.submit(
-            self.some(), fired.time().push(after).add().global_timer_set().drop().reply(b"")
-        )
-
-    def trap(self):
-        self.submit(self.some(), self.program().set_counter(1).trap("on purpose"))
-
-    def wait(self):
-        self.driver.advance(self.chance.randrange(3 * SECOND))
-
-    def wait_long(self):
-        self.driver.advance(200 * SECOND)
-
-    def stop(self):
-        self.manage("stop_canister", canister_id=self.some())
-
-    def start(self):
-        self.manage("start_canister", canister_id=self.some())
-
-    def delete(self):
-        if len(self.driver.canisters) > 3:
-            canister = self.some()
-            self.manage("stop_canister", canister_id=canister)
-            self.manage("delete_canister", canister_id=canister)
-
-    def upgrade(self):
-        mode = self.chance.choice(["upgrade", "reinstall"])
-        self.driver.install_raw(self.some(), self.wasm, mode=mode)
-
-    def upload(self):
-        self.manage(
-            "upload_chunk", canister_id=self.some(), chunk=self.chance.randbytes(100)
-        )  # fmt: skip
-
-    def keep(self):
-        self.manage(
-            "take_canister_snapshot", canister_id=self.some(), replace_snapshot=None,
-            uninstall_code=None, sender_canister_version=None,
-        )  # fmt: skip
-
-    def load(self):
-        canister = self.some()
-        kept = list(self.driver.canisters[canister].snapshots)
-        if kept:
-            self.manage(
-                "load_canister_snapshot", canister_id=canister,
-                snapshot_id=self.chance.choice(kept), sender_canister_version=None,
-            )  # fmt: skip
-
-    def fault(self):
-        self.driver.machine.faults.add(
-            Filter(REQUESTS, receiver=self.some()), 2, Strike(Action.DELAY, nanoseconds=SECOND)
-        )
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_what_follows_a_restoration_is_what_followed_the_snapshot(
-    virtual, universal_wasm, program, seed
+    virtual, universal_wasm, program, make_story, seed
 ):
     wasm = universal_wasm(seed % 2 == 0)
-    Story(virtual, wasm, program, seed).run(40)
+    make_story(virtual, wasm, program, seed).run(40)
     snapshot = take(virtual)
     first = next(virtual._requests)
 
     def follow(other_seed):
         # The ids of requests are part of the state: equal stories need equal ids.
         virtual._requests = itertools.count(first + other_seed * 10_000)
-        Story(virtual, wasm, program, other_seed).run(25)
+        make_story(virtual, wasm, program, other_seed).run(25)
         return state(virtual)
 
     told = follow(1000 + seed)
@@ -216,14 +103,14 @@ def test_what_follows_a_restoration_is_what_followed_the_snapshot(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_restored_state_is_the_state(virtual, universal_wasm, program, seed):
+def test_a_restored_state_is_the_state(virtual, universal_wasm, program, make_story, seed):
     wasm = universal_wasm(True)
-    Story(virtual, wasm, program, seed).run(40)
+    make_story(virtual, wasm, program, seed).run(40)
     snapshot = take(virtual)
     before = state(virtual)
     restore(virtual, snapshot)
     assert state(virtual) == before
-    Story(virtual, wasm, program, seed + 1).run(20)
+    make_story(virtual, wasm, program, seed + 1).run(20)
     restore(virtual, snapshot)
     assert state(virtual) == before
 

@@ -106,6 +106,17 @@ class Program:
     def set_counter(self, value):
         return self.push(value)._op(SET_COUNTER)
 
+    def add_to_counter(self, number):
+        return self.counter().push(number).add()._op(SET_COUNTER)
+
+    def counter_to_stable(self):
+        """Write the counter to the beginning of the stable memory, which must be there."""
+        return self.counter().store(SCRATCH).stable64_write(0, SCRATCH, 8)
+
+    def append_stable_number(self):
+        """Append the first eight bytes of the stable memory to the reply."""
+        return self.stable64_read(SCRATCH, 0, 8).msg_reply_data_append(SCRATCH, 8)
+
     def append_number(self):
         """Append the number on the stack to the reply, as eight bytes."""
         return self.store(SCRATCH).msg_reply_data_append(SCRATCH, 8)

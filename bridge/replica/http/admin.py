@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from bridge.errors import PrincipalError
+from bridge.principal import Principal
 from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.execution.rollback import best_engine
 from bridge.replica.http import asked, views
@@ -57,6 +58,7 @@ class Admin:
             web.get("/_admin/messages", self._guard(self._messages)),
             web.post("/_admin/time", self._guard(self._time)),
             web.post("/_admin/fees", self._guard(self._fees)),
+            web.get("/_admin/canister_log/{id}", self._guard(self._canister_log)),
             web.post("/_admin/snapshot", self._guard(self._take_snapshot)),
             web.post("/_admin/restore", self._guard(self._restore)),
             web.delete("/_admin/snapshot/{id}", self._guard(self._forget_snapshot)),
@@ -164,10 +166,7 @@ class Admin:
             clock.advance(amount)
             if pause is False:
                 clock.resume()
-        if quiet:
-            await self._until_quiet()
-        else:
-            self._rounds.do(lambda: None)
+        await self._until(self._rounds.quiet if quiet else self._rounds.when_saved)
         with self._machine.lock:
             return {"time": clock.now(), "next_due": self._machine.next_due()}
 
@@ -178,8 +177,22 @@ class Admin:
             raise BadAskError('the body is {"charge": true} or {"charge": false}')
         with self._machine.lock:
             self._machine.charge_fees(on)
-        self._rounds.do(lambda: None)
+        await self._until(self._rounds.when_saved)
         return {"fees": on}
+
+    async def _canister_log(self, request: web.Request) -> Any:
+        name = Principal.from_text(request.match_info["id"])
+        first = _number(request, "from", 0)
+        with self._machine.lock:
+            canister = self._machine.subnet.canisters.get(name)
+            if canister is None:
+                raise BadAskError(f"there is no canister {name}")
+            records = [
+                {"index": line.index, "time": line.timestamp, "content": line.content.hex()}
+                for line in canister.log
+                if line.index >= first
+            ]
+        return {"records": records}
 
     async def _take_snapshot(self, _request: web.Request) -> Any:
         snapshot = await self._told(self._rounds.snapshot)
@@ -223,16 +236,18 @@ class Admin:
         ask(lambda outcome: _tell(loop, lambda: resolve(outcome)))
         return (await told).result()
 
-    async def _until_quiet(self) -> None:
+    @staticmethod
+    async def _until(ask: Callable[[Callable[[], None]], None]) -> None:
+        """Ask the rounds to be told of something, and wait for it."""
         loop = asyncio.get_running_loop()
-        quiet: asyncio.Future[None] = loop.create_future()
+        told: asyncio.Future[None] = loop.create_future()
 
         def resolve() -> None:
-            if not quiet.done():
-                quiet.set_result(None)
+            if not told.done():
+                told.set_result(None)
 
-        self._rounds.quiet(lambda: _tell(loop, resolve))
-        await quiet
+        ask(lambda: _tell(loop, resolve))
+        await told
 
 
 def _tell(loop: asyncio.AbstractEventLoop, resolve: Callable[[], None]) -> None:

@@ -67,7 +67,9 @@ async def allow_web_pages(request: web.Request, handler: Handler) -> web.StreamR
 
 def text_error(status: int, text: str) -> web.Response:
     """A refusal in plain words."""
-    return web.Response(status=status, text=text + "\n")
+    # What is quoted in it may be no text: then as much of it as is.
+    body = (text + "\n").encode("utf-8", "replace")
+    return web.Response(status=status, body=body, content_type="text/plain", charset="utf-8")
 
 
 class Api:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from bridge.replica.http.load import HttpLimits
 
@@ -40,6 +41,11 @@ class Connection(web.RequestHandler):
             self.close()
             return True
         return None
+
+    def log_exception(self, *args: Any, **options: Any) -> None:
+        """Write a failure of ours into the log; that a peer sends no HTTP is none."""
+        if not isinstance(options.get("exc_info"), HttpProcessingError):
+            super().log_exception(*args, **options)
 
 
 class _Refused(asyncio.Protocol):

@@ -49,6 +49,7 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )  # fmt: skip
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NOT_ASCII: Final = re.compile(r"[^\x21-\x7e]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _HEADERS = candid.Vec(candid.Record([candid.Text, candid.Text]))
@@ -136,7 +137,7 @@ class Gateway:
     async def _answer(self, canister_id: Principal, request: web.Request) -> web.StreamResponse:
         fields = {
             "method": request.method.upper(),
-            "url": request.raw_path if request.raw_path.startswith("/") else str(request.rel_url),
+            "url": _url(request),
             "headers": [
                 (name.decode("latin-1").lower(), value.decode("latin-1"))
                 for name, value in request.raw_headers
@@ -237,6 +238,17 @@ def _chunk(data: bytes) -> tuple[bytes, bytes | None]:
     if not isinstance(body, bytes):
         raise _BadAnswerError("a part of its body is no blob")
     return body, token
+
+
+def _url(request: web.Request) -> str:
+    """Path and query as they came, with percent signs for what no URL may hold."""
+    path = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
+    return _NOT_ASCII.sub(
+        lambda found: "".join(
+            f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape")
+        ),
+        path,
+    )
 
 
 def _decoded(data: bytes) -> dict[str, Any]:

@@ -110,7 +110,7 @@ async def _read(request: web.Request, seconds: float) -> None:
     """Have the request's body here before anything else is done for it.
 
     Raises:
-        RefusedError: If it does not arrive in time.
+        RefusedError: If it does not arrive, or not in time.
     """
     if request.can_read_body:
         try:
@@ -120,3 +120,5 @@ async def _read(request: web.Request, seconds: float) -> None:
             raise RefusedError(
                 408, f"the request's body has not arrived within {seconds:g} s"
             ) from None
+        except (web.RequestPayloadError, ConnectionError):
+            raise RefusedError(400, "the request's body is malformed or ends early") from None

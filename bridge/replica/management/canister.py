@@ -27,7 +27,6 @@ from bridge.replica.management.settings import (
 )
 from bridge.replica.scheduler.fees import idle_cycles_per_day, memory_use
 from bridge.replica.scheduler.machine import Machine
-from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.canister import DEFAULT_CYCLES, Canister, Change, Settings, Status
 from bridge.replica.state.messages import Reject, RejectCode, Request
 from bridge.replica.state.subnet import is_hosted
@@ -43,7 +42,7 @@ def _create(
 ) -> bytes:
     canister = Canister(name, settings, created=machine.time, cycles=cycles, charged=machine.time)
     machine.subnet.canisters[name] = canister
-    machine.sandboxes[name] = Sandbox()
+    machine.sandboxes[name] = machine.new_sandbox()
     machine.subnet.touch(name)
     variables = settings.environment_variables
     record_change(

@@ -90,6 +90,7 @@ def ingress_filter(machine: Machine, request: Request) -> Reject | None:
 
 def handle(machine: Machine, request: Request) -> None:
     """Do what a call to the management canister asks, and answer it."""
+    machine.subnet.managing[request] = None
     checked = _check(machine, request)
     if isinstance(checked, Reject):
         answer: Answer = checked
@@ -104,7 +105,9 @@ def handle(machine: Machine, request: Request) -> None:
             answer = method.run(machine, request, value)
         if canister is not None and canister.canister_id in machine.subnet.canisters:
             # It may have been started, or thawed by cycles or settings.
+            machine.subnet.mark(canister.canister_id)
             machine.check_timer(canister)
+    del machine.subnet.managing[request]
     if isinstance(answer, Reject):
         machine.respond(request.origin, answer, request.cycles)
     elif answer is not None:

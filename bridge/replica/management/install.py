@@ -117,7 +117,7 @@ def install(
     if objection is not None:
         return objection
     runs: list[Run] = []
-    timer, canister.global_timer = canister.global_timer, 0
+    timer = canister.global_timer
     run_for = _hooks(machine, canister, request, wanted.arg, runs, timer)
     sandbox = machine.sandbox(canister)
     old = sandbox.instance
@@ -171,8 +171,8 @@ def install(
     if failure is not None:
         for run in runs:
             machine.apply_hook(canister, run, failure if run is runs[-1] else None, keep=False)
-        machine.set_global_timer(canister, timer)
         return failure_reject(canister, failure)
+    canister.global_timer = 0
     info = compiled.info
     if wanted.kind != "upgrade":
         canister.certified_data = b""

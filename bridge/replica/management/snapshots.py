@@ -126,10 +126,10 @@ def _take(machine: Machine, request: Request, value: Any) -> Answer:
             low_memory_reported=canister.low_memory_reported,
             chunks=dict(canister.chunks),
         )
-    _add(canister, snapshot, replaced)
     if value["uninstall_code"]:
         machine.uninstall(canister)
         record_change(machine, canister, request, "code_uninstall")
+    _add(canister, snapshot, replaced)
     return result(request, _summary(snapshot))
 
 
@@ -372,6 +372,7 @@ def _upload_data(machine: Machine, request: Request, value: Any) -> Answer:
         return _error("Only a snapshot whose metadata was uploaded takes data")
     kind: Case = value["kind"]
     chunk: bytes = value["chunk"]
+    found.mark = object()
     if kind.label == "wasm_chunk":
         if len(chunk) > MAX_CHUNK or len(found.chunks) >= MAX_CHUNKS:
             return _error(f"A chunk has at most {MAX_CHUNK} bytes, a store {MAX_CHUNKS} chunks")

@@ -69,6 +69,16 @@ class Clock:
         self.now()
         self._paused = True
 
+    def stand_at(self, time: int) -> None:
+        """Let time stand still at a later moment.
+
+        Raises:
+            ValueError: If that would go back.
+        """
+        if time < self.now():
+            raise ValueError("the replica's time never goes back")
+        self._last, self._paused = time, True
+
     def resume(self) -> None:
         """Let time run on from where it stands."""
         if self._paused:

@@ -7,7 +7,7 @@ arrives is the machine's matter, one class above.
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from bridge.principal import Principal
@@ -41,6 +41,10 @@ HEARTBEAT_INTERVAL: Final = 1_000_000_000
 SECOND: Final = 1_000_000_000
 
 
+def nothing() -> None:
+    """What is done around a step if nobody asked for more."""
+
+
 class Courier:
     """How messages travel.
 
@@ -54,6 +58,8 @@ class Courier:
         held: Messages that a fault holds back.
         answered: Requests answered since the state was last certified.
         fees: Whether memory and compute allocation cost cycles, so that a canister can be frozen.
+        save: Keeps on disk what has changed, before anything is certified of it.
+        records: Whether the changes of memories are recorded for that.
     """
 
     def __init__(self, subnet: Subnet, clock: Clock) -> None:
@@ -74,12 +80,18 @@ class Courier:
         self._next_heartbeat = 0
         self.fees = False
         self._charging = False
+        self.records = False
+        self.save: Callable[[], None] = nothing
 
     def manage(self, request: Request) -> None:
         """Answer a call to the management canister; the class above knows how."""
         raise NotImplementedError
 
     # --- lookups --------------------------------------------------------------------------------
+
+    def new_sandbox(self) -> Sandbox:
+        """A sandbox for a new canister."""
+        return Sandbox(records=self.records)
 
     def sandbox(self, canister: Canister) -> Sandbox:
         """The canister's sandbox."""
@@ -122,6 +134,7 @@ class Courier:
         subnet = self.subnet
         certificate = subnet.certificate
         if certificate is None or subnet.is_touched(canister.canister_id):
+            self.save()
             certificate = subnet.certify(self.clock.now())
         path = (b"canister", canister.canister_id.raw, b"certified_data")
         return certificate.pruned([path]).to_cbor()
@@ -160,6 +173,23 @@ class Courier:
         self._line = deque(self.subnet.canisters[name] for name in plan.line)
         for canister in self._line:
             canister.scheduled = True
+
+    def go_on(self, held: Iterable[Request | Response]) -> None:
+        """Plan anew, from the canisters' records alone, what has to happen in a subnet read back.
+
+        Args:
+            held: Messages that were on their way; they go on.
+        """
+        for canister in self.subnet.canisters.values():
+            for callback_id, callback in canister.callbacks.items():
+                if callback.deadline and not callback.answered:
+                    self.at(callback.deadline, CallDeadline(canister.canister_id, callback_id))
+            canister.timer_planned = 0
+            self.set_global_timer(canister, canister.global_timer)
+            self.module_changed(canister)
+            self.schedule(canister)
+        for message in held:
+            self._go_on(message)
 
     def happen(self, event: Event) -> None:
         """Do what was planned for this time; the class above knows of more."""
@@ -227,6 +257,7 @@ class Courier:
     def _timer_due(self, canister: Canister, planned: int) -> None:
         if planned == canister.timer_planned:
             canister.timer_planned = 0
+            self.subnet.mark(canister.canister_id)
             if canister.global_timer > self.time:
                 self._plan_timer(canister, canister.global_timer)
         self.check_timer(canister)
@@ -253,6 +284,7 @@ class Courier:
 
     def schedule(self, canister: Canister) -> None:
         """Put the canister in the line if it has work."""
+        self.subnet.mark(canister.canister_id)
         if canister.queue and not canister.scheduled and not canister.busy:
             canister.scheduled = True
             self._line.append(canister)
@@ -463,6 +495,7 @@ class Courier:
         if callback is None or callback.answered:
             # The caller has its answer already (a deadline passed), or was uninstalled.
             canister.cycles += response.refund
+            self.subnet.mark(canister.canister_id)
             return
         callback.answered = True
         canister.queue.append(response)

@@ -7,8 +7,9 @@ certified, is ``rounds``' matter; the management canister is given to it as func
 
 import contextlib
 import dataclasses
+import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -17,7 +18,7 @@ from bridge.replica.execution.failures import ExecutionError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.scheduler.clock import Clock
-from bridge.replica.scheduler.courier import Courier
+from bridge.replica.scheduler.courier import Courier, nothing
 from bridge.replica.scheduler.fees import compute_fee, memory_fee
 from bridge.replica.scheduler.rejects import (
     EXPIRED,
@@ -33,7 +34,7 @@ from bridge.replica.scheduler.sandbox import (
     keeps_memory,
     run_and_settle,
 )
-from bridge.replica.state.canister import CallContext, Canister, Status
+from bridge.replica.state.canister import Begun, CallContext, Canister, Status
 from bridge.replica.state.events import ChargingDue, Event, StopDeadline
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
@@ -70,13 +71,10 @@ class Limits:
     inspect: int = 200_000_000
 
 
+_log: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
 ManagementHandler = Callable[["Machine", Request], None]
 ManagementQuery = Callable[["Machine", Request], Payload]
-
-
-def _nothing() -> None:
-    """What happens around long work if nobody asked for more."""
 
 
 class Machine(Courier):
@@ -101,8 +99,8 @@ class Machine(Courier):
         super().__init__(subnet, clock)
         self.limits = limits
         self.management_query = management_query
-        self.on_leaving: Callable[[], None] = _nothing
-        self.on_returned: Callable[[], None] = _nothing
+        self.on_leaving: Callable[[], None] = nothing
+        self.on_returned: Callable[[], None] = nothing
         self._management = management
         self._resumed: deque[Callable[[], None]] = deque()
         self._occupied = 0
@@ -110,6 +108,24 @@ class Machine(Courier):
     def manage(self, request: Request) -> None:
         """Answer a call to the management canister."""
         self._management(self, request)
+
+    def go_on(self, held: Iterable[Request | Response]) -> None:
+        """Plan anew what has to happen in a subnet that was read back; calls under way begin again.
+
+        Args:
+            held: Messages that were on their way; they go on.
+        """
+        for canister in self.subnet.canisters.values():
+            for request in canister.stop_requests:
+                self.at(
+                    self.time + STOP_TIMEOUT, StopDeadline(canister.canister_id, request.origin)
+                )
+        super().go_on(held)
+        for request in tuple(self.subnet.managing):
+            self.manage(request)
+        if self.fees:
+            self._charging = True
+            self._plan_charging()
 
     def happen(self, event: Event) -> None:
         """Do what was planned for this time."""
@@ -150,7 +166,11 @@ class Machine(Courier):
             return
         message = canister.queue.popleft()
         with self.occupied(canister):
-            self._execute(canister, message)
+            canister.begun = Begun(message)
+            try:
+                self._execute(canister, message)
+            finally:
+                canister.begun = None
 
     @contextlib.contextmanager
     def occupied(self, canister: Canister) -> Iterator[None]:
@@ -163,6 +183,7 @@ class Machine(Courier):
         finally:
             canister.busy = False
             self._occupied -= 1
+            self.subnet.mark(canister.canister_id)
             # Not at once: what is being done here must be wholly done before anything else is.
             self._resumed += canister.when_idle
             canister.when_idle.clear()
@@ -274,8 +295,7 @@ class Machine(Courier):
             caller_info=request.caller_info,
             caller_info_signer=request.caller_info_signer,
         )
-        self.subnet.next_context += 1
-        canister.contexts[context.context_id] = context
+        self._open(canister, context)
         run = self._new_run(canister, context, mode, self.limits.update)
         run.arg = request.arg
         run.method = request.method
@@ -293,6 +313,13 @@ class Machine(Courier):
             failure.text_for(canister.canister_id) if failure else "",
         )
         self._settle(canister, context, run, failure)
+
+    def _open(self, canister: Canister, context: CallContext) -> None:
+        """Note the call context of an execution that begins."""
+        self.subnet.next_context += 1
+        canister.contexts[context.context_id] = context
+        if canister.begun is not None:
+            canister.begun.context_id = context.context_id
 
     def _new_run(self, canister: Canister, context: CallContext, mode: Mode, limit: int) -> Run:
         pending: dict[bytes, int] = {}
@@ -329,6 +356,8 @@ class Machine(Courier):
         if task is Task.GLOBAL_TIMER:
             if not 0 < canister.global_timer <= self.time:
                 return  # set anew or disarmed since
+            if canister.begun is not None:
+                canister.begun.global_timer = canister.global_timer
             canister.global_timer = 0
         context = CallContext(
             context_id=self.subnet.next_context,
@@ -340,8 +369,7 @@ class Machine(Courier):
             created=self.time,
             responded=True,
         )
-        self.subnet.next_context += 1
-        canister.contexts[context.context_id] = context
+        self._open(canister, context)
         run = self._new_run(canister, context, Mode.T, self.limits.update)
         failure = self.run_wasm(
             self.sandbox(canister), lambda instance: enter(instance, run, task.value), keep=True
@@ -363,6 +391,8 @@ class Machine(Courier):
         canister.cycles += response.refund
         if callback is None:
             return
+        if canister.begun is not None:
+            canister.begun.callback = callback
         self.check_timer(canister)
         canister.in_flight[callback.callee] -= 1
         if not canister.in_flight[callback.callee]:
@@ -417,10 +447,13 @@ class Machine(Courier):
 
     def _write_log(self, canister: Canister, run: Run, failure: ExecutionError | None) -> None:
         canister.log_next += run.log_dropped
-        for content in run.log:
-            canister.append_log(self.time, content)
+        contents = list(run.log)
         if failure is not None:
-            canister.append_log(self.time, f"[TRAP]: {failure.message}".encode())
+            contents.append(f"[TRAP]: {failure.message}".encode())
+        for content in contents:
+            canister.append_log(self.time, content)
+            if _log.isEnabledFor(logging.INFO):
+                _log.info("[%s] %s", canister.canister_id, content.decode(errors="replace"))
 
     def _apply_own(self, canister: Canister, run: Run) -> None:
         """What an execution did to its own canister, besides its memories."""
@@ -509,6 +542,7 @@ class Machine(Courier):
         for request in tuple(canister.stop_requests):
             if request.origin == origin:
                 canister.stop_requests.remove(request)
+                self.subnet.mark(canister.canister_id)
                 self.reject(
                     request, RejectCode.SYS_TRANSIENT, "Stop canister request timed out", "IC0206"
                 )
@@ -519,6 +553,7 @@ class Machine(Courier):
             return
         canister.status = Status.STOPPED
         canister.version += 1
+        self.subnet.mark(canister.canister_id)
         waiting, canister.stop_requests = canister.stop_requests, []
         for request in waiting:
             self.reply(request, EMPTY_CANDID)
@@ -558,6 +593,7 @@ class Machine(Courier):
         for canister in self.subnet.canisters.values():
             # Nothing is owed for the time before; and thawed canisters are due again.
             canister.charged = self.time
+            self.subnet.mark(canister.canister_id)
             self.check_timer(canister)
         if on and not self._charging:
             self._charging = True
@@ -582,6 +618,7 @@ class Machine(Courier):
         if self.subnet.canisters.get(canister.canister_id) is not canister:
             return
         elapsed, canister.charged = self.time - canister.charged, self.time
+        self.subnet.mark(canister.canister_id)
         memory = min(memory_fee(canister, self.sandbox(canister), elapsed), canister.cycles)
         compute = min(compute_fee(canister, elapsed), canister.cycles - memory)
         canister.cycles -= memory + compute

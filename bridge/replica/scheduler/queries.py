@@ -142,6 +142,7 @@ def quick_query(machine: Machine, request: Request) -> Payload:
 def _keep_traces(machine: Machine, canister: Canister, run: Run, answer: Payload) -> None:
     """What stays of a query: the statistics. Its log does not."""
     with machine.lock:
+        machine.subnet.mark(canister.canister_id)
         queries = canister.queries
         queries.calls += 1
         queries.instructions += run.instructions

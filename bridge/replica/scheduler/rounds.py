@@ -14,8 +14,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from bridge.errors import StateDirectoryError
 from bridge.replica.execution.engine import THREAD_STACK
 from bridge.replica.scheduler import subnet_snapshot
+from bridge.replica.scheduler.courier import nothing
 from bridge.replica.scheduler.machine import Machine
 from bridge.replica.scheduler.queries import inspect
 from bridge.replica.scheduler.subnet_snapshot import SubnetSnapshot
@@ -92,6 +94,11 @@ class Rounds:
     Args:
         machine: What to run.
         management_filter: Says why a call by a user to the management canister is not taken in.
+
+    Attributes:
+        rounds: How many there were.
+        failure: Why there will be no more: the state cannot be kept.
+        on_failure: Called when that happens.
     """
 
     def __init__(self, machine: Machine, management_filter: Filter) -> None:
@@ -103,6 +110,7 @@ class Rounds:
         self._stopping = False
         self._certificate_waiters: list[Callable[[Certificate], None]] = []
         self._quiet_waiters: list[Callable[[], None]] = []
+        self._saved_waiters: list[Action] = []
         self._threads: set[threading.Thread] = set()
         self._driver: threading.Thread | None = None
         self._left_at: float | None = None
@@ -111,6 +119,8 @@ class Rounds:
         self._active = threading.Event()
         self._newest: SubnetSnapshot | None = None
         self.rounds = 0
+        self.failure: StateDirectoryError | None = None
+        self.on_failure: Action = nothing
         machine.on_leaving = self._leaving
         machine.on_returned = self._returned
 
@@ -136,6 +146,10 @@ class Rounds:
         """Do something in the next round, under the machine's lock."""
         self._inbox.append(action)
         self._wake.set()
+
+    def when_saved(self, ready: Action) -> None:
+        """Ask to be told when what has been done so far is kept, if it is kept at all."""
+        self.do(lambda: self._saved_waiters.append(ready))
 
     def when_still(self, action: Action) -> None:
         """Do something between two rounds, under the machine's lock, while nothing is executed.
@@ -355,11 +369,30 @@ class Rounds:
                 return True
             if time.monotonic() > end:
                 break
+        try:
+            machine.save()
+        except StateDirectoryError as error:
+            self._fail(error)
+            return False
+        while self._saved_waiters:
+            self._guarded(self._saved_waiters.pop())
         self._guarded(self._publish)
         while self._still and machine.is_still:
             self._guarded(self._still.popleft())
             worked = True
         return worked
+
+    def _fail(self, error: StateDirectoryError) -> None:
+        """End, because what happens cannot be kept; who waits for answers is told."""
+        self.failure = error
+        _log.error("the replica ends: %s", error)
+        refusal = Reject(RejectCode.SYS_TRANSIENT, f"The replica ends: {error.message}")
+        for record in self.machine.subnet.history.records.values():
+            for waiter in record.waiters:
+                self._guarded(lambda waiter=waiter: waiter.refused(refusal))  # type: ignore[misc]
+            record.waiters = []
+        self.stop()
+        self.on_failure()
 
     def _gather(self) -> None:
         machine = self.machine

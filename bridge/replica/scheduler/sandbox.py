@@ -137,8 +137,13 @@ class Sandbox:
         self._seen_instance = self._seen_stable = self._seen_mark = None
 
     def see_as_kept(self) -> None:
-        """Take the memories as they are for kept already."""
-        self.capture()
+        """Take the memories as they are for kept already, and record what changes from now on."""
+        self.records = True
+        self.stable.written = set()
+        if self.instance is not None:
+            self.instance.written = {}
+        self._seen_instance, self._seen_stable = self.instance, self.stable
+        self._seen_mark = None if self.instance is None else self.instance.mark
 
     @contextlib.contextmanager
     def entered(self, seconds: float) -> Iterator[None]:

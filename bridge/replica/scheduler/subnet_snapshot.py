@@ -131,7 +131,9 @@ def restore(machine: Machine, snapshot: SubnetSnapshot) -> None:
         for name, memories in snapshot.memories.items()
         if memories.module is not None and not _runs(machine, name, memories.module)
     }
-    sandboxes = {name: machine.sandboxes.get(name) or Sandbox() for name in snapshot.memories}
+    sandboxes = {
+        name: machine.sandboxes.get(name) or machine.new_sandbox() for name in snapshot.memories
+    }
     for name, memories in snapshot.memories.items():
         sandbox = sandboxes[name]
         _entered(
@@ -143,11 +145,13 @@ def restore(machine: Machine, snapshot: SubnetSnapshot) -> None:
         )
     machine.sandboxes = sandboxes
     subnet = machine.subnet
+    _mark_all(subnet)
     for field, value in snapshot.values.items():
         setattr(subnet, field, value)
     subnet.deleted = set(snapshot.deleted)
     _restore_canisters(subnet, snapshot)
     subnet.history = IngressHistory.of(codec.loads(snapshot.requests))
+    _mark_all(subnet)
     subnet.set_changed(snapshot.changed, snapshot.changed_requests)
     machine.plan_again(snapshot.plan)
     machine.log = _copy_of_log(snapshot.log)
@@ -193,14 +197,18 @@ def _put_back(sandbox: Sandbox, memories: _Memories, new: Instance | None) -> No
     module = memories.module
     if module is None:
         sandbox.instance, sandbox.stable = None, memories.stable.copy()
-        return
-    if new is not None:
-        sandbox.instance, sandbox.stable = new, new.stable
-    instance = sandbox.instance
-    assert instance is not None
-    if instance.mark is not module.mark:
+    else:
+        if new is not None:
+            sandbox.instance, sandbox.stable = new, new.stable
+        instance = sandbox.instance
+        assert instance is not None
+        if instance.mark is module.mark:
+            return  # nothing was kept since, in neither of the memories
         instance.reset(module.saved, module.mark)
-    sandbox.stable.reset_to(memories.stable)
+        sandbox.stable.reset_to(memories.stable)
+    if sandbox.records:
+        sandbox.see_anew()
+        sandbox.take_over(sandbox.capture())
 
 
 # --- records ------------------------------------------------------------------------------------
@@ -238,6 +246,15 @@ def _restore_canisters(subnet: Subnet, snapshot: SubnetSnapshot) -> None:
         canister.snapshots = _copies(remembered.snapshots)
         canister.scheduled = False
         subnet.canisters[name] = canister
+
+
+def _mark_all(subnet: Subnet) -> None:
+    """Let a store on disk learn of everything."""
+    if subnet.unsaved is not None:
+        subnet.unsaved.canisters.update(subnet.canisters)
+        for request_id in subnet.unsaved.requests:
+            subnet.unsaved.requests[request_id] = None
+        subnet.unsaved.requests.update(subnet.history.records)
 
 
 def _copy_of_log(log: MessageLog) -> MessageLog:

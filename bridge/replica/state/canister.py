@@ -1,5 +1,6 @@
 """A canister as the subnet remembers it, all but the running module itself."""
 
+import copy
 import enum
 from collections import Counter, deque
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from bridge.principal import Principal
-from bridge.replica.state.messages import Message, Origin, Request
+from bridge.replica.state.messages import Message, Origin, Request, Response
 from bridge.replica.state.snapshot import Snapshot
 
 DEFAULT_CYCLES: Final = 100_000_000_000_000
@@ -131,6 +132,22 @@ class QueryStatistics:
 
 
 @dataclass(slots=True, eq=False)
+class Begun:
+    """A message that is being executed, and what taking it up has changed already.
+
+    Attributes:
+        context_id: Of the call context that was made for it.
+        callback: That a response has used up.
+        global_timer: What the timer was when its task began.
+    """
+
+    message: Message
+    context_id: int | None = None
+    callback: Callback | None = None
+    global_timer: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class Canister:
     """Everything about one canister but its memories.
 
@@ -152,6 +169,7 @@ class Canister:
         stop_requests: Calls that wait for the canister to stop.
         scheduled: Whether it stands in the scheduler's line.
         busy: Whether an execution of it is under way.
+        begun: The message of that execution, if it has one.
         when_idle: What waits for that to end.
     """
 
@@ -190,7 +208,36 @@ class Canister:
     low_memory_reported: bool = False
     scheduled: bool = False
     busy: bool = False
+    begun: Begun | None = None
     when_idle: deque[Callable[[], None]] = field(default_factory=deque)
+
+    def settled(self) -> "Canister":
+        """The canister as it was before the execution under way, if there is one.
+
+        What has come in meanwhile is part of it. The result is for reading only.
+        """
+        begun = self.begun
+        if begun is None:
+            return self
+        before = copy.copy(self)
+        message = begun.message
+        before.queue = deque([message, *self.queue])
+        if begun.context_id is not None:
+            before.contexts = {
+                key: context for key, context in self.contexts.items() if key != begun.context_id
+            }
+        if begun.global_timer:
+            before.global_timer = begun.global_timer
+        if isinstance(message, Response):
+            before.cycles -= message.refund
+            callback = begun.callback
+            if callback is not None:
+                before.callbacks = {**self.callbacks, message.callback_id: callback}
+                before.in_flight = self.in_flight + Counter([callback.callee])
+                context = copy.copy(self.contexts[callback.context_id])
+                context.outstanding += 1
+                before.contexts = {**self.contexts, callback.context_id: context}
+        return before
 
     def is_controller(self, principal: Principal) -> bool:
         """Whether the principal controls this canister."""

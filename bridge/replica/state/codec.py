@@ -14,7 +14,7 @@ from typing import Any, Final
 import cbor2
 
 from bridge.candid import Case
-from bridge.errors import ReplicaError
+from bridge.errors import StateDirectoryError
 from bridge.principal import Principal
 from bridge.replica.state.canister import (
     MAX_HISTORY,
@@ -52,7 +52,7 @@ _ENUMS: Final[tuple[type[enum.Enum], ...]] = (Status, RejectCode, Task, Phase)
 # What is kept beside the record, or belongs to the process and not to the state.
 _LEFT_OUT: Final[dict[type, frozenset[str]]] = {
     Canister: frozenset(
-        {"module", "metadata", "chunks", "snapshots", "scheduled", "busy", "when_idle"}
+        {"module", "metadata", "chunks", "snapshots", "scheduled", "busy", "begun", "when_idle"}
     ),
     RequestRecord: frozenset({"waiters"}),
 }
@@ -169,10 +169,13 @@ def loads(data: bytes) -> Any:
     """What ``dumps`` wrote.
 
     Raises:
-        ReplicaError: If the bytes are not that.
+        StateDirectoryError: If the bytes are not that.
     """
     try:
         plain = cbor2.loads(data)
         return _unpack(plain) if type(plain) is list else plain
     except (ValueError, KeyError, IndexError, TypeError, EOFError) as error:
-        raise ReplicaError(f"a record of the state cannot be read: {error}") from error
+        raise StateDirectoryError(
+            f"a record of the state cannot be read: {error}",
+            hint="put a backup of the state directory in its place, or begin with an empty one",
+        ) from error

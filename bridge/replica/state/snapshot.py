@@ -20,6 +20,7 @@ class Snapshot:
         globals: Value type and 16 raw bytes of each mutable global.
         wasm: The main memory.
         global_timer: Nanoseconds since 1970, 0 for inactive; ``None``: loading leaves it as it is.
+        mark: Another object after each change, so that it can be told whether there was one.
         low_memory_reported: Whether the low-memory hook has run; ``None``: left as it is.
     """
 
@@ -35,6 +36,7 @@ class Snapshot:
     global_timer: int | None
     low_memory_reported: bool | None
     chunks: dict[bytes, bytes] = field(default_factory=dict)
+    mark: object = field(default_factory=object)
 
     def copy(self) -> "Snapshot":
         """An independent copy."""

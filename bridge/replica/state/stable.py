@@ -126,6 +126,10 @@ class StableMemory:
     def take_all(self) -> dict[int, bytes]:
         """All pages, by their offsets; from now on, what is written is recorded."""
         self.written = set()
+        return self.pages()
+
+    def pages(self) -> dict[int, bytes]:
+        """All pages that were written, by their offsets."""
         return {number * _PAGE: bytes(page) for number, page in self._pages.items()}
 
     @classmethod

@@ -17,7 +17,7 @@ from bridge import wire
 from bridge.principal import Principal
 from bridge.replica.state import tree
 from bridge.replica.state.canister import Canister
-from bridge.replica.state.messages import Reply
+from bridge.replica.state.messages import Reply, Request
 from bridge.replica.state.requests import IngressHistory, Phase, RequestRecord
 from bridge.wire import Certificate, SubnetDelegation, bls, hashtree, leb128
 from bridge.wire.hashtree import HashTree
@@ -77,6 +77,19 @@ def _encoded_time(time: int) -> bytes:
     return leb128.encode(time)
 
 
+@dataclass(slots=True)
+class Unsaved:
+    """What has changed and is not kept on disk yet.
+
+    Attributes:
+        canisters: Whose records have changed, or that are no more.
+        requests: The requests that have changed; ``None`` for one that is forgotten.
+    """
+
+    canisters: set[Principal] = field(default_factory=set)
+    requests: dict[bytes, RequestRecord | None] = field(default_factory=dict)
+
+
 @dataclass(slots=True, eq=False)
 class Subnet:
     """The whole remembered state.
@@ -92,6 +105,8 @@ class Subnet:
         burned: Cycles burned so far.
         changed: Canisters of which the newest certificate tells something old.
         changed_requests: Likewise the requests; ``None`` for one that is forgotten.
+        managing: Calls to the management canister that are being carried out or wait for that.
+        unsaved: What a store on disk has to learn; ``None`` if there is none.
         undone: Requests that are no more because an earlier state was restored, newest last.
     """
 
@@ -110,6 +125,8 @@ class Subnet:
     state_bytes: int = 0
     burned: int = 0
     undone: dict[bytes, None] = field(default_factory=dict)
+    managing: dict[Request, None] = field(default_factory=dict)
+    unsaved: Unsaved | None = None
     _canister_tree: HashTree = hashtree.EMPTY
     _request_tree: HashTree = hashtree.EMPTY
     changed: set[Principal] = field(default_factory=set)
@@ -157,9 +174,15 @@ class Subnet:
 
     # --- the state tree -------------------------------------------------------------------------
 
+    def mark(self, canister: Principal) -> None:
+        """Note that something about a canister has changed, of whatever kind."""
+        if self.unsaved is not None:
+            self.unsaved.canisters.add(canister)
+
     def touch(self, canister: Principal) -> None:
         """Note that the tree must tell anew of a canister."""
         self.changed.add(canister)
+        self.mark(canister)
 
     def is_touched(self, canister: Principal) -> bool:
         """Whether the newest certificate tells something old of the canister."""
@@ -171,7 +194,10 @@ class Subnet:
 
     def touch_request(self, record: RequestRecord, *, gone: bool = False) -> None:
         """Note that the tree must tell anew of a request."""
-        self.changed_requests[record.request_id] = None if gone else record
+        told = None if gone else record
+        self.changed_requests[record.request_id] = told
+        if self.unsaved is not None:
+            self.unsaved.requests[record.request_id] = told
 
     def set_changed(self, canisters: Iterable[Principal], requests: Iterable[bytes]) -> None:
         """Make these, and no others, what the tree must tell anew."""

@@ -1,0 +1,367 @@
+"""The subnet on disk: what is read back is what there was, whatever happened in between."""
+
+import contextlib
+import itertools
+import os
+import sqlite3
+
+import pytest
+
+from bridge.errors import StateDirectoryError
+from bridge.replica.scheduler import subnet_snapshot
+from bridge.replica.scheduler.clock import Clock
+from bridge.replica.state import codec
+from bridge.replica.state.messages import Reply
+from bridge.replica.storage.database import Database
+from bridge.replica.storage.directory import StateDirectory
+from bridge.replica.storage.keeper import Keeper
+
+START = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def keep(driver, file):
+    """Keep a driver's subnet in a file, in which there may be one already."""
+    keeper = Keeper(driver.machine, Database(file))
+    keeper.load()
+    return keeper
+
+
+def save(driver):
+    with driver.machine.lock:
+        driver.machine.save()
+
+
+def content(instance):
+    size, parts, values = instance.save()
+    pages = {
+        at + start: part[start : start + 4096]
+        for at, part in parts
+        for start in range(0, len(part), 4096)
+    }
+    return size, values, {at: page for at, page in pages.items() if any(page)}
+
+
+def snapshots(canister):
+    return {
+        name: (
+            kept.source, kept.taken_at, kept.version, bytes(kept.module), kept.globals,
+            kept.wasm.size, kept.wasm.parts(), kept.stable.size, kept.stable.parts(),
+            kept.certified_data, kept.global_timer, kept.low_memory_reported, kept.chunks,
+        )
+        for name, kept in canister.snapshots.items()
+    }  # fmt: skip
+
+
+def state(machine):
+    """All that is kept: canisters by their ids, requests, and numbers."""
+    subnet = machine.subnet
+    canisters = {}
+    for name, canister in subnet.canisters.items():
+        sandbox = machine.sandboxes[name]
+        planned, canister.timer_planned = canister.timer_planned, 0
+        canisters[name] = (
+            codec.dumps(canister.settled()),
+            canister.module,
+            canister.metadata,
+            canister.chunks,
+            snapshots(canister),
+            None if sandbox.instance is None else content(sandbox.instance),
+            sandbox.stable.size,
+            [part for part in sandbox.stable.parts() if any(part[1])],
+        )
+        canister.timer_planned = planned
+    return (
+        canisters,
+        {name: codec.dumps(record) for name, record in subnet.history.records.items()},
+        subnet.deleted,
+        subnet.seed,
+        [subnet.next_number, subnet.next_context, subnet.next_callback, subnet.random_blocks],
+        [subnet.transactions, subnet.burned, subnet.state_bytes],
+        machine.fees,
+    )
+
+
+@pytest.fixture
+def virtual(make_driver):
+    def make():
+        driver = make_driver()
+        driver.machine.clock = Clock(START)
+        driver.machine.time = START
+        return driver
+
+    return make
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_read_back_is_what_there_was(
+    virtual, make_story, universal_wasm, program, tmp_path, seed
+):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    story = make_story(driver, universal_wasm(seed % 2 == 0), program, seed)
+    for turn in range(1, 4):
+        for _ in range(12):
+            story.run(2)
+            save(driver)
+        keeper.close()
+        # Messages that a fault held back go on when the subnet is read back.
+        for held in tuple(driver.machine.held):
+            driver.machine._go_on(held.message)
+        expected = state(driver.machine)
+        clock = driver.machine.clock.now()
+        driver = virtual()
+        keeper = keep(driver, tmp_path / "state")
+        assert state(driver.machine) == expected
+        assert driver.machine.clock.now() == clock
+        story.driver = driver
+        driver._requests = itertools.count(turn * 1_000_000)
+    keeper.close()
+
+
+# --- crashes ------------------------------------------------------------------------------------
+
+
+def save_at_each_execution(driver, keeper, folder):
+    """Save when an execution has begun, and keep a copy of the file as it is then."""
+    folder.mkdir()
+
+    def leaving():
+        driver.machine.save()
+        name = f"{len(list(folder.iterdir())):04}"
+        with contextlib.closing(sqlite3.connect(folder / name)) as copy:
+            keeper._database._connection.backup(copy)
+
+    driver.machine.on_leaving = leaving
+
+
+def test_after_a_crash_at_any_execution_everything_happens_once(
+    virtual, universal_wasm, program, tmp_path
+):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    one, two = driver.create(universal_wasm(True)), driver.create(universal_wasm(True))
+    save(driver)
+    # Each call adds one to the callee's counter, in a global and in stable memory; each answer
+    # adds one to the caller's. Cycles go to and fro.
+    grow = program().push(1).stable64_grow().drop().reply(b"")
+    for canister in (one, two):
+        driver.update(canister, grow)
+    inner = program().add_to_counter(1).counter_to_stable().reply(b"done")
+    on_reply = program().add_to_counter(1).counter_to_stable()
+    calling = program()
+    for _ in range(3):
+        calling.call(two.raw, "update", inner, reply=on_reply, cycles=1000).drop()
+    calling.push(SECOND).time().add().global_timer_set().drop()
+    fired = program().call(two.raw, "update", inner, reply=on_reply).drop()
+    calling.hook("canister_global_timer", fired)
+    copies = tmp_path / "copies"
+    save_at_each_execution(driver, keeper, copies)
+    record = driver.submit(one, "update", calling.reply(b"begun"))
+    driver.settle()
+    driver.advance(SECOND)
+    total = sum(canister.cycles for canister in driver.canisters.values())
+    read = program().counter().append_number().append_stable_number().reply()
+    expected = [driver.query(one, read), driver.query(two, read)]
+    assert expected == [Reply((4).to_bytes(8, "little") * 2)] * 2
+    assert record.payload == Reply(b"begun")
+    keeper.close()
+    points = sorted(copies.iterdir())
+    assert len(points) > 10
+    for point in points:
+        again = virtual()
+        reader = keep(again, point)
+        if point is points[0]:
+            # The canister was only asked whether it takes the call in: it never was.
+            assert record.request_id not in again.machine.subnet.history.records
+            reader.close()
+            continue
+        again.settle()
+        again.advance(SECOND)
+        assert [again.query(one, read), again.query(two, read)] == expected, point.name
+        assert sum(canister.cycles for canister in again.canisters.values()) == total
+        assert not any(canister.contexts for canister in again.canisters.values())
+        assert again.machine.subnet.history.records[record.request_id].payload == record.payload
+        reader.close()
+
+
+# --- the directory and the file -----------------------------------------------------------------
+
+
+def test_a_directory_belongs_to_one_process_at_a_time(tmp_path):
+    with (
+        StateDirectory(tmp_path / "state"),
+        pytest.raises(
+            StateDirectoryError, match=f"in use by another replica, process {os.getpid()}"
+        ),
+    ):
+        StateDirectory(tmp_path / "state")
+    StateDirectory(tmp_path / "state").close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_file_is_for_its_user_alone(tmp_path):
+    Database(tmp_path / "state").close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateDirectoryError, match="cannot be used: Not a directory"):
+        StateDirectory(tmp_path / "file" / "state")
+
+
+def test_a_file_of_another_format_is_refused(tmp_path):
+    Database(tmp_path / "state").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "state")) as file:
+        file.execute("PRAGMA user_version = 999")
+    with pytest.raises(StateDirectoryError, match="has format 999"):
+        Database(tmp_path / "state")
+
+
+def test_a_file_of_another_program_is_refused(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "state")) as file:
+        file.execute("CREATE TABLE other (a)")
+    with pytest.raises(StateDirectoryError, match="is not the state of a replica"):
+        Database(tmp_path / "state")
+
+
+def test_a_file_that_is_no_database_is_damaged(tmp_path):
+    (tmp_path / "state").write_bytes(b"this is no database, but it is long enough" * 100)
+    with pytest.raises(StateDirectoryError, match="is damaged: file is not a database"):
+        Database(tmp_path / "state")
+
+
+def filled(virtual, universal_wasm, program, file):
+    driver = virtual()
+    keeper = keep(driver, file)
+    canister = driver.create(universal_wasm(True))
+    driver.update(canister, program().set_counter(1).reply(b""))
+    keeper.close()
+    return canister
+
+
+def test_a_damaged_page_is_found(virtual, universal_wasm, program, tmp_path):
+    filled(virtual, universal_wasm, program, tmp_path / "state")
+    whole = (tmp_path / "state").read_bytes()
+    cut = bytearray(whole)
+    # The first byte of a page of a tree says of what kind it is.
+    for page in range(1, len(whole) // 4096):
+        if cut[page * 4096] in (2, 5, 10, 13):
+            cut[page * 4096] = 99
+    (tmp_path / "state").write_bytes(cut)
+    with pytest.raises(StateDirectoryError, match="is damaged"):
+        Database(tmp_path / "state")
+
+
+def test_a_record_that_makes_no_sense_is_found(virtual, universal_wasm, program, tmp_path):
+    filled(virtual, universal_wasm, program, tmp_path / "state")
+    with contextlib.closing(sqlite3.connect(tmp_path / "state")) as file:
+        file.execute("UPDATE canister SET record = x'81190BB8'")
+        file.commit()
+    database = Database(tmp_path / "state")
+    with pytest.raises(StateDirectoryError, match="cannot be read"):
+        Keeper(virtual().machine, database).load()
+    database.close()
+
+
+def test_a_module_that_is_missing_is_found(virtual, universal_wasm, program, tmp_path):
+    canister = filled(virtual, universal_wasm, program, tmp_path / "state")
+    with contextlib.closing(sqlite3.connect(tmp_path / "state")) as file:
+        file.execute("DELETE FROM module")
+        file.commit()
+    database = Database(tmp_path / "state")
+    with pytest.raises(StateDirectoryError, match=f"lacks the module of canister {canister}"):
+        Keeper(virtual().machine, database).load()
+    database.close()
+
+
+def test_when_the_disk_is_full_what_was_written_stays(virtual, universal_wasm, program, tmp_path):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    canister = driver.create(universal_wasm(True))
+    driver.update(canister, program().set_counter(1).reply(b""))
+    save(driver)
+    connection = keeper._database._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    big = program().push(64).stable64_grow().drop().set_counter(2)
+    for page in range(64):
+        big.stable64_write(page * 65_536, 0, 65_536)
+    driver.update(canister, big.reply(b""))
+    with pytest.raises(StateDirectoryError, match="full"):
+        save(driver)
+    with pytest.raises(StateDirectoryError, match="full"):
+        keeper.close()
+    again = virtual()
+    reader = keep(again, tmp_path / "state")
+    read = program().counter().append_number().reply()
+    assert again.update(canister, read)[:1] == b"\x01"
+    reader.close()
+
+
+def test_modules_that_no_canister_runs_are_forgotten(virtual, universal_wasm, program, tmp_path):
+    canister = filled(virtual, universal_wasm, program, tmp_path / "state")
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    driver.install(canister, universal_wasm(False), mode="reinstall")
+    keeper.close()
+    reader = keep(virtual(), tmp_path / "state")
+    (count,) = next(reader._database.rows("SELECT count(*) FROM module"))
+    assert count == 1
+    reader.close()
+
+
+def test_a_message_writes_only_the_pages_that_it_changes(
+    virtual, universal_wasm, program, tmp_path, monkeypatch
+):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    canister = driver.create(universal_wasm(True))
+    driver.update(canister, program().store(0x8000, 1).push(9).stable64_grow().drop().reply(b""))
+    save(driver)
+    written = []
+    put = keeper._database.put_pages
+    monkeypatch.setattr(
+        keeper._database,
+        "put_pages",
+        lambda owner, memory, pages: (written.append(sorted(pages)), put(owner, memory, pages)),
+    )
+    driver.update(canister, program().store(0x8000, 2).stable64_write(70_000, 0, 1).reply(b""))
+    save(driver)
+    wasm, stable = written
+    # The message's argument, the program's stack, and what it changes.
+    assert 0x8000 in wasm
+    assert len(wasm) <= 5
+    assert stable == [70_000 // 16_384 * 16_384]
+    driver.query(canister, program().store(0x8000, 3).reply(b""))
+    driver.reject(canister, program().store(0x8000, 3).trap("undone"))
+    save(driver)
+    assert written[2:] == [] or all(not pages for pages in written[2:])
+    keeper.close()
+
+
+def test_a_restored_subnet_is_what_is_read_back(
+    virtual, make_story, universal_wasm, program, tmp_path
+):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    story = make_story(driver, universal_wasm(True), program, 5)
+    story.run(20)
+    save(driver)
+    with driver.machine.lock:
+        snapshot = subnet_snapshot.take(driver.machine)
+    expected = state(driver.machine)
+    story.run(20)
+    save(driver)
+    with driver.machine.lock:
+        subnet_snapshot.restore(driver.machine, snapshot)
+    assert state(driver.machine) == expected
+    keeper.close()
+    for held in tuple(driver.machine.held):
+        driver.machine._go_on(held.message)
+    expected = state(driver.machine)
+    again = virtual()
+    reader = keep(again, tmp_path / "state")
+    assert state(again.machine) == expected
+    reader.close()
