@@ -46,6 +46,7 @@ from bridge.flow.messages import (
 )
 from bridge.flow.policy import Cycles, PeerPolicy, Policy
 from bridge.flow.records import Flow, ReceiverFlow, SenderFlow, is_open, stored_bytes
+from bridge.flow.sender_conditions import telling
 from bridge.flow.states import (
     Decision,
     Failure,
@@ -110,4 +111,5 @@ __all__ = [
     "payload_hash",
     "step",
     "stored_bytes",
+    "telling",
 ]

@@ -3,11 +3,11 @@
 from typing import Any, Final, TypeAlias
 
 from bridge.errors import LocalProtocolError
-from bridge.flow.effects import Ask, Tell, Transmit
+from bridge.flow.effects import Ask, Transmit
 from bridge.flow.messages import Fin, New, is_well_formed, payload_hash
 from bridge.flow.records import SenderFlow
-from bridge.flow.sender_conditions import pending
-from bridge.flow.states import Failure, Role, SenderState, Telling
+from bridge.flow.sender_conditions import pending, telling
+from bridge.flow.states import Failure, Role, SenderState
 from bridge.flow.tables import Step
 
 S: TypeAlias = Step[SenderFlow]
@@ -339,21 +339,9 @@ def count_receipt(_flow: SenderFlow, step: S) -> None:
 
 
 def _tell(flow: SenderFlow, step: S, *, redelivered: bool) -> None:
-    what = pending(flow)
-    assert what is not None
-    failed = what is Telling.FAILED
-    step.effects.append(
-        Tell(
-            role=Role.SENDER,
-            peer=flow.peer,
-            msg_id=flow.msg_id,
-            what=what,
-            failure=flow.failure if failed else None,
-            response=None if failed else flow.response,
-            redelivered=redelivered,
-            tries=flow.tries,
-        )
-    )
+    told = telling(flow, redelivered=redelivered)
+    assert told is not None
+    step.effects.append(told)
 
 
 def _open_telling(step: S, *, redelivered: bool = False) -> None:

@@ -5,7 +5,7 @@ from typing import TypeAlias
 from bridge.flow.effects import Ask, Tell
 from bridge.flow.messages import Ack, Fin, New
 from bridge.flow.records import SenderFlow
-from bridge.flow.states import Decision, SenderState, Telling
+from bridge.flow.states import Decision, Role, SenderState, Telling
 from bridge.flow.tables import Step
 
 S: TypeAlias = Step[SenderFlow]
@@ -144,6 +144,29 @@ def pending(flow: SenderFlow) -> Telling | None:
             return Telling.LATE
         case _:
             return None
+
+
+def telling(flow: SenderFlow, *, redelivered: bool = False) -> Tell | None:
+    """What is told of it, as it stands; None if everything was taken.
+
+    Args:
+        flow: A sender's flow.
+        redelivered: Whether it was told before.
+    """
+    what = pending(flow)
+    if what is None:
+        return None
+    failed = what is Telling.FAILED
+    return Tell(
+        role=Role.SENDER,
+        peer=flow.peer,
+        msg_id=flow.msg_id,
+        what=what,
+        failure=flow.failure if failed else None,
+        response=None if failed else flow.response,
+        redelivered=redelivered,
+        tries=flow.tries,
+    )
 
 
 def is_open_telling(flow: SenderFlow, step: S) -> bool:

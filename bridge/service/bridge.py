@@ -30,6 +30,7 @@ from bridge.flow import (
     SenderState,
     Tell,
     Telling,
+    telling,
 )
 from bridge.flow.inflight import in_turn
 from bridge.flow.trace import FlowKey
@@ -52,7 +53,7 @@ from bridge.service.mailbox import Mailbox
 from bridge.service.outbox import Outbox, Poller
 from bridge.service.peers import PeerDialects
 from bridge.service.performer import Performer, Sighting, always
-from bridge.service.recovery import check_owner, resume
+from bridge.service.recovery import alone_on, check_owner, resume
 from bridge.service.tasks import Tasks
 from bridge.service.transmitter import Transmitter
 from bridge.service.waiters import Waiter, Waiters
@@ -168,6 +169,7 @@ class Bridge:
         )
         self._receives = handler is not None
         self._running = False
+        self._holds = contextlib.ExitStack()
 
     # --- Life -----------------------------------------------------------------------------------
 
@@ -181,6 +183,7 @@ class Bridge:
 
     async def _begin(self) -> None:
         store = self._engine.store
+        self._holds.enter_context(alone_on(store))
         if self._mailbox is not None:
             await self._mailbox.check()
         ours = await check_owner(store, self._us)
@@ -216,6 +219,7 @@ class Bridge:
             self._transmitter.reset()
             self._pollers.clear()
             self._watched.clear()
+            self._holds.close()
 
     def _check_running(self) -> None:
         if not self._running:
@@ -278,7 +282,7 @@ class Bridge:
         outcomes = await asyncio.gather(*steps, return_exceptions=True)
         for record, outcome in zip(turns, outcomes, strict=True):
             if not isinstance(outcome, BaseException):
-                moved = moved or outcome.flow != record
+                moved = moved or outcome.flow is None or outcome.flow.version != record.version
             elif isinstance(outcome, BridgeError):
                 _log.warning("flow %d with %s: %s", record.msg_id, record.peer, outcome)
             else:  # a fault of this program; it must not stop the other flows
@@ -408,16 +412,9 @@ class Bridge:
         if record.state is SenderState.ACKNOWLEDGED:
             raise LocalProtocolError(f"the response of flow {record.msg_id} was taken already")
         if record.state is SenderState.FAILED:
-            if not record.told:
-                telling = Tell(
-                    role=Role.SENDER,
-                    peer=record.peer,
-                    msg_id=record.msg_id,
-                    what=Telling.FAILED,
-                    failure=record.failure,
-                    tries=record.tries,
-                )
-                self._tasks.spawn(self._performer.settle(key, always(Returned(of=telling))))
+            told = telling(record)
+            if told is not None and told.what is Telling.FAILED:
+                self._tasks.spawn(self._performer.settle(key, always(Returned(of=told))))
             raise _failed(Outcome(record.peer, record.msg_id, None, record.failure))
         return await self._taken(waiter)
 
@@ -431,15 +428,15 @@ class Bridge:
         Nothing is awaited in between, so neither a cancellation nor a crash can lose a response
         that counts as taken; after a crash it may be told again.
         """
-        outcome, telling = await waiter.take()
+        outcome, told = await waiter.take()
         key = FlowKey(Role.SENDER, outcome.peer, outcome.msg_id)
-        self._tasks.spawn(self._performer.settle(key, always(Returned(of=telling))))
+        self._tasks.spawn(self._performer.settle(key, always(Returned(of=told))))
         if outcome.failure is not None:
             raise _failed(outcome)
         return outcome.response
 
-    def _retell(self, telling: Tell) -> None:
-        self._tasks.spawn(self._performer.retell(telling))
+    def _retell(self, told: Tell) -> None:
+        self._tasks.spawn(self._performer.retell(told))
 
     async def cancel(self, msg_id: int) -> None:
         """Give a flow up. It fails as unsent or, once it left, as cancelled with unknown outcome.

@@ -169,13 +169,16 @@ class Engine:
                     await self._wake.wait()
 
     async def due_now(self, limit: int) -> list[Flow]:
-        """At most ``limit`` of the flows that are due, earliest first; looks at the clock."""
+        """At most ``limit`` of the flows that are due, earliest first; looks at the clock.
+
+        Their payloads and responses may be missing: each is read anew before it is decided about.
+        """
         self.observe()
         now = self.clock()
         if now - self._kept_at >= self.policy.time_gap // 2:
             await self.store.commit(notes=self._note())
         due = await self.store.next_due()
-        return [] if due is None or due > now else await self.store.due(now, limit)
+        return [] if due is None or due > now else await self.store.due(now, limit, bodies=False)
 
     async def next_look(self) -> int:
         """When there is something to do at the latest."""

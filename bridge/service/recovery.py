@@ -5,8 +5,11 @@ handler is lost.
 """
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Iterator
 from typing import Final
+from weakref import WeakSet
 
 from bridge.errors import StoreError
 from bridge.flow import ReceiverState, Restarted, Role, SenderState
@@ -19,6 +22,27 @@ from bridge.store import Store
 _PAGE: Final = 100
 _MILLION: Final = 1_000_000
 _OWNER: Final = "owner"
+_IN_USE: Final[WeakSet[Store]] = WeakSet()
+
+
+@contextlib.contextmanager
+def alone_on(store: Store) -> Iterator[None]:
+    """Keep other bridges of this process off a store; other processes the store itself keeps off.
+
+    Two bridges on one store would each take the other's running handlers for lost ones.
+
+    Raises:
+        StoreError: If another bridge works on it.
+    """
+    if store in _IN_USE:
+        raise StoreError(
+            "another bridge works on this store", hint="end that one, or give each its own store"
+        )
+    _IN_USE.add(store)
+    try:
+        yield
+    finally:
+        _IN_USE.discard(store)
 
 
 async def check_owner(store: Store, us: Principal) -> bool:
@@ -68,7 +92,9 @@ async def _resume_all(
 ) -> None:
     cursor = None
     while True:
-        page = await engine.store.flows(role=role, state=state, after=cursor, limit=_PAGE)
+        page = await engine.store.flows(
+            role=role, state=state, after=cursor, limit=_PAGE, bodies=False
+        )
         await asyncio.gather(  # at once, so that they share the store's commits
             *(
                 performer.decide(

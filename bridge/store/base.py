@@ -85,8 +85,14 @@ class Store(ABC):
         """The value last committed as a note of this name."""
 
     @abstractmethod
-    async def due(self, now: int, limit: int) -> list[Flow]:
-        """At most ``limit`` flows that are due by ``now`` (nanoseconds), earliest first."""
+    async def due(self, now: int, limit: int, *, bodies: bool = True) -> list[Flow]:
+        """At most ``limit`` flows that are due by ``now`` (nanoseconds), earliest first.
+
+        Args:
+            now: Nanoseconds since 1970.
+            limit: At most so many.
+            bodies: Whether payloads and responses are wanted; where not, they may be missing.
+        """
 
     @abstractmethod
     async def next_due(self) -> int | None:
@@ -100,6 +106,7 @@ class Store(ABC):
         state: str | None = None,
         after: bytes | None = None,
         limit: int = 100,
+        bodies: bool = True,
     ) -> FlowPage:
         """A page of flows in the order of their keys.
 
@@ -108,6 +115,7 @@ class Store(ABC):
             state: Only those in this state.
             after: Where the previous page ended.
             limit: At most so many.
+            bodies: As in `due`.
 
         Raises:
             StoreError: If ``after`` is no place that a page named.

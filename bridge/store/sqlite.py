@@ -33,6 +33,7 @@ _RECORD: Final = (
     " (SELECT data FROM body WHERE body.key = flow.key AND part = 'response'),"
     " (SELECT data FROM body WHERE body.key = flow.key AND part = 'wrong')"
 )
+_BARE: Final = "record, NULL, NULL, NULL"
 _T = TypeVar("_T")
 _Bodies = tuple[bytes | None, bytes | None, bytes | None]
 
@@ -336,10 +337,11 @@ class SQLiteStore(Store):
         rows = await self._select("SELECT value FROM note WHERE name = ?", name)
         return rows[0][0] if rows else None
 
-    async def due(self, now: int, limit: int) -> list[Flow]:
+    async def due(self, now: int, limit: int, *, bodies: bool = True) -> list[Flow]:
         """See `Store.due`."""
+        fields = _RECORD if bodies else _BARE
         rows = await self._select(
-            f"SELECT {_RECORD} FROM flow WHERE due <= ? ORDER BY due LIMIT ?",  # noqa: S608
+            f"SELECT {fields} FROM flow WHERE due <= ? ORDER BY due LIMIT ?",  # noqa: S608
             now,
             limit,
         )
@@ -358,8 +360,10 @@ class SQLiteStore(Store):
         state: str | None = None,
         after: bytes | None = None,
         limit: int = 100,
+        bodies: bool = True,
     ) -> FlowPage:
         """See `Store.flows`."""
+        fields = _RECORD if bodies else _BARE
         where, values = ["key > ?"], [check_cursor(after)]
         conditions: list[Any] = []
         for column, wanted in (("role", role), ("state", state)):
@@ -367,7 +371,7 @@ class SQLiteStore(Store):
                 where.append(f"{column} = ?")
                 conditions.append(str(wanted))
         rows = await self._select(
-            f"SELECT {_RECORD} FROM flow WHERE {' AND '.join(where)} ORDER BY key LIMIT ?",  # noqa: S608
+            f"SELECT {fields} FROM flow WHERE {' AND '.join(where)} ORDER BY key LIMIT ?",  # noqa: S608
             *values,
             *conditions,
             limit + 1,

@@ -492,6 +492,17 @@ async def test_open_flows_go_on_under_their_own_name_only(peer, another_peer, br
             assert await bridge.send(peer.canister_id, b"hello", msg_id=2) == b"hello"
 
 
+async def test_a_store_serves_one_bridge_at_a_time(peer, another_peer, bridge_to) -> None:
+    async with MemoryStore() as store:
+        async with bridge_to(store) as bridge:
+            with pytest.raises(StoreError, match="another bridge works on this store"):
+                async with bridge_to(store, agent=another_peer):
+                    pass
+            assert await bridge.send(peer.canister_id, b"hello") == b"hello"
+        async with bridge_to(store) as bridge:
+            assert await bridge.send(peer.canister_id, b"again") == b"again"
+
+
 async def test_a_bridge_that_cannot_start_leaves_nothing_running(
     peer, bridge_to, monkeypatch
 ) -> None:

@@ -146,6 +146,16 @@ async def test_due_flows_come_earliest_first(store: Store) -> None:
     assert len(await store.due(NOW + 9, 10)) == 4, "looking does not take"
 
 
+async def test_flows_whose_bodies_are_not_wanted_are_the_same_but_for_them(store: Store) -> None:
+    record = dataclasses.replace(sender(1, due=NOW), payload=b"x" * 1000)
+    await store.commit(Change(None, record))
+    (due,) = await store.due(NOW, 10, bodies=False)
+    (listed,) = (await store.flows(bodies=False)).flows
+    for found in (due, listed):
+        assert dataclasses.replace(found, payload=record.payload) == record
+    assert await store.due(NOW, 10) == [record]
+
+
 async def test_a_moved_due_time_is_the_only_one(store: Store) -> None:
     first = sender(1, due=NOW)
     await store.commit(Change(None, first))
