@@ -9,12 +9,13 @@ dist: $(VENV)/.dev ## wheel and source distribution in dist/, the same bytes eac
 # Every Python from 3.11 on that is installed, each minor version once, but the one of $(VENV).
 PYTHONS ?= $(shell $(PYTHON) make/pythons.py $(BIN)/python)
 # What depends on the Python version: syntax and typing at import, asyncio, ssl, sqlite3, the plugin.
-PYTHONS_ARGS ?= tests/house tests/candid/test_round_trips.py tests/wire tests/agent tests/store \
-  tests/network tests/plugin tests/end_to_end
+PYTHONS_ARGS ?= tests/house tests/candid tests/flow tests/dialects tests/wire tests/agent tests/store \
+  tests/service tests/network tests/plugin tests/end_to_end
 
 test-pythons: $(addprefix test-python-,$(PYTHONS)) ## the parts that depend on it, on every other Python that is installed
 	@echo "tested on: $(or $(PYTHONS),no other Python is installed)"
 
+.PRECIOUS: build/python-%/.ready
 build/python-%/.ready: pyproject.toml requirements/constraints.txt requirements/dev.txt
 	@rm -rf $(@D) && $$($(PYTHON) make/pythons.py --path $*) -m venv $(@D)
 	@$(@D)/bin/python -m pip --quiet --disable-pip-version-check install \

@@ -19,6 +19,8 @@ from bridge.network.pocket_ic import default_effective_canister_id
 from bridge.principal import Principal
 from bridge.replica import Replica
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 async def replica():
@@ -260,15 +262,15 @@ async def test_without_icp_the_user_is_told(tmp_path, monkeypatch) -> None:
         await Network.icp_cli(tmp_path)
 
 
-def _real_program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"the command {name} is not here")
-    return found
-
-
-async def test_the_real_icp_command_tells_a_connected_network(replica, tmp_path) -> None:
-    _real_program("icp")
+async def test_the_real_icp_command_tells_a_connected_network(
+    replica, tmp_path, monkeypatch
+) -> None:
+    # `make test` sets it up, by the lock file of tests/clients.
+    ours = ROOT / "build/clients/node/node_modules/@icp-sdk/icp-cli-linux-x64/bin"
+    monkeypatch.setenv("PATH", os.pathsep.join([str(ours), os.environ["PATH"]]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if shutil.which("icp") is None:
+        pytest.skip("the command icp is not here: make clients")
     (tmp_path / "icp.yaml").write_text(
         f"networks:\n  - name: mine\n    mode: connected\n    url: {replica.url}\n"
         f"    root-key: {replica.root_key.hex()}\n"
@@ -279,7 +281,8 @@ async def test_the_real_icp_command_tells_a_connected_network(replica, tmp_path)
 
 
 async def test_a_canister_is_deployed_on_a_running_dfx_network() -> None:
-    _real_program("dfx")
+    if shutil.which("dfx") is None:
+        pytest.skip("the command dfx is not here")
     assert await serves_canisters(await Network.dfx())
 
 

@@ -10,6 +10,7 @@ import pytest
 import wasmtime
 
 from bridge.agent import Identity
+from bridge.agent.agent import MAINNET_ROOT_KEY
 
 INI = """
 [pytest]
@@ -29,7 +30,6 @@ def shared(ic_session):
 def horizon(canister):
     return canister.asyncFlow_status()["settings"]["horizon"]
 
-@pytest.mark.covers("pytest plugin", client="bridge")
 def test_a_canister_is_called_without_await(ic_canister):
     echo = ic_canister("echo")
     assert echo.asyncFlow_status()["version"]
@@ -38,7 +38,6 @@ def test_a_canister_is_called_without_await(ic_canister):
 IDS = []
 
 @pytest.mark.parametrize("turn", range(3))
-@pytest.mark.covers("pytest plugin", client="bridge")
 def test_every_test_begins_alike(ic_canister, ic_replica, shared, turn):
     IDS.append(ic_canister("motoko:echo").id)
     assert len(set(IDS)) == 1
@@ -130,28 +129,21 @@ def run(project, *options):
     return project.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=100)
 
 
-def replica(*options):
-    """A replica as another process: its URL and root key."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bridge.cli", "replica", "start", "--until-eof", *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return process, json.loads(process.stdout.readline())
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def elsewhere():
-    process, told = replica()
-    with process:
-        yield told
+    """A replica that is another process, with its admin interface off: its URL and root key."""
+    command = [sys.executable, "-m", "bridge.cli", "replica", "start", "--until-eof"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield json.loads(process.stdout.readline())
         process.stdin.close()
 
 
 # --- Tests pass ---------------------------------------------------------------------------------
 
 
+@pytest.mark.covers("pytest plugin", client="bridge")
 def test_sync_tests_need_no_other_plugin(project) -> None:
     project.makepyfile(test_sync=SYNC)
     run(project, "-p", "no:asyncio", "-p", "no:anyio").assert_outcomes(passed=8)
@@ -166,8 +158,10 @@ def test_sync_tests_need_no_other_plugin(project) -> None:
     ],
     ids=["auto", "strict", "anyio"],
 )
-def test_async_tests_run_under_each_plugin(project, mark, options) -> None:
+def test_async_tests_run_under_each_plugin(project, elsewhere, mark, options) -> None:
     project.makepyfile(test_async=ASYNC.format(mark=mark), test_beside=BESIDE)
+    if mark:  # once on a replica of its own is enough
+        options = [*options, "--ic-network", elsewhere["url"]]
     run(project, *options).assert_outcomes(passed=4)
 
 
@@ -323,21 +317,23 @@ def test_there_is_no_admin_interface(ic_replica):
 """
 
 
-@pytest.mark.parametrize("way", ["option", "variable", "ini"])
 @pytest.mark.covers("pytest plugin", client="bridge")
-def test_the_same_tests_run_on_another_replica(project, elsewhere, monkeypatch, way) -> None:
+def test_the_same_tests_run_on_another_replica(project, elsewhere) -> None:
     url = elsewhere["url"]
     project.makepyfile(test_elsewhere=f"URL = {url!r}\n" + ELSEWHERE)
-    options = []
-    if way == "option":  # and it is stronger than the others
-        monkeypatch.setenv("IC_BRIDGE_NETWORK", "lokal")
-        options = ["--ic-network", url]
-    elif way == "variable":
-        monkeypatch.setenv("IC_BRIDGE_NETWORK", url)
-        options = ["-o", "ic_network=lokal"]
-    else:
-        options = ["-o", f"ic_network={url}"]
-    run(project, *options).assert_outcomes(passed=3)
+    run(project, "--ic-network", url).assert_outcomes(passed=3)
+
+
+def test_an_option_is_stronger_than_a_variable_and_that_than_the_ini_file(
+    project, monkeypatch
+) -> None:
+    project.makepyfile(test_it="def test_it(ic_replica): pass")
+    ini = ["-o", "ic_network=by-ini"]
+    run(project, *ini).stdout.fnmatch_lines(["*no network 'by-ini'*"])
+    monkeypatch.setenv("IC_BRIDGE_NETWORK", "by-variable")
+    run(project, *ini).stdout.fnmatch_lines(["*no network 'by-variable'*"])
+    result = run(project, *ini, "--ic-network", "by-option")
+    result.stdout.fnmatch_lines(["*no network 'by-option'*"])
 
 
 def test_a_given_root_key_is_the_one_that_is_believed(project, elsewhere) -> None:
@@ -350,10 +346,7 @@ def test_a_given_root_key_is_the_one_that_is_believed(project, elsewhere) -> Non
     (project.path / "key.hex").write_text(elsewhere["root_key"])
     options = ["--ic-network", elsewhere["url"], "--ic-root-key"]
     run(project, *options, "key.hex").assert_outcomes(passed=1)
-    process, other = replica()
-    with process:
-        result = run(project, *options, other["root_key"])
-        process.stdin.close()
+    result = run(project, *options, MAINNET_ROOT_KEY.hex())
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*CertificateError*"])
 
