@@ -43,8 +43,10 @@ FEATURES = {
         "inspect_message",
         "refusals: malformed, forged, misaddressed requests",
         "refusals: bodies that are too large",
+        "floods, slow and half-closed connections",
         "any bytes: refused, and the replica goes on",
         "web pages of any origin",
+        "HTTP gateway",
     ),
     "Answers that prove themselves": (
         "certificates, up to the root key",
@@ -102,11 +104,16 @@ FEATURES = {
     "Projects": ("deploy, then upgrade",),
     "Powers of the admin interface": (
         "faults between canisters",
+        "time",
+        "message log",
         "queues and call contexts",
+        "snapshot and restore of the subnet",
         "same seed, same story",
+        "off by default, closed to web pages",
     ),
     "Doors": (
         "command",
+        "state directory, whole after any crash",
         "process of a program's own",
         "pytest plugin",
     ),

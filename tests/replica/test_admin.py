@@ -34,6 +34,7 @@ async def _log(client, after=0):
     return body["messages"]
 
 
+@pytest.mark.covers("faults between canisters")
 async def test_the_nth_message_of_a_pair_is_lost(client, pair, program):
     one, other = pair
     status, body = await client.admin(
@@ -94,6 +95,7 @@ async def test_a_lost_ingress_message_stays_unknown(client, pair, program):
     assert (await _log(client))[-1]["outcome"] == "lost"
 
 
+@pytest.mark.covers("message log")
 async def test_the_log_tells_who_what_and_how_it_ended(client, pair, program):
     one, _ = pair
     seen = (await _log(client))[-1]["seq"] if await _log(client) else 0
@@ -118,6 +120,7 @@ async def _fired(client):
     return sum(line["method"] == "canister_global_timer" for line in await _log(client))
 
 
+@pytest.mark.covers("time")
 async def test_time_moves_ahead_and_timers_fire(client, pair, program):
     one, _ = pair
     await client.certified(one, "update", _timer(program, 3600))
@@ -130,6 +133,7 @@ async def test_time_moves_ahead_and_timers_fire(client, pair, program):
     assert (await client.admin("GET", "/status"))[1]["ahead"] == 3601 * 10**9
 
 
+@pytest.mark.covers("time")
 async def test_time_can_stand_still(client, pair, program):
     one, _ = pair
     _, before = await client.admin("POST", "/time", json={"pause": True, "quiet": True})
@@ -143,6 +147,7 @@ async def test_time_can_stand_still(client, pair, program):
     assert running > after["time"]
 
 
+@pytest.mark.covers("freezing")
 async def test_fees_freeze_a_canister_and_let_it_thaw(client, pair, program):
     canister, _ = pair
     value = {"canister_id": canister, "sender_canister_version": None}
@@ -201,11 +206,13 @@ async def test_what_makes_no_sense_is_refused(client, method, path, options):
         {"Host": "evil.example:80"},
     ],
 )
+@pytest.mark.covers("off by default, closed to web pages")
 async def test_web_pages_cannot_use_it(client, headers):
     status, _ = await client.admin("GET", "/status", headers=headers)
     assert status == 403
 
 
+@pytest.mark.covers("off by default, closed to web pages")
 async def test_it_is_off_by_default():
     async with (
         Replica() as replica,

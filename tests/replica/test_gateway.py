@@ -159,12 +159,14 @@ async def test_the_canister_is_told_the_whole_request(client):
 
 
 @pytest.mark.parametrize("host", ["{}.localhost", "{}.raw.localhost:80", "{}.LOCALHOST."])
+@pytest.mark.covers("HTTP gateway")
 async def test_the_host_names_the_canister(client, scripted, host):
     await scripted(http_request=response(body=b"by name"))
     status, _, body = await scripted.ask(host=host.format(scripted.canister))
     assert (status, body) == (200, b"by name")
 
 
+@pytest.mark.covers("HTTP gateway")
 async def test_a_parameter_names_the_canister_elsewhere(client, scripted):
     await scripted(http_request=response(body=b"by parameter"))
     async with client.session.get(
@@ -203,6 +205,7 @@ async def test_an_answer_to_head_has_no_body(scripted):
     assert headers["Content-Length"] == "1234"
 
 
+@pytest.mark.covers("HTTP gateway")
 async def test_the_canister_can_ask_for_an_update(client, scripted, program):
     counting = program().counter().push(1).add()
     counting.data += bytes([13])
@@ -230,6 +233,7 @@ def _more(body, token=None):
     )
 
 
+@pytest.mark.covers("HTTP gateway")
 async def test_a_body_comes_in_parts_each_for_its_token(scripted, program):
     token = {"at": 2**70, "of": "page"}
     argument = candid.encode([TOKEN], [token])
@@ -258,6 +262,7 @@ async def test_parts_go_on_while_there_is_a_token(scripted, monkeypatch):
     assert (status, body) == (200, b"")
 
 
+@pytest.mark.covers("HTTP gateway")
 async def test_parts_of_another_canister_are_refused(scripted):
     other = Principal.from_text(MISSING)
     token = {"at": 0, "of": ""}

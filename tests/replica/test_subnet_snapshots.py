@@ -78,6 +78,7 @@ def state(driver):
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.covers("snapshot and restore of the subnet")
 def test_what_follows_a_restoration_is_what_followed_the_snapshot(
     virtual, universal_wasm, program, make_story, seed
 ):
@@ -211,6 +212,7 @@ async def one_is_held(client):
     raise AssertionError("no message is held back")
 
 
+@pytest.mark.covers("snapshot and restore of the subnet")
 async def test_over_http_a_snapshot_can_be_restored_many_times(
     client, replica, universal_wasm, program
 ):
