@@ -351,6 +351,12 @@ class Client:
 
 
 @pytest.fixture
+def make_client():
+    """Makes clients of something with ``url`` and ``root_key``."""
+    return Client
+
+
+@pytest.fixture
 async def replica():
     async with Replica(
         admin=True, seed="test", limits=Limits(update=2_000_000_000, query=1_000_000_000)

@@ -383,14 +383,11 @@ class Rounds:
         return worked
 
     def _fail(self, error: StateDirectoryError) -> None:
-        """End, because what happens cannot be kept; who waits for answers is told."""
+        """End, because what happens cannot be kept.
+
+        Nobody is told anything of a call under way: after a new start it may be executed, or not.
+        """
         self.failure = error
-        _log.error("the replica ends: %s", error)
-        refusal = Reject(RejectCode.SYS_TRANSIENT, f"The replica ends: {error.message}")
-        for record in self.machine.subnet.history.records.values():
-            for waiter in record.waiters:
-                self._guarded(lambda waiter=waiter: waiter.refused(refusal))  # type: ignore[misc]
-            record.waiters = []
         self.stop()
         self.on_failure()
 
