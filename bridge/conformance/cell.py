@@ -1,8 +1,12 @@
 """Plays one scenario on one world, and makes a cell of what came of it."""
 
+import contextlib
 import time
+import traceback
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from bridge.candid import Case
 from bridge.conformance.canister import CanisterEnd, peer
@@ -14,11 +18,12 @@ from bridge.conformance.program import Program, ProgramEnd
 from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
 from bridge.conformance.scenarios import Scenario
 from bridge.conformance.verdicts import LackingError, NotHeldError
-from bridge.conformance.wire import Wire, timeline
+from bridge.conformance.wire import timeline
 from bridge.conformance.world import World
 from bridge.errors import BridgeError
 
-_SCRIPT = "script"
+_SCRIPT: Final = "script"
+_LINES: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +133,23 @@ async def play_cell(world: World | BridgeError, job: Job, key: CellKey, programs
         return _cell(job, key, _Verdicts.both(Verdict.ERROR, str(world)), begun)
     started = world.now
     play: Play | None = None
-    wire = Wire()
     try:
         play = await _stage(world, job, programs)
         verdicts = await _judge(play, job.scenario)
-        wire = await play.wire()
     except LackingError as error:
         verdicts = _Verdicts.both(Verdict.UNSUPPORTED, error.reason)
     except BridgeError as error:
         verdicts = _Verdicts.both(Verdict.ERROR, str(error))
-    finally:
-        if play is not None:
-            for end in (play.sender, play.receiver):
-                if end is not None:
-                    await end.close()
-        await world.clear()
+    except Exception as error:  # noqa: BLE001 - what a stranger says must not end the whole run
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"the scenario could not be judged: {type(error).__name__}: {error}"
+        verdicts = _Verdicts.both(Verdict.ERROR, f"{reason} ({place.name}, line {place.lineno})")
     cell = _cell(job, key, verdicts, begun, virtual=world.now - started if world.virtual else 0)
-    ends = [entry.name if entry else _SCRIPT for entry in (job.sender, job.receiver)]
-    return _with_evidence(cell, wire, ends, play.notes if play else [])
+    if play is not None:
+        cell = await _with_evidence(cell, play, job)
+    with contextlib.suppress(BridgeError):
+        await world.clear()
+    return replace(cell, seconds=time.monotonic() - begun)
 
 
 async def _stage(world: World, job: Job, programs: Programs) -> Play:
@@ -223,5 +227,26 @@ def _cell(job: Job, key: CellKey, verdicts: _Verdicts, begun: float, *, virtual:
     )
 
 
-def _with_evidence(cell: Cell, wire: Wire, ends: list[str], notes: list[str]) -> Cell:
-    return replace(cell, timeline=timeline(wire, ends[0], ends[1]), log=tuple(notes))
+async def _with_evidence(cell: Cell, play: Play, job: Job) -> Cell:
+    """The cell with what was seen, and with why calls to its ends were not executed."""
+    names = [entry.name if entry else _SCRIPT for entry in (job.sender, job.receiver)]
+    records = cell.timeline
+    log = list(play.notes)
+    with contextlib.suppress(BridgeError):
+        records = timeline(await play.wire(), names[0], names[1])
+        if cell.verdict in (Verdict.FAILED, Verdict.ERROR):
+            log += await _refusals(play, names)
+    return replace(cell, timeline=records, log=tuple(log))
+
+
+async def _refusals(play: Play, names: list[str]) -> list[str]:
+    ends = {play.middle: "the middle"}
+    for end, name in zip((play.sender, play.receiver), names, strict=True):
+        if end is not None:
+            ends[end.address] = name
+    lines = Counter(
+        f"{call.method} to {ends[call.receiver]} {call.outcome}: {call.detail[:160]}"
+        for call in await play.world.calls(ends)
+        if call.outcome != "executed"
+    )
+    return [f"{line} ({times} times)" for line, times in lines.most_common(_LINES)]

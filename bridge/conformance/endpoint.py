@@ -187,6 +187,3 @@ class Endpoint(ABC):
     async def start(self) -> None:
         """Start it again."""
         raise self.lacking("life")
-
-    async def close(self) -> None:  # noqa: B027 - most have nothing to let go of
-        """Let go of what it holds."""

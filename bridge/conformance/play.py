@@ -5,6 +5,7 @@
 Where a scenario is about one end alone, the other is a relay that says what it is told to say.
 """
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from bridge.flow import Message
 from bridge.principal import Principal
 
 _SILENCE: Final = 75 * MINUTE
+_MOMENT: Final = 2.0
 _PATIENCE: Final = 14 * HOUR
 
 
@@ -120,6 +122,7 @@ class Play:
         """
         before = set((await self.wire()).ids())
         opened = await self.a.open(self.middle, payload, msg_id)
+        await self.settle()
         if opened is not None:
             return opened
 
@@ -134,8 +137,19 @@ class Play:
         """Have the relay say something, to the end that there is."""
         assert self.relay is not None
         await self.relay.say(self.middle, self.dialect, message, cycles=cycles)
+        await self.settle()
+
+    async def open_many(self, payload: bytes, times: int) -> None:
+        """Have the sender open many flows to the receiver at once."""
+        await self.a.open_many(self.middle, payload, times)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let what was just said be done."""
         if self.world.virtual:
             await self.world.settle()
+        else:
+            await asyncio.sleep(_MOMENT)
 
     async def plan(self, *faults: Fault, chances: dict[str, int] | None = None) -> None:
         """Have chaos do something to what is said from now on."""

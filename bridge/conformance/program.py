@@ -177,6 +177,7 @@ class ProgramEnd(Endpoint):
         )
         powers = frozenset(hello["powers"]) & set(POWERS)
         end = cls(world, entry, dialect, program, address, powers)
+        world.closers.append(end.close)
         if world.virtual:
             world.settlers.append(end.step)
         return end
@@ -284,8 +285,7 @@ class ProgramEnd(Endpoint):
         await self._program.ask("restart")
 
     async def close(self) -> None:
-        if self.step in self._world.settlers:
-            self._world.settlers.remove(self.step)
+        """End it, and have it forget all."""
         await self._program.ask("end")
 
 

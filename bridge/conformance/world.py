@@ -7,18 +7,19 @@ waiting is looking again.
 
 import asyncio
 import contextlib
-import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 
 from bridge import candid
 from bridge.agent import Agent, Identity
+from bridge.agent.transport import is_loopback
 from bridge.conformance.place import Place
 from bridge.errors import BridgeError, ReplicaError
-from bridge.network import InstallMode, LoggedMessage, Network, create_canister, install_code
+from bridge.network import InstallMode, Network, create_canister, install_code
 from bridge.principal import Principal
 
 SECOND: Final = 1_000_000_000
@@ -27,6 +28,7 @@ HOUR: Final = 60 * MINUTE
 EMPTY: Final = b"DIDL\x00\x00"
 
 _LOOK: Final = 0.1
+_CALLS: Final = ("request", "ingress")
 _MANAGEMENT: Final = Principal.management()
 _CANISTER: Final = candid.Record({"canister_id": candid.PrincipalType})
 _SETTINGS: Final = candid.Record(
@@ -44,6 +46,25 @@ _SETTINGS: Final = candid.Record(
 Condition = Callable[[], Awaitable[bool]]
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that the embedded replica wrote down.
+
+    Attributes:
+        sender: Who called; ``None`` for the system.
+        receiver: Whom.
+        method: The method.
+        outcome: ``executed``, ``trapped``, ``lost`` or ``rejected``.
+        detail: The replica's text where the outcome has one.
+    """
+
+    sender: Principal | None
+    receiver: Principal
+    method: str
+    outcome: str
+    detail: str
+
+
 class World:
     """A network that scenarios are played on.
 
@@ -53,6 +74,11 @@ class World:
         virtual: Whether time stands still between steps and can be moved.
         session: For the admin interface.
         now: The one cell that the agent's clock reads.
+
+    Attributes:
+        settlers: How ends outside of the replica do what is to be done at this time: whether they
+            did anything, and when there is something next.
+        closers: What lets go of ends when the scenario is over.
     """
 
     def __init__(
@@ -70,7 +96,10 @@ class World:
         self._session = session
         self._now = now
         self._deployed: list[Principal] = []
+        self._calls: list[Call] = []
+        self._log_at = 0
         self.settlers: list[Callable[[], Awaitable[tuple[bool, int | None]]]] = []
+        self.closers: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -243,6 +272,12 @@ class World:
 
     async def clear(self) -> None:
         """Take away what was deployed, so that nothing of it runs on."""
+        self.settlers.clear()
+        closers, self.closers = self.closers, []
+        for close in closers:
+            with contextlib.suppress(BridgeError):
+                await close()
+        self._calls.clear()
         deployed, self._deployed = self._deployed, []
         for canister_id in deployed:
             with contextlib.suppress(BridgeError):
@@ -250,24 +285,34 @@ class World:
 
     # --- What was said --------------------------------------------------------------------------
 
-    async def messages(self, after: int = 0) -> list[LoggedMessage]:
-        """The embedded replica's message log from behind a line; nothing elsewhere."""
-        if self.network.admin is None:
-            return []
-        return await self.network.admin.messages(after)
+    async def calls(self, ends: Collection[Principal]) -> list[Call]:
+        """Calls to some canisters, by the embedded replica's message log; nothing elsewhere."""
+        found: list[Call] = []
+        while self.virtual:
+            params = {"after": str(self._log_at), "max_arg": "32"}
+            lines = (await self._ask("GET", "messages", params=params))["messages"]
+            self._calls += [_call(line) for line in lines if line["kind"] in _CALLS]
+            if not lines:
+                break
+            self._log_at = lines[-1]["seq"]
+        found += [call for call in self._calls if call.receiver in ends]
+        return found
+
+
+def _call(line: dict[str, Any]) -> Call:
+    return Call(
+        sender=Principal.from_text(line["from"]) if line["from"] else None,
+        receiver=Principal.from_text(line["to"]),
+        method=line["method"] or "",
+        outcome=line["outcome"],
+        detail=line.get("text") or "",
+    )
 
 
 async def _agent(place: Place, identity: Identity) -> Agent:
     assert place.url is not None
     if place.root_key is not None:
         return Agent(place.url, identity=identity, root_key=place.root_key)
-    from bridge.agent.transport import is_loopback  # noqa: PLC0415
-
     if is_loopback(place.url):
         return await Agent.local(place.url, identity)
     return Agent(place.url, identity=identity)
-
-
-def quoted(value: Any) -> str:
-    """A value as a report shows it, in one short line."""
-    return json.dumps(value, default=str)[:200]

@@ -251,7 +251,7 @@ class Bridge:
 
         Raises:
             LocalProtocolError: If the bridge does not run, or works by itself.
-            BridgeError: If the store fails, or what peers have for us cannot be read.
+            StoreError: If the store fails.
         """
         self._check_running()
         if not self._by_hand:
@@ -263,7 +263,7 @@ class Bridge:
             await self._tasks.rest()
             again = await self._serve(await self._engine.due_now(_BATCH))
             for poller in list(self._pollers.values()):
-                again = await poller.look() or again
+                again = await poller.glance() or again
             if not again and not self._tasks.busy:
                 return moved, await self._engine.next_look()
             moved = True

@@ -133,6 +133,14 @@ class Poller:
             await self._source.trim(entries[-1].seq)
         return bool(entries)
 
+    async def glance(self) -> bool:
+        """The same, but a failure is reported and counts as nothing."""
+        try:
+            return await self.look()
+        except Exception as error:  # noqa: BLE001 - nothing a canister says may end the polling
+            self._report(error)
+            return False
+
     async def run(self) -> None:
         """Poll until cancelled."""
         wait = self._pause

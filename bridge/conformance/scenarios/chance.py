@@ -23,7 +23,7 @@ _CHANCES: Final = {"lose": 80, "reject": 40, "repeat": 60, "delay": 60, "reorder
 )
 async def random_faults(play: Play) -> None:
     await play.plan(chances=_CHANCES)
-    await play.a.open_many(play.middle, Request.small(application(play)).payload, _FLOWS)
+    await play.open_many(Request.small(application(play)).payload, _FLOWS)
     wire = await play.expect(
         lambda wire: len({seen.msg_id for seen in wire.passed("FIN")}) >= _FLOWS,
         f"all {_FLOWS} flows to complete",

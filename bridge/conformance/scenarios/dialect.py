@@ -11,7 +11,6 @@ from bridge.conformance.instruments import Relay
 from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
 from bridge.conformance.scenarios.flows import application, complete
-from bridge.conformance.scenarios.hostile import settle
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.scenarios.sender import nothing_to_acknowledge
 from bridge.conformance.verdicts import LackingError
@@ -98,7 +97,7 @@ async def batch(play: Play) -> None:
     before = await play.world.balance(priced.address)
     arg = batch_of([*news])
     await payer.say_raw(priced.address, _BATCH, arg, cycles=40 * price)
-    await settle(play)
+    await play.settle()
     acks = await _acks(payer)
     play.check(len(acks) == 40, "40 of 50 answered, as many as were paid for", f"{len(acks)}")
     taken = await play.world.balance(priced.address) - before
@@ -106,7 +105,7 @@ async def batch(play: Play) -> None:
     for new in news:
         if new.msg_id not in acks:
             await payer.say(priced.address, "unified", new, cycles=price)
-    await settle(play)
+    await play.settle()
     acks = await _acks(payer)
     play.check(len(acks) == 50, "the 10 refused ones answered when retried", f"{len(acks)}")
     for msg_id, ack in acks.items():
@@ -117,7 +116,7 @@ async def batch(play: Play) -> None:
     other = await play.stranger()
     entries: list[Message] = [New(nth, b"trap" if nth == 7 else b"x") for nth in range(1, 51)]
     await other.say_raw(play.b.address, _BATCH, batch_of(entries))
-    await settle(play)
+    await play.settle()
     acks = await _acks(other)
     play.check(
         len(acks) == 49 and 7 not in acks, "all but the 7th, which traps", f"{len(acks)} answered"
@@ -153,7 +152,7 @@ async def one_sided(play: Play) -> None:
         before = await end.counters() if "counters" in end.powers else {}
         assert isinstance(message, New | Ack | Fin)
         await stranger.say(end.address, play.dialect, message)
-        await settle(play)
+        await play.settle()
         heard = await stranger.heard()
         play.check(not heard, "silence to the other role's message", f"{len(heard)} messages")
         if before:

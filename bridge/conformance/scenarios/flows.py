@@ -73,7 +73,7 @@ async def one_flow(play: Play) -> None:
 
 @scenario("F2", _GROUP, "100 flows at once", "all complete", sender=("open",))
 async def many_flows(play: Play) -> None:
-    await play.a.open_many(play.middle, Request.small(application(play)).payload, _MANY)
+    await play.open_many(Request.small(application(play)).payload, _MANY)
     wire = await play.expect(
         lambda wire: len({seen.msg_id for seen in wire.passed("FIN")}) >= _MANY,
         f"{_MANY} flows with FIN",

@@ -34,7 +34,8 @@ def attached(play: Play, *, new: int = 0, ack: int = 0, fin: int = 0) -> dict[st
 
 async def right_ack(play: Play, msg_id: int, payload: bytes | None = b"done") -> Ack:
     """The ACK that a right receiver would send."""
-    seen = (await play.wire()).said("NEW", msg_id)[0]
+    wire = await play.expect(lambda wire: bool(wire.said("NEW", msg_id)), "NEW")
+    seen = wire.said("NEW", msg_id)[0]
     return Ack(msg_id, payload, seen.payload_hash)
 
 
@@ -64,7 +65,7 @@ async def new_lost(play: Play) -> None:
 async def queue_full(play: Play) -> None:
     # A call that cannot be paid for fails as one does that finds the queue full: at once.
     await play.a.configure(peers=[attached(play, new=UNPAYABLE)])
-    await play.a.open_many(play.middle, Request.small(application(play)).payload, _BURST)
+    await play.open_many(Request.small(application(play)).payload, _BURST)
     await play.world.wait(10 * MINUTE if play.world.virtual else 2 * play.retry)
     wire = await play.wire()
     play.check(not wire.said("NEW"), "no NEW while none can leave", wire.counts())
