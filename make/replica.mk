@@ -1,8 +1,13 @@
 # The embedded replica: its benchmark, and the page of its System API.
-.PHONY: bench-replica system-api
+.PHONY: bench-replica fuzz-replica system-api
 
 bench-replica: $(VENV)/.base ## the replica beside bare HTTP and the raw engine
 	@$(BIN)/python benchmarks/replica/run.py
+
+fuzz-replica: $(VENV)/.dev ## hostile requests to the replica for FUZZ_SECONDS; SEED=... repeats one round
+	@PYTHONPATH=. $(BIN)/python tests/replica/fuzz/run.py $(or $(FUZZ_SECONDS),600) $(SEED)
+
+fuzz: fuzz-replica
 
 system-api: $(VENV)/.base ## docs/system-api.md, printed from the replica's table
 	@$(BIN)/python -c "from bridge.replica.execution.system_api import coverage_page as page; \

@@ -74,6 +74,7 @@ def _of_size(client, canister, size):
     return body
 
 
+@pytest.mark.covers("refusals: bodies that are too large")
 async def test_a_call_may_have_two_mebibytes_and_no_more(client, canister, program):
     fitting = io.BytesIO(_of_size(client, canister, MAX_INGRESS))
     assert (await client.post(f"/api/v2/canister/{canister}/call", fitting))[0] == 202
@@ -98,6 +99,7 @@ async def test_a_query_may_be_as_large_as_a_body(client, canister, program):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.covers("refusals: bodies that are too large")
 async def test_no_body_may_be_larger_than_that(client, canister, program, chunked):
     async def parts():
         for _ in range(5):
@@ -134,6 +136,7 @@ async def test_a_nonce_has_at_most_32_bytes(client, canister, program):
         assert (await client.post(f"/api/v2/canister/{canister}/call", body))[0] == expected
 
 
+@pytest.mark.covers("refusals: malformed, forged, misaddressed requests")
 async def test_deep_and_wide_cbor_is_refused(client, canister):
     deep = b"\x81" * 100_000 + b"\0"
     wide = b"\xa1\x67content\xa1\x65paths" + b"\x9a\x00\x06\x1a\x80" + b"\x40" * 400_000
@@ -180,6 +183,7 @@ async def test_calls_beyond_a_canisters_queue_are_told_to_come_again(
 
 
 @pytest.mark.parametrize("http_limits", [HttpLimits(requests=3, request_bytes=100_000)])
+@pytest.mark.covers("floods, slow and half-closed connections")
 async def test_requests_beyond_what_is_served_at_a_time_are_refused_at_once(
     client, replica, canister, program
 ):
@@ -200,6 +204,7 @@ async def test_requests_beyond_what_is_served_at_a_time_are_refused_at_once(
 
 
 @pytest.mark.parametrize("http_limits", [HttpLimits(connections=8)])
+@pytest.mark.covers("floods, slow and half-closed connections")
 async def test_connections_beyond_the_limit_are_told_so(replica):
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(8):
@@ -231,6 +236,7 @@ async def test_a_connection_without_a_request_is_closed(client, canister, progra
 
 
 @pytest.mark.parametrize("http_limits", [QUICK])
+@pytest.mark.covers("floods, slow and half-closed connections")
 async def test_a_head_that_drips_in_is_not_waited_for(client, canister, program, replica):
     async with connected(replica) as (reader, writer):
         writer.write(b"GET /api/v2/status HTTP/1.1\r\n")
@@ -248,6 +254,7 @@ async def test_a_head_that_drips_in_is_not_waited_for(client, canister, program,
 
 
 @pytest.mark.parametrize("http_limits", [QUICK])
+@pytest.mark.covers("floods, slow and half-closed connections")
 async def test_a_body_that_does_not_come_is_a_timeout(client, canister, program, replica):
     async def ask(path):
         async with connected(replica) as (reader, writer):
@@ -290,6 +297,7 @@ async def test_a_client_that_takes_no_answer_is_left(client, canister, program, 
     await alive(client, canister, program)
 
 
+@pytest.mark.covers("floods, slow and half-closed connections")
 async def test_a_half_closed_client_gets_its_answer(client, canister, program, replica):
     content = client.content(
         "call", canister_id=canister.raw, method_name="update", arg=bytes(program().reply(b"yes"))
@@ -341,6 +349,24 @@ async def test_what_is_no_http_is_a_bad_request(client, canister, program, repli
     assert not answer or re.match(rb"HTTP/1\.[01] 4\d\d ", answer)
     assert b"Traceback" not in answer
     await alive(client, canister, program)
+
+
+@pytest.mark.parametrize("http_limits", [QUICK])
+async def test_a_body_that_goes_wrong_halfway_is_refused(client, canister, program, replica):
+    async with connected(replica) as (reader, writer):
+        writer.write(QUERY + CHUNKED + b"\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"5\r\nhello\r\nzz\r\n")
+        answer = await whole(reader)
+    assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer)
+    await alive(client, canister, program)
+
+
+async def test_unknown_expectations_are_ignored(replica):
+    async with connected(replica) as (reader, writer):
+        writer.write(b"GET /api/v2/status HTTP/1.1\r\nHost: x\r\nExpect: \xfe\r\n")
+        writer.write(b"Connection: close\r\n\r\n")
+        assert (await whole(reader)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_replayed_request_is_not_executed_again(client, canister, program):

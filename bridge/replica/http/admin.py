@@ -6,6 +6,7 @@ send unasked.
 
 import asyncio
 import functools
+import json
 import re
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -29,6 +30,7 @@ _MAX_LINES: Final = 10_000
 _MAX_SHOWN: Final = 1000
 _LOOPBACK: Final = frozenset({"", "127.0.0.1", "localhost"})
 _T = TypeVar("_T")
+_END_OF_TIME: Final = 2**63
 _TIME: Final = frozenset({"advance", "pause", "quiet"})
 
 
@@ -83,8 +85,8 @@ class Admin:
     @staticmethod
     async def _object(request: web.Request) -> dict[str, Any]:
         try:
-            value = await request.json()
-        except ValueError as error:
+            value = json.loads(await request.read())
+        except (ValueError, RecursionError) as error:
             raise BadAskError(f"the body is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise BadAskError("the body is not a JSON object")
@@ -161,6 +163,8 @@ class Admin:
             raise BadAskError("pause and quiet are true or false")
         clock = self._machine.clock
         with self._machine.lock:
+            if clock.now() + amount >= _END_OF_TIME:
+                raise BadAskError("time cannot be moved beyond the year 2262")
             if pause is True:
                 clock.pause()
             clock.advance(amount)

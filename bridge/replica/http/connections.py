@@ -10,8 +10,9 @@ import resource
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http import HttpProcessingError
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from bridge.replica.http.load import HttpLimits
 
@@ -92,6 +93,11 @@ class Connections:
 
         def noted(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
             protocol.payload = payload
+            if message.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
+                # What else is expected may be ignored (RFC 9110, section 10.1.1).
+                headers = CIMultiDict(message.headers)
+                del headers[hdrs.EXPECT]
+                message = message._replace(headers=CIMultiDictProxy(headers))
             return make_request(message, payload, protocol, writer, task)
 
         server.request_factory = noted

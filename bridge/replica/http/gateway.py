@@ -49,7 +49,6 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )  # fmt: skip
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_NOT_ASCII: Final = re.compile(r"[^\x21-\x7e]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _HEADERS = candid.Vec(candid.Record([candid.Text, candid.Text]))
@@ -241,14 +240,9 @@ def _chunk(data: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _url(request: web.Request) -> str:
-    """Path and query as they came, with percent signs for what no URL may hold."""
-    path = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
-    return _NOT_ASCII.sub(
-        lambda found: "".join(
-            f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape")
-        ),
-        path,
-    )
+    """Path and query as they came; the server lets nothing but ASCII in."""
+    path = request.raw_path
+    return path if path.startswith("/") else request.rel_url.raw_path_qs
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
