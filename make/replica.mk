@@ -1,4 +1,4 @@
-# The embedded replica: its benchmark, and the page of its System API.
+# The embedded replica: its benchmark, its fuzzer, and the page of its System API.
 .PHONY: bench-replica fuzz-replica system-api
 
 bench-replica: $(VENV)/.base ## the replica beside bare HTTP and the raw engine
