@@ -346,4 +346,13 @@ def install_argument(
     base: dict[str, Any] = {} if world.virtual else dict(SHORT_WAITS)
     given = {**base, "jitter_permille": 0, **settings}
     install = {"settings": given, "access": None, "peers": peers}
-    return candid.encode(install_types("settings"), [install])
+    (more_type,), (more,) = candid.infer_values(f"({entry.install_fields})")
+    if not more:
+        return candid.encode(install_types("settings"), [install])
+    assert isinstance(more_type, candid.Record)
+    (ours,) = install_types("settings")
+    assert isinstance(ours, candid.Opt)
+    known = candid.resolve(ours.content)
+    assert isinstance(known, candid.Record)
+    fields = {field.label: field.type for field in (*known.fields, *more_type.fields)}
+    return candid.encode([candid.Opt(candid.Record(fields))], [{**install, **more}])

@@ -65,6 +65,8 @@ class Entry:
         canister: The canister, where it is installed already.
         command: The driver program and its arguments, where it is no canister.
         install: Its install argument: ``reference`` (candid/settings.did), or Candid text.
+        install_fields: What goes into the install argument beside our settings: a record as Candid
+            text.
         send: How a sender is made to open a flow; ``None`` where by `candid/reference.did`.
         answers: What can be asked of its own interface: ``outcome``, ``handled``, ``flows``.
         asked: ``watch`` (our contracts), ``own`` (see ``answers``) or ``nothing``.
@@ -86,6 +88,7 @@ class Entry:
     canister: Principal | None = None
     command: tuple[str, ...] = ()
     install: str = "reference"
+    install_fields: str = "record {}"
     send: Method | None = None
     answers: Mapping[str, Method] = field(default_factory=dict)
     asked: str = "nothing"
@@ -289,6 +292,7 @@ class _Fields:
 
 _FIELDS: Final = (
     *("name", "about", "role", "dialects", "wasm", "packaged", "canister", "command", "install"),
+    *("install_fields",),
     *("send", "answers", "asked", "application", "first_retry", "attempts", "lacks", "variants"),
 )
 
@@ -329,6 +333,7 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
         canister=None if canister is None else _canister(fields, canister),
         command=fields.texts("command"),
         install=_install(fields),
+        install_fields=_install_fields(fields),
         send=_send(fields),
         answers=_answers(fields),
         asked=fields.text("asked", "nothing", among=_ASKED),
@@ -398,6 +403,15 @@ def _install(fields: _Fields) -> str:
     text: str = fields.text("install", "reference")
     if text != "reference":
         _check_values(fields, "install", text)
+    return text
+
+
+def _install_fields(fields: _Fields) -> str:
+    text: str = fields.text("install_fields", "record {}")
+    _check_values(fields, "install_fields", f"({text})")
+    (type_,), _ = candid.infer_values(f"({text})")
+    if not isinstance(type_, candid.Record):
+        raise fields.fault("install_fields", "must be a record", 'such as "record { n = 1 : nat }"')
     return text
 
 
