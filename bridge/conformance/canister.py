@@ -145,8 +145,8 @@ class CanisterEnd(Endpoint):
         results = candid.decode(method.results, reply)
         return results[0] if results else None
 
-    async def _by_entry(self, method: Method, **values: Any) -> Any:
-        """A method as the entry describes it."""
+    async def _by_entry(self, method: Method, **values: Any) -> list[Any]:
+        """A method as the entry describes it: the value, or all that its list has of a flow."""
 
         def filled(hole: re.Match[str]) -> str:
             return _in_candid(hole[1], values)
@@ -155,13 +155,13 @@ class CanisterEnd(Endpoint):
         types, arguments = candid.infer_values(text)
         ask = self._world.agent.query if method.query else self._world.agent.update
         reply = await ask(self.address, method.name, candid.encode(types, arguments))
-        if not method.field and not reply.startswith(b"DIDL"):
-            return None
-        found = candid.decode_untyped(reply)
-        value: Any = found[0] if found else None
+        found = candid.decode_untyped(reply) if reply.startswith(b"DIDL") else []
+        if method.where:
+            listed = found[0] if found and isinstance(found[0], list) else []
+            found = [e for e in listed if _field(e, method.where) == values["msg_id"]]
         for step in method.field.split(".")[1:]:
-            value = _field(value, step)
-        return value
+            found = [_field(value, step) for value in found]
+        return found
 
     # --- As a sender --------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class CanisterEnd(Endpoint):
             answer = await self._by_entry(
                 self.entry.send, to=to, to_text=to, payload=payload, msg_id=msg_id
             )
-            return answer if isinstance(answer, int) else None
+            return answer[0] if answer and isinstance(answer[0], int) else None
         if "act" in self._methods:
             if msg_id is None:
                 ids = await self.call("burst", {"to": to, "payload": payload, "times": 1})
@@ -196,8 +196,8 @@ class CanisterEnd(Endpoint):
     async def outcome(self, msg_id: int) -> Outcome | None:
         self.need("outcome")
         if method := self.entry.answers.get("outcome"):
-            value = await self._by_entry(method, msg_id=msg_id)
-            return None if value is None else Outcome(response=value)
+            found = [v for v in await self._by_entry(method, msg_id=msg_id) if v is not None]
+            return Outcome(response=found[0], times=len(found)) if found else None
         if "act" in self._methods:
             ends = [t for t in await self.told() if t["msg_id"] == msg_id]
             ends = [t for t in ends if t["what"].label in ("answered", "failed", "late")]
@@ -223,7 +223,8 @@ class CanisterEnd(Endpoint):
     async def handled(self, sender: Principal, msg_id: int) -> int:
         self.need("handled")
         if method := self.entry.answers.get("handled"):
-            return int(await self._by_entry(method, sender=sender, msg_id=msg_id))
+            found = await self._by_entry(method, sender=sender, msg_id=msg_id)
+            return len(found) if method.where else int(found[0])
         return int(await self.call("handled", {"sender": sender, "msg_id": msg_id}))
 
     # --- Watching -------------------------------------------------------------------------------

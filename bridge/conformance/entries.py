@@ -28,6 +28,7 @@ _ROLES: Final = ("sender", "receiver", "both")
 _APPLICATIONS: Final = ("unknown", "echo", "compute", "crc32", "player")
 _ASKED: Final = ("nothing", "watch", "own")
 VARIANTS: Final = ("priced", "sender", "receiver", "previous")
+ANSWERS: Final = ("outcome", "handled")
 SHIPPED: Final = ("python", "motoko", "rust")
 """Names of the entries that come with this package."""
 
@@ -42,13 +43,15 @@ class Method:
             ``{msg_id}`` and ``{sender}`` where the run puts values.
         query: Whether it is called as a query.
         field: For answers: where in the first result the value stands, as a path such as
-            ``.processed``; empty for the value itself.
+            ``.payload``; empty for the value itself.
+        where: For answers that are lists: only elements whose field of this name is the flow's id.
     """
 
     name: str
     arguments: str = "()"
     query: bool = False
     field: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class Entry:
         install_fields: What goes into the install argument beside our settings: a record as Candid
             text.
         send: How a sender is made to open a flow; ``None`` where by `candid/reference.did`.
-        answers: What can be asked of its own interface: ``outcome``, ``handled``, ``flows``.
+        answers: What can be asked of its own interface: ``outcome`` (a response, or null while
+            there is none) and ``handled`` (how often, or a list with an element for each run).
         asked: ``watch`` (our contracts), ``own`` (see ``answers``) or ``nothing``.
         application: What its receiver does with a request, by dialect: ``echo``, ``compute``,
             ``crc32`` (its decimal text), ``player`` (obeys), or ``unknown``.
@@ -433,13 +437,22 @@ def _method(fields: _Fields) -> Method:
     if not name:
         raise fields.fault("method", "is missing", "the name of the canister's method")
     query = fields.take("query", bool, default=False)
-    method = Method(name, fields.text("arguments", "()"), query, fields.text("field", ""))
+    method = Method(
+        name,
+        fields.text("arguments", "()"),
+        query,
+        fields.text("field", ""),
+        fields.text("where", ""),
+    )
     fields.end()
     return method
 
 
 def _answers(fields: _Fields) -> dict[str, Method]:
     table = fields.table("answers")
+    for name in table.names():
+        if name not in ANSWERS:
+            raise table.fault(name, "cannot be asked", "choose from " + ", ".join(ANSWERS))
     return {name: _method(table.table(name)) for name in table.names()}
 
 

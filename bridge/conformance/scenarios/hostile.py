@@ -43,7 +43,12 @@ async def strangers_ack(play: Play) -> None:
     await stranger.say(play.a.address, play.dialect, Ack(msg_id, b"wrong", right.hash))
     await play.settle()
     heard = await stranger.heard()
-    play.check(not heard, "silence to the stranger", f"{len(heard)} messages")
+    play.check(
+        not heard,
+        "silence to the stranger",
+        f"{len(heard)} messages",
+        hazards.STRANGER_BELIEVED,
+    )
     if "outcome" in play.a.powers:
         outcome = await play.a.outcome(msg_id)
         play.check(outcome is None, "the flow still open", outcome, hazards.STRANGER_BELIEVED)
@@ -219,7 +224,7 @@ async def never_replies(play: Play) -> None:
         play.check(not stopping.done(), "the call to hold it at first", "it stopped at once")
         await play.world.step(330 * SECOND, quiet=False)
         await asyncio.wait([stopping], timeout=20)
-        stopped = stopping.done()
+        stopped = stopping.done() and stopping.exception() is None
     finally:
         await play.world.manage("uninstall_code", spinner.canister_id)
         if not stopping.done():

@@ -267,7 +267,12 @@ async def crash_before_telling(play: Play) -> None:
 async def late_twice(play: Play) -> None:
     msg_id = await play.open()
     failed = await play.outcome(msg_id, 40)
-    play.check(failed and failed.failure == "unknown", "Failed(unknown)", failed)
+    play.check(
+        failed and failed.failure == "unknown",
+        "Failed(unknown) told",
+        failed or "nothing was told",
+        hazards.SILENT_FAILURE,
+    )
     ack = await right_ack(play, msg_id)
     await play.say(ack)
     await play.expect(lambda wire: bool(wire.passed("FIN", msg_id)), "FIN to the late ACK")
