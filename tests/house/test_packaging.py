@@ -77,6 +77,9 @@ def test_deployment_files_name_every_built_canister_and_no_file_that_is_not_ther
     assert {entry["wasm"] for entry in canisters.values()} == built
     icp = (PROJECT / "icp.yaml").read_text(encoding="utf-8")
     assert set(re.findall(r"path: (\S+)", icp)) == built
+    named = re.findall(r"^  - name: (\w+)\n    build", icp, re.MULTILINE)
+    in_environments = re.findall(r"^      - (\w+)$", icp, re.MULTILINE)
+    assert sorted(in_environments) == sorted(named)
     for path in built | {entry["candid"] for entry in canisters.values()}:
         assert (PROJECT / path).is_file(), path
 
