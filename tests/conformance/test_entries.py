@@ -1,0 +1,113 @@
+"""An implementation is data: five lines bring a stranger along, and a mistake names its field."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge.conformance import entries
+from bridge.errors import UsageError
+
+FIVE_LINES = """
+name = "theirs"
+wasm = "theirs.wasm"
+role = "receiver"
+dialects = ["maf"]
+"""
+
+
+def parse(text, place=Path("/somewhere")):
+    return entries.parse(text, place=place, called="theirs.toml")
+
+
+def test_five_lines_are_enough():
+    entry = parse(FIVE_LINES)
+    assert (entry.receives, entry.sends) == (True, False)
+    assert entry.wasm == {"maf": Path("/somewhere/theirs.wasm")}
+    assert entry.asked == "nothing"
+    assert entry.first_retry == 330 * 10**9
+
+
+@pytest.mark.parametrize("name", entries.SHIPPED)
+def test_the_package_brings_its_own(name):
+    entry = entries.shipped(name)
+    assert entry.name == name
+    assert (entry.sends, entry.receives) == (True, True)
+    assert entry.dialects == ("unified", "maf", "bounty", "positional")
+
+
+def test_each_dialect_may_have_a_module_of_its_own():
+    entry = parse(
+        'name = "x"\ndialects = ["unified", "maf"]\n'
+        '[wasm]\nunified = "a.wasm"\nmaf = "b.wasm"\n[lacks]\nG1 = "no saga"\n'
+    )
+    assert entry.wasm["maf"] == Path("/somewhere/b.wasm")
+    assert entry.lacks == {"G1": "no saga"}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "why"),
+    [
+        ('name = ""', "name", "is missing"),
+        ('name = "a/b"', "name", "cannot be"),
+        ("name = 7", "name", "must be a text, not 7"),
+        ("dialects = []", "dialects", "is missing"),
+        ('dialects = "maf"', "dialects", "must be a list"),
+        ("dialects = [1]", "dialects", "must be a list of texts"),
+        ('dialects = ["klingon"]', "dialects", "names 'klingon', which is none"),
+        ('role = "boss"', "role", "cannot be 'boss'"),
+        ('canister = "aaaaa"', "canister", "is no canister id"),
+        ('command = ["x"]', "wasm", "exactly one of the four"),
+        ('first_retry = "soon"', "first_retry", "is no duration"),
+        ('first_retry = "0 s"', "first_retry", "is no duration"),
+        ("attempts = 0", "attempts", "from 1 to 1000"),
+        ("attempts = true", "attempts", "must be a whole number"),
+        ('asked = "politely"', "asked", "cannot be 'politely'"),
+        ('application = "game"', "application", "cannot be 'game'"),
+        ('application = { bounty = "echo" }', "application.bounty", "not among its dialects"),
+        ('install = "(("', "install", "is no Candid text"),
+        ('install_fields = "7 : nat"', "install_fields", "must be a record"),
+        ("send = { arguments = '()' }", "send.method", "is missing"),
+        ("send = { method = 'x', argument = '()' }", "send.argument", "is no field"),
+        ("send = 3", "send", "must be a table"),
+        ('answers = { handled = { method = "n" } }', "answers", "needs asked to be own"),
+        ('answers = { weather = { method = "n" } }', "answers.weather", "cannot be asked"),
+        ("lacks = { F1 = 7 }", "lacks.F1", "must be a text"),
+        ('variants = { next = "x.wasm" }', "variants.next", "is none"),
+        ("colour = 1", "colour", "is no field of an entry"),
+    ],
+)
+def test_a_mistake_names_its_field(change, field, why):
+    name = change.partition(" ")[0]
+    lines = [line for line in FIVE_LINES.splitlines() if not line.startswith(f"{name} ")]
+    with pytest.raises(UsageError) as caught:
+        parse("\n".join([*lines, change]))
+    assert f"theirs.toml: {field} " in caught.value.message
+    assert why in str(caught.value)
+
+
+def test_what_is_no_toml_says_where():
+    with pytest.raises(UsageError, match="line 1"):
+        parse("name theirs")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere\.toml"):
+        entries.load(tmp_path / "nowhere.toml")
+
+
+def test_a_module_that_is_not_there_is_named_when_it_is_wanted():
+    with pytest.raises(UsageError, match=r"theirs\.wasm"):
+        parse(FIVE_LINES).module("maf")
+
+
+def test_a_command_line_names_a_shipped_one_a_file_or_a_bare_module(tmp_path):
+    file = tmp_path / "theirs.toml"
+    file.write_text(FIVE_LINES)
+    assert entries.of("rust", role="both").name == "rust"
+    assert entries.of(str(file), role="both").name == "theirs"
+    bare = entries.of("some/where/mine.wasm", role="receiver", dialects=("maf",))
+    assert (bare.name, bare.role, bare.dialects) == ("mine", "receiver", ("maf",))
+    with pytest.raises(UsageError, match="--dialect"):
+        entries.of("mine.wasm", role="receiver")
+    with pytest.raises(UsageError, match="is no implementation"):
+        entries.of("nobody", role="receiver")
