@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from bridge import candid
+from bridge.agent import Agent, Identity
 from bridge.candid import Case
+from bridge.errors import CallRejectedError
 from bridge.principal import Principal
-from bridge.replica import system_canisters
+from bridge.replica import Replica, system_canisters
 from bridge.replica.state.messages import Reject, Reply
 from bridge.replica.system_canisters import (
     CYCLES_LEDGER,
@@ -419,3 +421,39 @@ def test_nobody_can_change_them_and_no_canister_takes_their_ids(system):
     assert isinstance(taken, Reject)
     for _ in range(3):
         assert system.driver.create() not in NAMES
+
+
+async def test_a_state_directory_keeps_balances(tmp_path):
+    async def ask(replica, owner):
+        async with Agent(replica.url, root_key=replica.root_key) as agent:
+            method = interface(CYCLES_LEDGER)["icrc1_balance_of"]
+            arg = candid.encode(method.args, [account(owner)])
+            (balance,) = candid.decode(
+                method.results, await agent.query(CYCLES_LEDGER, "icrc1_balance_of", arg)
+            )
+            return balance
+
+    identity = Identity.generate()
+    async with (
+        Replica(state_dir=tmp_path / "state", system_canisters=True) as replica,
+        Agent(replica.url, identity, root_key=replica.root_key) as agent,
+    ):
+        arg = candid.encode(interface(CYCLES_LEDGER)["icrc1_transfer"].args, [transfer(5 * T, BOB)])
+        await agent.update(CYCLES_LEDGER, "icrc1_transfer", arg)
+    async with Replica(state_dir=tmp_path / "state", system_canisters=True) as replica:
+        assert await ask(replica, BOB) == USER_CYCLES + 5 * T
+        assert await ask(replica, identity.principal) == USER_CYCLES - 5 * T - FEE
+
+
+async def test_they_stand_only_where_they_are_asked_for():
+    async with Replica() as replica, Agent(replica.url, root_key=replica.root_key) as agent:
+        with pytest.raises(CallRejectedError, match="not found"):
+            await agent.query(CYCLES_MINTING_CANISTER, "get_default_subnets")
+
+
+def test_the_same_seed_and_time_give_the_same_ids(make_driver):
+    def first_canister(driver):
+        made = System(driver).call(CYCLES_LEDGER, "create_canister", creation(T))
+        return made.value["canister_id"]
+
+    assert first_canister(make_driver()) == first_canister(make_driver())
