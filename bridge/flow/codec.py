@@ -10,8 +10,9 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Callable
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from bridge.errors import UsageError
@@ -46,16 +47,21 @@ _TAG_OF: Final = {
 _KIND_OF: Final = {tag: kind for kind, tag in _TAG_OF.items()}
 
 
+# The same few peers come again and again.
+_principal = lru_cache(maxsize=4096)(Principal.from_text)
+_principal_text = lru_cache(maxsize=4096)(Principal.__str__)
+
+
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _fields(kind: Any) -> "tuple[dataclasses.Field[Any], ...]":
+    return dataclasses.fields(kind)
 
 
 def _value_to_json(name: str, value: Any) -> Any:
     if type(value) in _TAG_OF:
         return to_json(value)
     if isinstance(value, Principal):
-        return str(value)
+        return _principal_text(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, StrEnum):
@@ -75,35 +81,39 @@ def to_json(value: Any) -> Json:
         raise UsageError(f"a {type(value).__name__} has no form in JSON")
     family, tag = _TAG_OF[type(value)]
     result: Json = {family: tag}
-    for entry in dataclasses.fields(value):
+    for entry in _fields(type(value)):  # type: ignore[arg-type]  # a class is hashable
         item = getattr(value, entry.name)
         if entry.default is dataclasses.MISSING or item != entry.default:
             result[entry.name] = _value_to_json(entry.name, item)
     return result
 
 
-def _value_from_json(name: str, value: Any, hint: Any) -> Any:
+def _reader(name: str, hint: Any) -> Callable[[Any], Any]:
+    """What makes the value of a field of what JSON has for it, null and objects apart."""
+    if name == "msg_id":
+        return int
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    for choice in typing.get_args(hint) if union else (hint,):
+        if choice is Principal:
+            return _principal
+        if choice is bytes:
+            return bytes.fromhex
+        if isinstance(choice, type) and issubclass(choice, StrEnum):
+            return choice
+        if typing.get_origin(choice) is tuple:
+            return tuple
+    return lambda value: value
+
+
+@cache
+def _readers(kind: type) -> dict[str, Callable[[Any], Any]]:
+    return {name: _reader(name, hint) for name, hint in typing.get_type_hints(kind).items()}
+
+
+def _value_from_json(value: Any, read: Callable[[Any], Any]) -> Any:
     if value is None:
         return None
-    if isinstance(value, dict):
-        return from_json(value)
-    choices = (
-        typing.get_args(hint)
-        if typing.get_origin(hint) in (types.UnionType, typing.Union)
-        else (hint,)
-    )
-    if name == "msg_id":
-        return int(value)
-    for choice in choices:
-        if choice is Principal:
-            return Principal.from_text(value)
-        if choice is bytes:
-            return bytes.fromhex(value)
-        if isinstance(choice, type) and issubclass(choice, StrEnum):
-            return choice(value)
-        if typing.get_origin(choice) is tuple:
-            return tuple(value)
-    return value
+    return from_json(value) if isinstance(value, dict) else read(value)
 
 
 def from_json(value: Json) -> Any:
@@ -118,11 +128,9 @@ def from_json(value: Json) -> Any:
             break
     else:
         raise UsageError(f"{value!r} is no flow, event, effect or message")
-    hints = _hints(kind)
+    readers = _readers(kind)
     given = {name: item for name, item in value.items() if name != family}
     try:
-        return kind(
-            **{name: _value_from_json(name, item, hints[name]) for name, item in given.items()}
-        )
+        return kind(**{name: _value_from_json(item, readers[name]) for name, item in given.items()})
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{value!r} is not a well-formed {family}: {error}") from error

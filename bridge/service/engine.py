@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 import random
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from weakref import WeakValueDictionary
@@ -26,6 +26,7 @@ from bridge.flow import (
     is_current,
     kind_of,
     step,
+    stored_bytes,
 )
 from bridge.flow.effects import Effect
 from bridge.flow.messages import MAX_MSG_ID
@@ -35,6 +36,8 @@ from bridge.service.uncommitted import Uncommitted
 from bridge.store import Change, Store
 
 _CONFLICT_TRIES: Final = 5
+_RECENT: Final = 1_000
+_LARGEST_RECENT: Final = 16 * 1024
 _OBSERVED: Final = "observed_time"
 
 
@@ -66,12 +69,16 @@ class Engine:
         self.uncommitted = Uncommitted()
         self._observed = ObservedTime(clock())
         self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+        # What was committed last, the latest at the end: a flow's steps follow each other closely,
+        # and nobody else writes to the store.
+        self._recent: OrderedDict[object, Flow] = OrderedDict()
         self._wake = asyncio.Event()
         self._asleep_until: int | None = None
         self._kept_at = clock()
 
     async def recall(self) -> None:
         """Take up observed time where an earlier process left it."""
+        self._recent.clear()
         kept = await self.store.note(_OBSERVED)
         if kept is not None:
             last, lag = json.loads(kept)
@@ -92,6 +99,9 @@ class Engine:
         """The flow as it is stored; under an id that none can have there is none."""
         if not 0 <= key.msg_id <= MAX_MSG_ID:
             return None
+        recent = self._recent.get(_identity(key))
+        if recent is not None:
+            return recent
         if key.role is Role.SENDER:
             return await self.store.sender_flow(key.msg_id)
         return await self.store.receiver_flow(key.peer, key.msg_id)
@@ -123,10 +133,7 @@ class Engine:
                 if transition.flow is record:
                     break
                 try:
-                    with self.uncommitted.change(record, transition.flow):
-                        await self.store.commit(
-                            Change(record, transition.flow), notes={**self._note(), **(notes or {})}
-                        )
+                    await self._commit(key, Change(record, transition.flow), notes or {})
                     break
                 except StoreConflictError:
                     if attempt == _CONFLICT_TRIES - 1:
@@ -140,6 +147,17 @@ class Engine:
         if due is not None and (self._asleep_until is None or due < self._asleep_until):
             self._wake.set()
         return transition
+
+    async def _commit(self, key: FlowKey, change: Change, notes: Mapping[str, bytes]) -> None:
+        identity = _identity(key)
+        self._recent.pop(identity, None)  # until it is known what became of the change
+        with self.uncommitted.change(change.before, change.after):
+            await self.store.commit(change, notes={**self._note(), **notes})
+        after = change.after
+        if after is not None and stored_bytes(after, 0) <= _LARGEST_RECENT:
+            self._recent[identity] = after
+            if len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
 
     def _step(self, record: Flow | None, event: Event) -> Transition:
         u = self._draw.randrange(1000 * self.policy.jitter_permille + 1)
