@@ -6,11 +6,13 @@ is one line and its hint, never a traceback.
 """
 
 import importlib
+import os
 import sys
 
 import click
 
 from bridge._version import __version__
+from bridge.config import SHARED, Configuration, unknown_name
 from bridge.errors import BridgeError
 
 # Name -> (module, attribute, one line of help). Nothing is imported before it is asked for.
@@ -25,6 +27,7 @@ _COMMANDS = {
         "conformance",
         "Which implementations work together.",
     ),
+    "config": ("bridge.cli.config", "config", "Which settings hold, and from where."),
     "demo": (
         "bridge.cli.demo",
         "demo",
@@ -43,12 +46,16 @@ class _LazyGroup(click.Group):
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
         entry = _COMMANDS.get(cmd_name)
         if entry is None:
             return None
         module, attribute, _ = entry
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if isinstance(ctx.obj, Configuration):
+            from bridge.cli.config import adopt  # noqa: PLC0415 - not for --version and --help
+
+            values = adopt(ctx.obj, command, ctx, (cmd_name,))
+            ctx.default_map = {**(ctx.default_map or {}), cmd_name: values}
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,10 +70,28 @@ def root() -> None:
     """Async Flow for the Internet Computer: agents, canisters, and a replica to try them on."""
 
 
-def main() -> None:
-    """Run the command line; the console script's entry point."""
+def _configuration() -> Configuration:
+    """What the files say; names that nothing reads are refused."""
+    if "_IC_BRIDGE_COMPLETE" in os.environ:  # a shell that asks for completions hears no complaints
+        return Configuration()
+    settings = Configuration.load()
+    known = {*_COMMANDS, *SHARED}
+    for name, file in settings.names().items():
+        if name not in known:
+            raise unknown_name(name, known, str(file))
+    for name in SHARED:
+        settings.shared(name)
+    return settings
+
+
+def main(*, settings: bool = True) -> None:
+    """Run the command line; the console script's entry point.
+
+    Args:
+        settings: Whether variables and files are settings beside the options.
+    """
     try:
-        root(prog_name="ic-bridge")
+        root(prog_name="ic-bridge", obj=_configuration() if settings else None)
     except BridgeError as error:
         click.secho(f"ic-bridge: {error.message}", fg="red", err=True)
         if error.hint:

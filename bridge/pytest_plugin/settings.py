@@ -1,10 +1,12 @@
-"""What the plugin was told: option, environment variable, ini file, default, in this order."""
+"""What the plugin was told, in this order: option, variable, ini file, bridge.toml, default."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from bridge.config import Configuration, variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +27,21 @@ class Settings:
 
     @classmethod
     def of(cls, config: pytest.Config) -> "Settings":
-        """Read them from pytest's configuration and the environment."""
+        """Read them from pytest's configuration, the environment, and the project's other files.
+
+        Raises:
+            UsageError: If a file cannot be used.
+        """
+        files = Configuration.load(config.rootpath)
 
         def value(name: str) -> str | None:
-            told = (
-                config.getoption(f"ic_{name}")
-                or os.environ.get(f"IC_BRIDGE_{name.upper()}")
-                or config.getini(f"ic_{name}")
-            )
+            told = config.getoption(f"ic_{name}") or os.environ.get(variable(name))
+            told = told or config.getini(f"ic_{name}") or files.shared(name).value
             return str(told) if told else None
 
         return cls(
-            value("network") or "embedded", value("root_key"), value("identity"), config.rootpath
+            value("network") or "embedded",
+            value("root_key"),
+            value("identity"),
+            config.rootpath,
         )

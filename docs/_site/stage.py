@@ -45,6 +45,7 @@ NAVIGATION = {
         "flow/states",
         "reference/settings",
         "reference/command-line",
+        "reference/configuration",
         "reference/pytest",
         "reference/errors",
         "reference/python",
