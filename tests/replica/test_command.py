@@ -59,6 +59,7 @@ def port_of(told):
     return told["url"].rpartition(":")[2]
 
 
+@pytest.mark.covers("command")
 async def test_a_replica_in_the_background_is_found_and_stopped(shell):
     code, out, err = await shell.run("status")
     assert (code, out, "no replica runs" in err) == (1, "", True)
@@ -80,6 +81,7 @@ async def test_a_replica_in_the_background_is_found_and_stopped(shell):
     assert (code, out, "no replica runs" in err) == (1, "", True)
 
 
+@pytest.mark.covers("command")
 async def test_several_replicas_are_told_apart_by_port_and_directory(shell):
     state = shell.home / "state"
     one = await shell.start("--no-system-canisters", "--state-dir", str(state))
@@ -128,6 +130,7 @@ async def test_a_replica_in_a_terminal_is_found_too(shell):
     assert (code, await process.wait()) == (0, 0)
 
 
+@pytest.mark.covers("command")
 async def test_logs_show_what_canisters_print(shell, make_client, universal_wasm, program):
     told = await shell.start("--no-system-canisters", "--admin", "--fees")
     replica = type("Running", (), {"url": told["url"], "root_key": bytes.fromhex(told["root_key"])})

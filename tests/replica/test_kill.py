@@ -116,6 +116,7 @@ async def later_number(client, canister, program, number):
     raise AssertionError("the timer does not fire any more")
 
 
+@pytest.mark.covers("state directory, whole after any crash")
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_what_is_certified_survives_every_kill(
@@ -175,6 +176,7 @@ async def test_what_is_certified_survives_every_kill(
     assert len(ledger.certified) > 20
 
 
+@pytest.mark.covers("state directory, whole after any crash")
 async def test_a_kill_during_an_installation_leaves_the_old_module_or_the_new_one(
     tmp_path, make_client, universal_wasm, program
 ):
@@ -219,6 +221,7 @@ def installation(canister, module):
     }
 
 
+@pytest.mark.covers("state directory, whole after any crash")
 async def test_when_the_disk_is_full_the_process_ends_and_says_so(
     tmp_path, make_client, universal_wasm, program
 ):
@@ -263,6 +266,7 @@ async def test_a_second_process_on_the_directory_is_refused(tmp_path):
         assert f"in use by another replica, process {replica.process.pid}".encode() in words
 
 
+@pytest.mark.covers("state directory, whole after any crash")
 async def test_an_ended_replica_goes_on_where_it_ended(
     tmp_path, make_client, universal_wasm, program
 ):

@@ -93,6 +93,7 @@ def virtual(make_driver):
     return make
 
 
+@pytest.mark.covers("state directory, whole after any crash")
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.covers("state directory, whole after any crash")
 def test_what_is_read_back_is_what_there_was(
@@ -136,6 +137,7 @@ def save_at_each_execution(driver, keeper, folder):
     driver.machine.on_leaving = leaving
 
 
+@pytest.mark.covers("state directory, whole after any crash")
 @pytest.mark.covers("state directory, whole after any crash")
 def test_after_a_crash_at_any_execution_everything_happens_once(
     virtual, universal_wasm, program, tmp_path

@@ -77,6 +77,7 @@ def state(driver):
     )
 
 
+@pytest.mark.covers("snapshot and restore of the subnet")
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.covers("snapshot and restore of the subnet")
 def test_what_follows_a_restoration_is_what_followed_the_snapshot(
@@ -158,6 +159,7 @@ def test_a_canister_that_was_deleted_is_there_again(driver, canister, program):
     assert driver.update(canister, program().counter().append_number().reply())[:1] == b"\x05"
 
 
+@pytest.mark.covers("snapshot and restore of the subnet")
 def test_an_open_call_is_answered_once_after_each_restoration(driver, canister, other, program):
     inner = program().reply(b"inner")
     calling = program().call(
@@ -213,6 +215,7 @@ async def one_is_held(client):
 
 
 @pytest.mark.covers("snapshot and restore of the subnet")
+@pytest.mark.covers("snapshot and restore of the subnet")
 async def test_over_http_a_snapshot_can_be_restored_many_times(
     client, replica, universal_wasm, program
 ):
@@ -235,6 +238,7 @@ async def test_over_http_a_snapshot_can_be_restored_many_times(
         await admin.forget(two)
 
 
+@pytest.mark.covers("snapshot and restore of the subnet")
 async def test_who_waits_for_a_call_that_is_undone_is_told(
     client, replica, universal_wasm, program
 ):
