@@ -37,7 +37,7 @@ _UPDATE_METHOD: Final = "http_request_update"
 _DOMAIN: Final = ".localhost"
 _RAW: Final = ".raw"
 _PARAMETER: Final = "canisterId"
-_OWN_PATHS: Final = ("/api/", "/_admin/")
+_ADMIN: Final = "/_admin/"
 _CHUNK_NAMES: Final = ("body", "token")
 _NAMES: Final = ("streaming_strategy", "Callback", "callback", "token")
 
@@ -120,13 +120,13 @@ class Gateway:
     @staticmethod
     def _canister(request: web.Request) -> Principal | None:
         """The canister that is asked; ``None`` if none is, but the replica itself."""
-        host = re.sub(r":\d*$", "", request.headers.get(hdrs.HOST, "")).lower().rstrip(".")
-        named = host.removesuffix(_DOMAIN).removesuffix(_RAW) if host.endswith(_DOMAIN) else ""
         if request.path.startswith("/api/"):
             return None  # the interface is there under every name, for pages that use it
+        host = re.sub(r":\d*$", "", request.headers.get(hdrs.HOST, "")).lower().rstrip(".")
+        named = host.removesuffix(_DOMAIN).removesuffix(_RAW) if host.endswith(_DOMAIN) else ""
         if named:
             return Principal.from_text(named)
-        if request.path.startswith(_OWN_PATHS):
+        if request.path.startswith(_ADMIN):
             return None
         parameter = request.query.get(_PARAMETER)
         return None if parameter is None else Principal.from_text(parameter)

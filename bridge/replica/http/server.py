@@ -112,7 +112,7 @@ async def _read(request: web.Request, seconds: float) -> None:
     Raises:
         RefusedError: If it does not arrive, or not in time.
     """
-    if request.can_read_body:
+    if not request.content.is_eof():  # most bodies come with their heads
         try:
             async with asyncio.timeout(seconds):
                 await request.read()
