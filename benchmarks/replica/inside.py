@@ -19,6 +19,7 @@ from bridge.replica.execution import engine, pages
 from bridge.replica.execution.engine import compile_module
 from bridge.replica.execution.rollback import CopyUsedPages, TrackWrittenPages
 from bridge.replica.management.types import SIGNATURES
+from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.machine import Limits, Machine
 from bridge.replica.state.messages import FromUser, Reply, Request
@@ -99,7 +100,7 @@ class Inside:
         reply = self.call(MANAGEMENT, method, signature.argument.encode(value))
         return signature.result.decode(reply)[0] if signature.result else None
 
-    def create(self, wasm=None):
+    def create(self, wasm=None, arg=b""):
         from bridge.candid import Case
 
         value = {"amount": None, "settings": None, "specified_id": None,
@@ -107,7 +108,7 @@ class Inside:
         made = self.manage("provisional_create_canister_with_cycles", value)["canister_id"]
         if wasm is not None:
             value = {"mode": Case("install"), "canister_id": made, "wasm_module": wasm,
-                     "arg": b"", "sender_canister_version": None}  # fmt: skip
+                     "arg": arg, "sender_canister_version": None}  # fmt: skip
             self.manage("install_code", value)
         return made
 
@@ -264,6 +265,31 @@ def large_state():
     return found
 
 
+def subnet(wasm):
+    """Seconds to remember and to restore a subnet, each of whose canisters has had a message."""
+    inside = Inside()
+    canisters = [inside.create(wasm, b"DIDL\0\0") for _ in range(12)]
+    machine = inside.machine
+    with machine.lock:
+        snapshot = subnet_snapshot.take(machine)
+    found = {"snapshot": [], "restore": []}
+    for _ in range(50):
+        for canister in canisters:
+            instance = machine.sandboxes[canister].instance
+            instance.begin()
+            at = instance.memory_size // 2
+            instance.write(at, bytes(8))
+            instance.keep()
+        with machine.lock:
+            start = time.perf_counter()
+            subnet_snapshot.take(machine, snapshot)
+            taken = time.perf_counter()
+            subnet_snapshot.restore(machine, snapshot)
+            found["restore"].append(time.perf_counter() - taken)
+            found["snapshot"].append(taken - start)
+    return {what: statistics.median(times) for what, times in found.items()}
+
+
 def installation(wasm):
     """Seconds to compile a module, and to load it as one seen by an earlier process."""
     with tempfile.TemporaryDirectory() as place:
@@ -290,6 +316,7 @@ def main():
                 "rollback": rollback(),
                 "copying": copying(),
                 "large_state": large_state(),
+                "subnet": subnet(motoko_canister("echo")),
                 "installation": installation(motoko_canister("receiver")),
             }
         )

@@ -22,13 +22,16 @@ def outside_rows():
     command = str(Path(sys.executable).with_name("ic-bridge"))
     bare_server = str(ROOT / "benchmarks" / "agent" / "bare_server.py")
     with (
+        tempfile.TemporaryDirectory() as place,
         process(command, "replica", "start", "--admin") as ready,
+        process(command, "replica", "start", "--admin", "--state-dir", place) as ready_on_disk,
         process(sys.executable, bare_server) as bare,
     ):
-        url = json.loads(ready)["url"]
-        rounds = [
-            measure(sys.executable, str(HERE / "outside.py"), url, bare) for _ in range(ROUNDS)
-        ]
+        url, on_disk = json.loads(ready)["url"], json.loads(ready_on_disk)["url"]
+        rounds, kept = [], []
+        for _ in range(ROUNDS):
+            rounds.append(measure(sys.executable, str(HERE / "outside.py"), url, bare))
+            kept.append(measure(sys.executable, str(HERE / "outside.py"), on_disk, bare))
     rows = []
     for kind, name, target in (("query", "query", 3), ("update", "update, v4, certified", 6)):
         ours, spread = best(rounds, kind, "ours")
@@ -40,6 +43,10 @@ def outside_rows():
     many, spread = best(rounds, "in_flight", "ours")
     one, _ = best(rounds, "update", "ours")
     rows.append(within("update among 64 in flight", many, "one at a time", one, 1, spread=spread))
+    for kind, name in (("update", "update"), ("in_flight", "update among 64")):
+        ours, spread = best(kept, kind, "ours")
+        memory, _ = best(rounds, kind, "ours")
+        rows.append(within(f"{name}, state directory", ours, "in memory", memory, 2, spread=spread))
     return rows
 
 
@@ -70,6 +77,11 @@ def inside_rows():
         ours, spread = best(rounds, "large_state", key)
         rows.append(within(f"certified update, {name}", ours, "empty subnet", empty, 1.2,
                            spread=spread))  # fmt: skip
+    message, _ = best(rounds, "execution", "message")
+    for what in ("snapshot", "restore"):
+        ours, spread = best(rounds, "subnet", what)
+        rows.append(within(f"{what} of a subnet, 12 Motoko canisters", ours, "12 messages",
+                           12 * message, 3, spread=spread))  # fmt: skip
     first, _ = best(rounds, "installation", "first")
     again, spread = best(rounds, "installation", "again")
     rows.append(faster("module seen before", again, "the first time", first, 20, spread=spread))
