@@ -384,6 +384,26 @@ async def test_the_subnets_metrics_are_at_its_own_address(client, replica, canis
     assert metrics["update_transactions_total"] >= 0
 
 
+async def test_metrics_are_not_told_at_another_subnets_address(client, replica, canister):
+    _, certificate = await client.read_state(canister, [(b"time",)])
+    subnet = certificate.signer(replica.root_key)
+    root = Principal.self_authenticating(replica.root_key)
+    status, text = await client.read_state(
+        root, [(b"subnet", subnet.raw, b"metrics")], kind="subnet"
+    )
+    assert status == 403
+    assert "that subnet's address" in text
+
+
+async def test_the_ranges_of_one_subnet_only_can_be_asked_for(client, replica, canister):
+    _, certificate = await client.read_state(canister, [(b"time",)])
+    subnet = certificate.signer(replica.root_key)
+    paths = [(b"canister_ranges", subnet.raw), (b"canister_ranges", b"another")]
+    status, text = await client.read_state(subnet, paths, kind="subnet")
+    assert status == 400
+    assert "one is allowed" in text
+
+
 @pytest.mark.covers("composite queries")
 async def test_composite_queries_call_other_canisters(client, canister, universal_wasm, program):
     other = await client.create(universal_wasm(False))

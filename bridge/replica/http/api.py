@@ -438,7 +438,11 @@ class Api:
                 )
             verified = self._verified(await self._envelope(request))
             asked = self._expect(ReadStateRequest, verified)
-            scope = Scope(None if of_subnet else named, version)
+            scope = Scope(
+                canister_id=None if of_subnet else named,
+                subnet_id=named if of_subnet else None,
+                version=version,
+            )
             with self._machine.lock:
                 paths = allowed_paths(
                     self._subnet, scope, asked.sender, asked.paths, verified.targets

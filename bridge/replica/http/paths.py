@@ -27,11 +27,13 @@ class Scope:
     """Under which address a request came.
 
     Attributes:
-        canister_id: The effective canister id; ``None`` at the subnet's address.
+        canister_id: The effective canister id; ``None`` at a subnet's address.
+        subnet_id: The effective subnet id; ``None`` at a canister's address.
         version: 2 or 3: only version 2 shows the unsharded ranges.
     """
 
     canister_id: Principal | None
+    subnet_id: Principal | None
     version: int
 
 
@@ -72,6 +74,7 @@ def allowed_paths(
     """
     shown: list[Path] = []
     request_ids: set[bytes] = set()
+    sharded: set[bytes] = set()
     for path in paths:
         match path:
             case (b"time",):
@@ -83,6 +86,7 @@ def allowed_paths(
                     raise ForbiddenPathError(
                         f"{_readable(path)} is served at the subnet's address only"
                     )
+                sharded.add(subnet_id)
                 shown.append((b"canister_ranges", subnet_id))
             case (b"request_status", request_id, *rest) if (
                 len(rest) <= 1 and set(rest) <= _STATUS_LEAVES
@@ -101,6 +105,10 @@ def allowed_paths(
         raise EnvelopeError(
             f"the request asks for the status of {len(request_ids)} requests, and one is allowed"
         )
+    if len(sharded) > 1:
+        raise EnvelopeError(
+            f"the request asks for the ranges of {len(sharded)} subnets, and one is allowed"
+        )
     return shown
 
 
@@ -116,8 +124,8 @@ def _subnet_paths(
     known = ((), (b"public_key",), (b"type",), (b"node",), (b"canister_ranges",), (b"metrics",))
     if below[:1] not in known:
         raise _invalid(path)
-    if below == (b"metrics",) and scope.canister_id is not None:
-        raise ForbiddenPathError(f"{_readable(path)} is served at the subnet's address only")
+    if below == (b"metrics",) and (scope.subnet_id is None or scope.subnet_id.raw != names[0]):
+        raise ForbiddenPathError(f"{_readable(path)} is served at that subnet's address only")
     out: list[Path] = []
     for name in names:
         prefix = (b"subnet", name)
