@@ -166,6 +166,50 @@ async def test_cancel_before_the_answer_is_told_and_its_outcome_is_unknown(pair)
     assert "ended" in await a.act("cancel", 1)
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_failure_and_a_late_response_are_told_again_if_their_handler_traps(
+    world, pair, late
+):
+    a, b = pair
+    await a.open(b.id, 1, b"later")
+    await b.until(1, "processing")
+    if not late:
+        await a.direct(trap_until=1)
+    await a.act("cancel", 1)
+    await world.quiet()
+    if late:
+        await a.direct(trap_until=1)
+        await b.act("answer", key(a, 1) | {"response": b"at last"})
+        await world.quiet()
+    await world.advance(1.1)
+    await world.quiet()
+    assert await a.heard() == ([("failed", 1), ("late", 2)] if late else [("failed", 2)])
+
+
+async def test_a_trap_of_the_notice_of_a_stalled_flow_is_told_again(world, pair):
+    a, b = pair
+    await b.direct(trap_until=1)
+    await a.open(b.id, 1, b"running-trap")
+    await b.until(1, "stalled")
+    await world.advance(1.1)
+    await world.quiet()
+    assert await b.heard() == [("stalled", 2)]
+    assert await b.state(1) == "stalled"
+
+
+async def test_a_trap_of_the_corruption_handler_is_asked_again_and_loses_nothing(world, with_agent):
+    player, agent = with_agent
+    await player.direct(trap_until=1, decision=Case("accept", 7))
+    await player.speak(agent, "ACK", msg_id=1, payload=b"taken", hash=7)
+    await player.until(1, "corrupt")
+    await world.advance(1.1)
+    await player.until(1, "answered")
+    await world.advance(1.1)  # and so is the outcome told
+    await player.until(1, "acknowledged")
+    assert [q["tries"] for q in await player.asked()] == [2]
+    assert (await player.call("heard"))["told"][0]["response"] == b"taken"
+
+
 # --- Corruption ----------------------------------------------------------------------------------
 
 

@@ -1,12 +1,8 @@
 """What travels between canisters: cycles, batches, dialects, the in-flight bound, the echo rule."""
 
-import asyncio
-
 import pytest
-import wasmtime
 
 from bridge.candid import Case
-from bridge.network import create_canister, install_code
 
 
 def peer(canister, **given):
@@ -191,39 +187,3 @@ async def test_a_repeat_is_echoed_no_sooner_than_echo_min_and_not_for_ever(world
             await b.speak(agent, "NEW", msg_id=1, payload=b"x")
         sent = (await b.counters())["sent.ACK"]
         assert sent <= 1 + 1 + 10
-
-
-SPINNING = """(module
-  (import "ic0" "call_new" (func $new (param i64 i64 i64 i64 i64 i64 i64 i64)))
-  (import "ic0" "call_perform" (func $perform (result i32)))
-  (import "ic0" "canister_self_copy" (func $self (param i64 i64 i64)))
-  (import "ic0" "canister_self_size" (func $size (result i64)))
-  (import "ic0" "msg_reply" (func $reply))
-  (memory i64 1)
-  (data (i64.const 0) "again")
-  (table 1 funcref)
-  (elem (i32.const 0) $on)
-  (func $call
-    (call $self (i64.const 64) (i64.const 0) (call $size))
-    (call $new (i64.const 64) (call $size) (i64.const 0) (i64.const 5)
-      (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))
-    (drop (call $perform)))
-  (func $on (param i64) (call $call))
-  (func (export "canister_update asyncFlow") (call $call))
-  (func (export "canister_update again") (call $reply)))"""
-
-
-async def test_a_receiver_that_never_replies_does_not_keep_the_sender_from_stopping(world):
-    """The call to it stays open for ever; the bounded wait ends it for the sender."""
-    a = await world.deploy("player")
-    spinning = await create_canister(world.agent)
-    await install_code(world.agent, spinning, bytes(wasmtime.wat2wasm(SPINNING)))
-    await a.open(spinning, 1)
-    stopping = asyncio.create_task(world.manage("stop_canister", a))
-    await asyncio.sleep(0.3)
-    assert not stopping.done()
-    await world.advance(0.9, at_once=True)  # call_timeout + call_margin
-    await asyncio.wait_for(stopping, 60)
-    await world.manage("start_canister", a)
-    await world.upgrade(a, "player")
-    assert await a.state(1) == "sending"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge import contracts
+from bridge.candid import Case
 from bridge.errors import CallRejectedError
 
 
@@ -248,32 +250,106 @@ async def test_a_module_of_another_kind_of_state_is_refused_and_the_old_one_goes
 
 
 PREVIOUS = Path(__file__).parent / "previous"
+BUILDS = {
+    "layout 1": (PREVIOUS / "player_layout_1.wasm").read_bytes(),
+    "this version": contracts.motoko_canister("player"),
+}
 
 
-async def test_flows_of_the_previous_layout_go_on_in_every_state(world):
-    """The kept build of layout 1 runs first; what it stored ends as it would have."""
-    old = (PREVIOUS / "both_layout_1.wasm").read_bytes()
-    a, b = [await world.deploy_module("both", old) for _ in range(2)]
-    done = await a.send(b.id)
-    await a.until(done, "acknowledged")
-    await world.lose(a, b)
-    sending = await a.send(b.id)  # its NEW is lost
-    await world.lose(b, a)
-    unanswered = await a.send(b.id)  # its ACK is lost
-    await b.until(unanswered, "acknowledging")
+@pytest.mark.slow
+@pytest.mark.parametrize("build", BUILDS)
+async def test_flows_in_every_state_go_on_after_an_upgrade_from(world, agent, build):
+    """What an older build, or this one, stored in each state ends as if nothing had been."""
+    lists = {"agents": [agent.principal]}
+    patient = {"handler_attempts": 2, "outbox_messages": 1}
+    a = await world.deploy_module("player", BUILDS[build], patient, lists)
+    brief = {"answer_within": 30_000_000_000, "attempts": 1}
+    b = await world.deploy_module("player", BUILDS[build], brief, lists)
+    states = await in_every_state(world, agent, a, b)
+    heard = await a.heard()
     for canister in (a, b):
-        await world.upgrade(canister, "both")
-        assert (await canister.call("asyncFlow_status"))["settings"][
-            "first_retry"
-        ] == 10_000_000_000
-    assert await a.state(done) == "acknowledged"
-    await world.advance(1.2)
-    for msg_id in (sending, unanswered):
-        await a.until(msg_id, "acknowledged")
-        await b.until(msg_id, "finished")
-        assert await b.call("handled", {"sender": a.id, "msg_id": msg_id}) == 1
-    assert (await a.call("outcome", done)).label == "answered"
-    assert (await a.counters())["sent NEW"] == 3  # counted by the previous build
-    # And once more, from the present layout.
-    await world.upgrade(a, "both")
-    assert await a.state(done) == "acknowledged"
+        await world.upgrade(canister, "player")
+    assert await states_of(a, b) == states
+    assert len(set(states.values())) == 12
+    assert await a.heard() == heard
+    assert dict((await a.call("asyncFlow_status"))["settings"])["handler_attempts"] == 2
+
+    await a.direct()
+    await b.direct()
+    await a.configure({"outbox_messages": 10})
+    answer = {"sender": a.id, "response": b"at last"}
+    assert await b.act("answer", answer | {"msg_id": PROCESSING}) is None
+    assert await b.act("answer", answer | {"msg_id": STALLED}) is None
+    assert await a.act("retry", DEAD_LETTER) is None
+    accept = {"key": Case("sender", CORRUPT), "decision": Case("accept", 7)}
+    assert await a.act("decide", accept) is None
+    await world.advance(1.2)  # what was told in vain is told again, what was lost is repeated
+    for msg_id in (QUEUED, SENDING):
+        await a.until(msg_id, "sending")
+        await a.speak(agent, "ACK", msg_id=msg_id, payload=b"y")
+    await b.speak(agent, "NEW", msg_id=ABANDONED, payload=b"x")  # its ACK is echoed
+    assert [e["message"].label for e in await b.outbox(agent)] == ["ACK"]
+    await b.speak(agent, "FIN", msg_id=ABANDONED)
+    for role, msg_id in states:
+        if role == "receiver":
+            await b.until(msg_id, "finished")
+        elif msg_id != FAILED:
+            await a.until(msg_id, "acknowledged")
+    assert await a.state(FAILED) == "failed"
+    for msg_id in (DONE, DEAD_LETTER, ANSWERED, PROCESSING, STALLED, ACKNOWLEDGING):
+        assert await b.call("handled", key(a, msg_id)) == 1
+    told = [t["msg_id"] for t in (await a.call("heard"))["told"] if t["what"].label == "answered"]
+    assert sorted(told) == sorted(set(told))
+
+
+DONE, FAILED, QUEUED, SENDING, CORRUPT, ANSWERED, DEAD_LETTER = range(1, 8)
+PROCESSING, STALLED, ACKNOWLEDGING, ABANDONED = range(11, 15)
+
+
+async def states_of(a, b):
+    """The states of all flows, by role and id."""
+    flows = [*await a.flows("sender"), *await b.flows("receiver")]
+    return {(flow["role"].label, flow["msg_id"]): flow["state"].label for flow in flows}
+
+
+async def in_every_state(world, agent, a, b):
+    """Bring flows between two players, and an agent, into each of the twelve states."""
+    # First what takes time to come about.
+    await a.open(b.id, STALLED, b"later")
+    await b.speak(agent, "NEW", msg_id=ABANDONED, payload=b"x")
+    await a.direct(trap_until=9)
+    await a.open(b.id, DEAD_LETTER)
+    await a.until(DEAD_LETTER, "answered")
+    await world.advance(1.1)
+    await a.until(DEAD_LETTER, "dead_letter")
+    await b.until(ABANDONED, "abandoned")
+    await world.advance(2.1)
+    await b.until(STALLED, "stalled")
+    await agent_trims(b, agent)
+    await a.direct()
+    await a.open(b.id, DONE)
+    await a.until(DONE, "acknowledged")
+    await a.open(b.id, FAILED, b"later")
+    await a.act("cancel", FAILED)
+    await a.until(FAILED, "failed")
+    await world.quiet()
+    await b.act("answer", {"sender": a.id, "msg_id": FAILED, "response": None})
+    await b.until(FAILED, "finished")
+    await a.open(agent.principal, CORRUPT)
+    await a.speak(agent, "ACK", msg_id=CORRUPT, payload=b"?", hash=7)
+    await a.open(agent.principal, SENDING)
+    await a.open(agent.principal, QUEUED)  # the outbox is full
+    await a.open(b.id, PROCESSING, b"later")
+    await b.until(PROCESSING, "processing")
+    await a.direct(trap_until=1)
+    await a.open(b.id, ANSWERED)
+    await a.until(ANSWERED, "answered")
+    await world.lose(b, a)
+    await a.open(b.id, ACKNOWLEDGING)
+    await b.until(ACKNOWLEDGING, "acknowledging")
+    await world.quiet()
+    return await states_of(a, b)
+
+
+async def agent_trims(canister, agent):
+    await canister.call("asyncFlow_outbox_trim", 2**64 - 1, agent=agent)
