@@ -7,6 +7,7 @@ import pytest
 
 from bridge import candid, contracts, wire
 from bridge.principal import Principal
+from bridge.replica.management.types import SIGNATURES
 from bridge.replica.system_canisters import CYCLES_LEDGER, CYCLES_MINTING_CANISTER
 
 _names = itertools.count(1)
@@ -15,6 +16,7 @@ IDENTITIES = {
     "Ed25519": {"kind": "ed25519", "seed": SEED},
     "secp256k1": {"kind": "secp256k1", "seed": SEED},
     "P-256": {"kind": "p256"},
+    "WebAuthn": {"kind": "webauthn"},
     "a delegation": {"kind": "delegated", "seed": SEED},
     "a chain of twenty delegations": {"kind": "delegated", "seed": SEED, "chain": 20},
 }
@@ -210,3 +212,34 @@ def test_paths_that_do_not_exist_are_proven_absent(javascript, connect, replica,
     found = javascript("read", agent=agent, canister=canister, path=path)
     assert found["status"] == "Found"
     assert len(found["value"]) == 64
+
+
+@pytest.mark.covers("create", client="javascript")
+@pytest.mark.covers("install, upgrade, reinstall", client="javascript")
+@pytest.mark.covers("canister_status", client="javascript")
+def test_the_management_canister_is_called(javascript, connect, replica, universal):
+    agent, principal = connect(replica, IDENTITIES["Ed25519"])
+
+    def manage(method, effective, **values):
+        types = SIGNATURES[method]
+        done = javascript(
+            "update", agent=agent, canister="aaaaa-aa", method=method, effective=effective,
+            arg=types.argument.encode(values).hex(),
+        )  # fmt: skip
+        reply = bytes.fromhex(done["reply"])
+        return types.result.decode(reply)[0] if types.result is not None else None
+
+    wanted = {"amount": 10**13, "settings": None, "specified_id": None}
+    made = manage(
+        "provisional_create_canister_with_cycles", "bkyz2-fmaaa-aaaaa-qaaaq-cai",
+        sender_canister_version=None, **wanted,
+    )["canister_id"]  # fmt: skip
+    for mode in ("install", "reinstall"):
+        manage(
+            "install_code", str(made), mode=candid.Case(mode), canister_id=made,
+            wasm_module=universal, arg=b"\0", sender_canister_version=None,
+        )  # fmt: skip
+    status = manage("canister_status", str(made), canister_id=made)
+    assert status["module_hash"] == hashlib.sha256(universal).digest()
+    assert status["cycles"] == 10**13
+    assert [str(one) for one in status["settings"]["controllers"]] == [principal]

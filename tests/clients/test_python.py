@@ -209,3 +209,15 @@ def test_ic_py_believes_certificates_of_any_root(ic_py, replica, canister, whoam
     other = "00" * 133
     principal = ic_py("connect", name=name, url=replica.url, who=who, root_key=other)
     assert ic_py("update", method="update", **of(name, canister, whoami)) == [principal]
+
+
+@pytest.mark.covers(
+    "refusals: malformed, forged, misaddressed requests",
+    client="ic-py",
+    but="ic-py takes no notice of a refusal, and polls for the outcome until its time is up.",
+)
+def test_ic_py_polls_for_a_request_that_was_refused(ic_py, ic_py_agent, canister, program):
+    agent, _ = ic_py_agent({"kind": "ed25519", "seed": SEED})
+    order = of(agent, canister, program().reply(b""))
+    given_up = ic_py.error("update", method="update", effective="aaaaa-aa", timeout=1, **order)
+    assert "Timeout" in given_up

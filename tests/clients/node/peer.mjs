@@ -1,12 +1,13 @@
 // Does with the official JavaScript agent what each line asks, and answers in one line of JSON:
 // {"ok": ...} or {"error": {"name", "message"}}. Bytes go as hexadecimal digits. Certificates and query
 // signatures are verified as the agent does by itself.
+import { createHash, generateKeyPairSync, sign } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import {
   CanisterStatus, flatten_forks, HttpAgent, IC_ROOT_KEY, SubnetStatus,
 } from '@icp-sdk/core/agent';
 import {
-  DelegationChain, DelegationIdentity, ECDSAKeyIdentity, Ed25519KeyIdentity,
+  DelegationChain, DelegationIdentity, ECDSAKeyIdentity, Ed25519KeyIdentity, WebAuthnIdentity,
 } from '@icp-sdk/core/identity';
 import { Secp256k1KeyIdentity } from '@icp-sdk/core/identity/secp256k1';
 import { Principal } from '@icp-sdk/core/principal';
@@ -15,12 +16,35 @@ const bytes = (hex) => Uint8Array.from(Buffer.from(hex, 'hex'));
 const hex = (data) => Buffer.from(data).toString('hex');
 const agents = new Map();
 
+// An authenticator as browsers have it, with one key.
+function webAuthn() {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const { x, y } = publicKey.export({ format: 'jwk' });
+  const cose = Buffer.concat([
+    Buffer.from('a5010203262001215820', 'hex'), Buffer.from(x, 'base64url'),
+    Buffer.from('225820', 'hex'), Buffer.from(y, 'base64url'),
+  ]);
+  const get = async ({ publicKey: { challenge } }) => {
+    const told = Buffer.from(JSON.stringify({
+      type: 'webauthn.get', challenge: Buffer.from(challenge).toString('base64url'), origin: 'https://x',
+    }));
+    const authenticatorData = Buffer.alloc(37);
+    const digest = createHash('sha256').update(told).digest();
+    const signature = sign('sha256', Buffer.concat([authenticatorData, digest]), privateKey);
+    const [data, words, proof] = [authenticatorData, told, signature].map((one) => Uint8Array.from(one));
+    return { response: { authenticatorData: data, clientDataJSON: words, signature: proof } };
+  };
+  Object.defineProperty(globalThis, 'navigator', { value: { credentials: { get } }, configurable: true });
+  return new WebAuthnIdentity(new Uint8Array(16), Uint8Array.from(cose), undefined);
+}
+
 async function identity({ kind, seed, chain = 1, targets, permissions, expired = false }) {
   switch (kind) {
     case 'anonymous': return undefined;
     case 'ed25519': return Ed25519KeyIdentity.generate(bytes(seed));
     case 'secp256k1': return Secp256k1KeyIdentity.fromSecretKey(bytes(seed));
     case 'p256': return ECDSAKeyIdentity.generate({ extractable: true });
+    case 'webauthn': return webAuthn();
     case 'delegated': {
       let owner = Secp256k1KeyIdentity.fromSecretKey(bytes(seed));
       let previous;

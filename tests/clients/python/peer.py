@@ -47,9 +47,9 @@ class Operations:
         return agents[name].get_principal().to_str()
 
     @staticmethod
-    def update(agent, canister, method, arg, verify=None):
+    def update(agent, canister, method, arg, verify=None, effective=None, timeout=30):
         if NAME == "ic-py":
-            more = {"delay": 0.05, "timeout": 30}
+            more = {"delay": 0.05, "timeout": timeout, "effective_canister_id": effective}
         else:
             more = {} if verify else {"verify_certificate": False}
         return plain(agents[agent].update_raw(canister, method, bytes.fromhex(arg), **more))
