@@ -113,6 +113,13 @@ class Labeled(HashTree):
         self._digest = sha256(_LABELED + label + tree._digest).digest()  # noqa: SLF001 - same class
         self.first = self.last = label
 
+    def with_tree(self, tree: HashTree) -> "Labeled":
+        """The same with another form of what is below, of the same digest."""
+        made = Labeled.__new__(Labeled)
+        made.label, made.tree, made._digest = self.label, tree, self._digest  # noqa: SLF001 - same class
+        made.first = made.last = self.label
+        return made
+
     def __repr__(self) -> str:
         return f"Labeled({self.label!r}, {self.tree!r})"
 
@@ -129,6 +136,14 @@ class Fork(HashTree):
         self._digest = sha256(_FORK + left._digest + right._digest).digest()  # noqa: SLF001
         self.first = right.first if left.first is None else left.first
         self.last = left.last if right.last is None else right.last
+
+    def with_sides(self, left: HashTree, right: HashTree) -> "Fork":
+        """The same with other forms of both sides, of the same digests."""
+        made = Fork.__new__(Fork)
+        made.left, made.right, made._digest = left, right, self._digest  # noqa: SLF001 - same class
+        made.first = right.first if left.first is None else left.first
+        made.last = left.last if right.last is None else right.last
+        return made
 
     def __repr__(self) -> str:
         return f"Fork({self.left!r}, {self.right!r})"
@@ -220,21 +235,28 @@ def _prune_level(tree: HashTree, wanted: _Wanted) -> HashTree:
 
 
 def _prune_forest(tree: HashTree, shown: Mapping[bytes, "_Wanted | None"]) -> HashTree:
+    # A replica goes this way for every answer: what has a digest already is not hashed again.
     if isinstance(tree, Fork):
         if tree.first is None:
             return tree
-        low = {label: below for label, below in shown.items() if _reaches(tree.left, label)}
-        high = {label: below for label, below in shown.items() if label not in low}
-        if not low and not high:
+        if not shown:
             return Pruned(tree.digest())
-        return Fork(_prune_forest(tree.left, low), _prune_forest(tree.right, high))
+        left, right = tree.left, tree.right
+        if len(shown) == 1:
+            (label,) = shown
+            if _reaches(left, label):
+                return tree.with_sides(_prune_forest(left, shown), _prune_forest(right, {}))
+            return tree.with_sides(_prune_forest(left, {}), _prune_forest(right, shown))
+        low = {label: below for label, below in shown.items() if _reaches(left, label)}
+        high = {label: below for label, below in shown.items() if label not in low}
+        return tree.with_sides(_prune_forest(left, low), _prune_forest(right, high))
     if isinstance(tree, Labeled):
         if tree.label not in shown:
             return Pruned(tree.digest())
         below = shown[tree.label]
         subtree = tree.tree
-        return Labeled(
-            tree.label, Pruned(subtree.digest()) if below is None else _prune_level(subtree, below)
+        return tree.with_tree(
+            Pruned(subtree.digest()) if below is None else _prune_level(subtree, below)
         )
     return tree  # an empty tree between labels must stay, or it would hide that nothing is there
 
@@ -381,12 +403,12 @@ def to_raw(tree: HashTree) -> list[Any]:
     """The nested lists that stand for the tree in CBOR."""
     if isinstance(tree, Fork):
         return [1, to_raw(tree.left), to_raw(tree.right)]
+    if isinstance(tree, Pruned):
+        return [4, tree.digest()]
     if isinstance(tree, Labeled):
         return [2, tree.label, to_raw(tree.tree)]
     if isinstance(tree, Leaf):
         return [3, tree.value]
-    if isinstance(tree, Pruned):
-        return [4, tree.digest()]
     return [0]
 
 
