@@ -6,8 +6,8 @@ certificate of them come later, and together. The message log, planned faults, a
 whole subnet are not kept. Runs under the machine's lock.
 """
 
-import dataclasses
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, Final
 
 from bridge.errors import StateDirectoryError
@@ -33,6 +33,7 @@ _NUMBERS: Final = (
     "certified_time", "next_number", "next_context", "next_callback", "random_blocks",
     "transactions", "burned",
 )  # fmt: skip
+_numbers_of: Final = attrgetter(*_NUMBERS)
 _SNAPSHOT_FIELDS: Final = (
     "snapshot_id", "source", "taken_at", "version", "globals", "certified_data", "global_timer",
     "low_memory_reported",
@@ -66,7 +67,7 @@ class Keeper:
         self._chunks: dict[int, set[bytes]] = {}
         self._snapshots: dict[Principal, dict[bytes, tuple[int, object]]] = {}
         self._deleted: set[Principal] = set()
-        self._head = b""
+        self._written: tuple[Any, ...] = ()
         self._failure: StateDirectoryError | None = None
         machine.records = True
         machine.subnet.unsaved = Unsaved()
@@ -97,8 +98,8 @@ class Keeper:
         unsaved = self._machine.subnet.unsaved
         if self._closed or unsaved is None:
             return
-        head = self._encoded_head()
-        if not unsaved.canisters and not unsaved.requests and head == self._head:
+        numbers = self._numbers()
+        if not unsaved.canisters and not unsaved.requests and numbers == self._written:
             return
         if self._failure is not None:
             raise self._failure  # what it took with it is lacking in all that came later
@@ -106,27 +107,31 @@ class Keeper:
             with self._database.writing():
                 self._save_canisters(unsaved.canisters)
                 self._save_requests(unsaved)
-                self._database.put("meta", [(_HEAD, self._encoded_head(exact=True))])
+                self._database.put("meta", [(_HEAD, self._encoded_head())])
         except StateDirectoryError as error:
             self._failure = error
             raise
         unsaved.canisters.clear()
         unsaved.requests.clear()
-        self._head = head
+        self._written = numbers
 
-    def _encoded_head(self, *, exact: bool = False) -> bytes:
-        """What is neither a canister's nor a request's.
-
-        Args:
-            exact: Whether the last time told is part of it, even if time runs.
-        """
+    def _numbers(self) -> tuple[Any, ...]:
+        """What of the head decides whether it has to be written; that time runs on does not."""
         machine = self._machine
         position = machine.clock.position()
-        if not exact and not position.paused:
-            position = dataclasses.replace(position, last=0)
+        last = position.last if position.paused else 0
+        return (
+            _numbers_of(machine.subnet), position.ahead, position.paused, last, machine.fees,
+            len(machine.held), len(machine.subnet.managing),
+        )  # fmt: skip
+
+    def _encoded_head(self) -> bytes:
+        """What is neither a canister's nor a request's."""
+        machine = self._machine
+        position = machine.clock.position()
         return codec.dumps(
             [
-                [getattr(machine.subnet, name) for name in _NUMBERS],
+                list(_numbers_of(machine.subnet)),
                 [position.ahead, position.last, position.paused],
                 machine.fees,
                 [held.message for held in machine.held],
