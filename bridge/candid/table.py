@@ -52,7 +52,7 @@ class Table(NamedTuple):
 
 
 def flatten(types: Sequence[t.Type]) -> Table:
-    """Number the given types' parts.
+    """Number the given types' parts, each type before its own, as the compilers of canisters do.
 
     Raises:
         CandidError: If something among them is not a type, or a recursive type is not defined.
@@ -103,8 +103,28 @@ def flatten(types: Sequence[t.Type]) -> Table:
             shared[key] = reserve(type_)
             entries[shared[key]] = entry
         known[id(type_)] = shared[key]
-    whole = tuple(entry for entry in entries if entry is not None)
-    return Table(whole, tuple(known[id(type_)] for type_ in types), tuple(found))
+    whole = [entry for entry in entries if entry is not None]
+    return _parents_first(whole, [known[id(type_)] for type_ in types], found)
+
+
+def _parents_first(entries: list[Entry], args: list[int], found: list[t.Type]) -> Table:
+    """The same entries in the order in which a walk from the arguments first meets them."""
+    places: dict[int, int] = {}
+    todo = args[::-1]
+    while todo:
+        ref = todo.pop()
+        if ref >= 0 and ref not in places:
+            places[ref] = len(places)
+            todo.extend(reversed(entries[ref].refs))
+
+    def moved(refs: Iterable[int]) -> tuple[int, ...]:
+        return tuple(places.get(ref, ref) for ref in refs)
+
+    return Table(
+        tuple(entries[ref]._replace(refs=moved(entries[ref].refs)) for ref in places),
+        moved(args),
+        tuple(found[ref] for ref in places),
+    )
 
 
 def _entry(type_: t.Type, refs: tuple[int, ...]) -> tuple[Entry, object]:

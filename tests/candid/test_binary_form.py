@@ -128,17 +128,22 @@ def test_not_a_number_keeps_its_bits():
         ),
         (
             "service { m : () -> () }",
-            "02 6a000000 6901016d00",
+            "02 6901016d01 6a000000",
             "0100",
             c.ServiceRef(c.Principal(b"")),
         ),
     ],
 )
 def test_each_compound_value_has_its_bytes(type_, table, body, value):
-    code = "01" if type_.startswith("service") else "00"
-    data = message(code + body, table)
+    data = message("00" + body, table)
     assert read(f"({type_})", data) == [value]
     assert c.encode(c.parse_types(f"({type_})"), [value]) == data
+
+
+def test_each_type_stands_before_its_parts_and_equal_ones_stand_once():
+    types = c.parse_types("(vec record { opt bool; opt bool; vec nat8 }, opt bool)")
+    table = "04 6d01 6c03 0002 0102 0203 6e7e 6d7b"
+    assert c.encode(types, [[], None]) == bytes.fromhex(f"4449444c {table} 02 0002 0000")
 
 
 def test_fields_are_numbered_by_the_hash_of_their_names():
