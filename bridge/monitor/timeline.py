@@ -56,8 +56,8 @@ def draw_timeline(
     Args:
         records: Messages in the order in which they were seen.
         columns: How many flows stand side by side.
-        standalone: Whether it brings its style, background and margin; where not, those are the
-            page's.
+        standalone: Whether it brings its style, arrow heads, background and margin; where not,
+            those are the page's, the arrow heads by `arrow_heads`.
 
     Returns:
         The text of an SVG document.
@@ -79,11 +79,11 @@ def draw_timeline(
     )
     if standalone:
         body = f'<rect width="{width}" height="{height}" fill="#f9fafb"/>{body}'
-    style = f"<style>{_STYLE}</style>" if standalone else ""
+    brought = f"<style>{_STYLE}</style>{_heads()}" if standalone else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" aria-label="Messages of {len(panels)} flows">'
-        f"{style}{_arrow_heads()}{body}</svg>\n"
+        f"{brought}{body}</svg>\n"
     )
 
 
@@ -94,7 +94,15 @@ def _panels(records: Iterable[MessageRecord]) -> list[_Panel]:
     return [_Panel(name, sorted(rows, key=lambda row: row.time)) for name, rows in flows.items()]
 
 
-def _arrow_heads() -> str:
+def arrow_heads() -> str:
+    """An SVG document without any size, for a page that shows drawings which bring none."""
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="0" height="0" aria-hidden="true" '
+        f'style="position:absolute">{_heads()}</svg>'
+    )
+
+
+def _heads() -> str:
     heads = "".join(
         f'<marker id="head-{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
         f'markerHeight="8" orient="auto">'

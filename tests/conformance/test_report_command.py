@@ -74,6 +74,14 @@ def test_a_cell_is_played_and_its_reports_are_written(tmp_path):
     assert 'tests="1" failures="0"' in files["junit"].read_text()
 
 
+def test_two_runs_with_one_seed_give_the_same_report():
+    play = [*ONE, "--scenario", "F2", "--scenario", "S3", "--seed", "3", "--json", "-"]
+    first, second = (json.loads(call(*play).stdout) for _ in range(2))
+    assert first["run"]["summary"]["passed"] == 3
+    assert first["run"] == second["run"]
+    assert first["digest"] == second["digest"]
+
+
 def test_a_network_that_cannot_be_reached_is_each_cells_error_and_code_3(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:  # closed again: nobody listens there
         url = f"http://127.0.0.1:{server.getsockname()[1]}"

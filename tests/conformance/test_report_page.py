@@ -153,9 +153,9 @@ def test_of_many_flows_the_longest_are_drawn_and_the_rest_is_told(open_page, sam
         dataclasses.replace(sample_report, cells=cells), address="#F1/motoko/motoko/unified"
     )
     drawing = page.locator(".drawing")
-    assert drawing.locator("svg").count() == 6
+    assert drawing.locator("svg").count() == 4
     assert "flow 7" in drawing.locator(".title").all_text_contents()
-    assert "Of 30 flows the 6 with the most messages" in drawing.inner_text()
+    assert "Of 30 flows the 4 with the most messages" in drawing.inner_text()
     assert "the first 40 messages" in drawing.inner_text()
 
 

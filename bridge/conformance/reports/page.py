@@ -25,9 +25,9 @@ from bridge.conformance.reports.words import (
     tally,
 )
 from bridge.conformance.results import Cell, CellKey, Implementation, Report, Verdict
-from bridge.monitor import MessageRecord, draw_timeline
+from bridge.monitor import MessageRecord, arrow_heads, draw_timeline
 
-_MOST_PANELS: Final = 6
+_MOST_PANELS: Final = 4
 _MOST_MESSAGES: Final = 40
 # Pixels of the matrix: a column, what each pair has beside its columns, the names, the margins.
 _COLUMN: Final = 27
@@ -63,6 +63,7 @@ def to_page(report: Report) -> str:
 </main>
 {_foot(report)}
 {_DIALOG}
+<div class="heads">{arrow_heads()}</div>
 <script type="application/json" id="data">{_data(report)}</script>
 <script>{script}</script>
 </body>
