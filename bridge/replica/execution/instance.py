@@ -104,6 +104,8 @@ class Instance:
         self._saved_globals = b""
         self._saved_size = 0
         self._saved = False
+        # Whether what was saved is not what the rollback watches any more.
+        self._replaced = False
         # Arguments and results of a call; also the two out-parameters of one.
         self._values = (ffi.wasmtime_val_raw_t * max(1, len(compiled.info.global_types)))()
         self._words = ctypes.cast(self._values, Words)
@@ -249,8 +251,9 @@ class Instance:
         """Go back to the state at ``begin``."""
         self.stable.undo()
         size = self.memory_size
-        if size != self._saved_size or self.info.changes_tables:
+        if size != self._saved_size or self.info.changes_tables or self._replaced:
             # A memory never shrinks: only a new instance has the old size again.
+            self._replaced = False
             self._instantiate()
             self._make_empty(self._saved_size)
             if self._memory_address:
@@ -315,6 +318,7 @@ class Instance:
     def _renew(self, saved: SavedState) -> None:
         """Replace the engine's instance by a new one with the given memory and globals."""
         size, contents, values = saved
+        self._replaced = self._saved
         self._rollback.forget()
         self._instantiate()
         self.load_memory(size, contents)
