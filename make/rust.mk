@@ -1,19 +1,29 @@
-# The Rust crate and its canisters. Only a change of their sources needs this, and the pinned toolchain:
-# built Wasm is in the tree.
+# The Rust crate and its canisters. Only a change of their sources needs this, and the pinned toolchain,
+# which is installed where it is missing: built Wasm is in the tree.
 RUST := rust_reference
 RUST_TARGET := $(CURDIR)/build/rust-target
-.PHONY: canisters-rust canisters-rust-check test-rust lint-rust
+# Modules to build or check, such as "both chaos"; empty for all.
+MODULES ?=
+.PHONY: canisters canisters-check canisters-rust canisters-rust-check test-rust lint-rust bench-rust
 
-canisters-rust: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Rust canisters
-	@$(PYTHON) $(RUST)/build.py
+# `make canisters` and `make canisters-check` are of both languages.
+canisters: canisters-rust
+canisters-check: canisters-rust-check
+
+canisters-rust: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Rust canisters, or the MODULES named
+	@$(PYTHON) $(RUST)/build.py $(MODULES)
 
 canisters-rust-check: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Rust canisters and compare the bytes
-	@$(PYTHON) $(RUST)/build.py build/canisters-rust
-	@diff $(RUST)/wasm/SHA256SUMS build/canisters-rust/SHA256SUMS && echo "the built canisters match their sources"
+	@$(PYTHON) $(RUST)/build.py --check $(MODULES)
 
 test-rust: ## the Rust crate's own tests, with every test vector
+	@$(PYTHON) $(RUST)/toolchain.py test
 	@cd $(RUST) && CARGO_TARGET_DIR=$(RUST_TARGET) cargo test --locked --quiet
 
 lint-rust: ## format check and linter of the Rust crate
+	@$(PYTHON) $(RUST)/toolchain.py lint
 	@cd $(RUST) && cargo fmt --all --check
 	@cd $(RUST) && CARGO_TARGET_DIR=$(RUST_TARGET) cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+
+bench-rust: $(VENV)/.base ## what a flow costs a Rust canister, with OPEN_FLOWS flows open
+	@OPEN_FLOWS=$(OPEN_FLOWS) $(BIN)/python -m benchmarks.rust.run

@@ -1,4 +1,6 @@
-"""Compiles the canisters to Wasm: ``python3 build.py [output folder]``, by default ``wasm``.
+"""Compiles the canisters to Wasm: ``python3 build.py [--check] [module ...]``, by default all.
+
+They go to ``wasm``. With ``--check`` they are built beside it and compared with the listed hashes.
 
 One pinned toolchain, so that the same sources give the same bytes: Debian's compiler with the
 standard library built from its sources, for it has no ready one for wasm32. Paths are written out
@@ -9,20 +11,21 @@ reading, kept beside the canister. Needs nothing but Python's own library.
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import toolchain
 
 HERE = Path(__file__).resolve().parent
 CONTRACTS = HERE.parent / "candid"
 TARGET = HERE.parent / "build" / "rust-wasm"
+CHECKED = HERE.parent / "build" / "canisters-rust"
+SUMS = HERE / "wasm" / "SHA256SUMS"
 TRIPLE = "wasm32-unknown-unknown"
-RUSTC = "rustc 1.96.0"
-LINKER = "wasm-ld-19"
 SHRINKER = HERE.parent / "motoko_reference/node_modules/@icp-sdk/ic-wasm-linux-x64/bin/ic-wasm"
 
 NODE = ("unified", "batch", "outbox", "settings", "watch")
@@ -43,32 +46,14 @@ CANISTERS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def fail(text: str) -> None:
-    """Say what is missing and stop."""
-    sys.exit(
-        f"{text}\nThe built canisters are in rust_reference/wasm; only a change of the Rust sources"
-        " needs a build."
-    )
-
-
-def check_toolchain() -> None:
-    """Stop with the remedy where a part of the pinned toolchain is missing."""
-    found = "no /usr/bin/rustc"
-    if Path("/usr/bin/rustc").exists():
-        asked = run("/usr/bin/rustc", "--version", capture_output=True, text=True)
-        found = asked.stdout.strip()
-    source = Path("/usr/lib/rustlib/src/rust/library/std").is_dir()
-    if not (found.startswith(RUSTC) and source and shutil.which(LINKER)):
-        who = "" if os.geteuid() == 0 else ", by somebody who is root"
-        fail(
-            f"The pinned toolchain is missing: {RUSTC} in /usr/bin with the sources of its library,"
-            f" and {LINKER}. Found: {found}.\nOn Debian 12: apt-get install rustc-web cargo-web"
-            f" rust-web-src lld-19{who}."
-        )
+def check_tools() -> None:
+    """Install the pinned toolchain where it is missing, or stop with the remedy."""
+    toolchain.ensure("canisters")
     if not SHRINKER.exists():
-        fail(
+        sys.exit(
             "ic-wasm, which shrinks the modules, is missing: cd motoko_reference && npm ci (Node 18"
-            " or later, Linux on x64)."
+            " or later, Linux on x64).\nThe built canisters are in rust_reference/wasm; only a"
+            " change of the Rust sources needs a build."
         )
 
 
@@ -160,7 +145,7 @@ def compile_package(package: str, features: str) -> Path:
         "RUSTC_BOOTSTRAP": "1",  # -Z on a released compiler
         "RUSTFLAGS": " ".join(flags),
         "CARGO_TARGET_DIR": str(TARGET),
-        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER": LINKER,
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER": toolchain.LINKER,
         "CARGO_PROFILE_RELEASE_STRIP": "true",
     }
     command = ["/usr/bin/cargo", "build", "--locked", "--release", "--package", package]
@@ -179,21 +164,49 @@ def finish_module(raw: Path, did: Path, output: Path) -> None:
         run(SHRINKER, bare, "-o", output, *named, stdout=subprocess.DEVNULL)
 
 
-def main() -> None:
-    """Build all canisters, and their hashes."""
-    output = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else HERE / "wasm"
-    check_toolchain()
+def build(names: Sequence[str], output: Path) -> dict[str, str]:
+    """Build these modules into a folder; the hash of each file."""
     output.mkdir(parents=True, exist_ok=True)
-    sums = []
-    for name, (package, features, _, _) in sorted(CANISTERS.items()):
+    sums = {}
+    for name in names:
+        package, features, _, _ = CANISTERS[name]
         did = HERE / "canisters" / package / f"{name}.did"
         did.write_text(interface(name), encoding="utf-8")
         module = output / f"{name}.wasm"
         finish_module(compile_package(package, features), did, module)
         data = module.read_bytes()
-        sums.append(f"{hashlib.sha256(data).hexdigest()}  {module.name}\n")
+        sums[module.name] = hashlib.sha256(data).hexdigest()
         print(f"{module.name}  {len(data)} bytes", flush=True)
-    (output / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+    return sums
+
+
+def listed() -> dict[str, str]:
+    """The hashes of the built canisters that are kept."""
+    try:
+        lines = SUMS.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    return {line.split()[1]: line.split()[0] for line in lines}
+
+
+def main() -> None:
+    """Build canisters and list their hashes, or check them."""
+    names = [name for name in sys.argv[1:] if name != "--check"] or sorted(CANISTERS)
+    if unknown := set(names) - set(CANISTERS):
+        sys.exit(f"There is no {', '.join(unknown)}; the modules are {', '.join(CANISTERS)}.")
+    check_tools()
+    if "--check" in sys.argv:
+        kept = listed()
+        built = build(names, CHECKED)
+        if wrong := [name for name, digest in built.items() if kept.get(name) != digest]:
+            sys.exit(
+                f"Not what their sources give: {', '.join(wrong)}. Build them: make canisters-rust"
+            )
+        print("the built Rust canisters match their sources")
+        return
+    sums = listed() | build(names, SUMS.parent)
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
+    SUMS.write_text("".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
