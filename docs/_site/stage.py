@@ -49,6 +49,7 @@ NAVIGATION = {
         "reference/pytest",
         "reference/errors",
         "reference/python",
+        "reference/pytest",
         "reference/motoko",
         "motoko-cost",
         "reference/rust",

@@ -160,6 +160,14 @@ class Player:
             flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
             assert checker.check_output(expected, printed, flags), f"{told}\nexpected\n{expected}"
 
+    async def remaining_tests(self, blocks):
+        """Files of tests that no command of the page runs are run all the same."""
+        commands = "".join(one.code for one in blocks if one.language == "console")
+        for block in blocks:
+            if block.title and block.title.startswith("test_") and block.title not in commands:
+                got = await asyncio.to_thread(self.run, f"pytest -q {block.title}")
+                assert got.returncode == 0, f"{block.place}\n{got.stdout}"
+
     def run(self, command, *options):
         return subprocess.run(
             ["bash", *options, "-c", command],
@@ -194,6 +202,7 @@ async def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
             if page == "README.md" and block.language == "sh":
                 continue  # make's own commands: what CI runs
             await player.play(block)
+        await player.remaining_tests(blocks_of(page))
 
 
 @pytest.mark.parametrize("block", NEEDY, ids=lambda block: f"{block.page}-{block.needs}")
