@@ -5,6 +5,7 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Final
 
 from bridge.errors import ReplicaError
@@ -21,7 +22,7 @@ async def _read_announcement(process: asyncio.subprocess.Process) -> dict[str, s
         words = (await process.stderr.read()).decode(errors="replace").strip()
         raise ReplicaError(
             f"the embedded replica ended before it served: {words or 'it said nothing'}",
-            hint="install it with: pip install 'ic-bridge[replica]'",
+            hint=None if words else "install it with: pip install 'ic-bridge[replica]'",
         )
     announcement: dict[str, str] = json.loads(line)
     return announcement
@@ -48,22 +49,27 @@ async def _drain(stream: asyncio.StreamReader) -> None:
 
 
 @contextlib.asynccontextmanager
-async def replica_process(*, admin: bool) -> AsyncIterator[tuple[str, bytes]]:
+async def replica_process(
+    *, admin: bool, state_dir: Path | None = None
+) -> AsyncIterator[tuple[str, bytes]]:
     """A replica on a free loopback port, stopped at the end of the block.
 
     Args:
         admin: Whether its admin interface is on.
+        state_dir: Where its subnet is kept and found again; in memory by default.
 
     Yields:
         Its URL and its root key (DER).
 
     Raises:
-        ReplicaError: If it does not come up within a minute.
+        ReplicaError: If it does not come up within a minute, or the directory cannot be used.
     """
     command = [sys.executable, "-m", "bridge.cli", "replica", "start", "--until-eof"]
     command.append("--no-system-canisters")  # for tools; a program here starts sooner without
     if admin:
         command.append("--admin")
+    if state_dir is not None:
+        command += ["--state-dir", str(state_dir)]
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,  # ends with this process, even if that is killed

@@ -60,16 +60,20 @@ class Network:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def embedded(cls, *, admin: bool = False) -> AsyncIterator[Self]:
+    async def embedded(
+        cls, *, admin: bool = False, state_dir: Path | None = None
+    ) -> AsyncIterator[Self]:
         """An embedded replica of one's own, as another process on a free loopback port.
 
         Args:
             admin: Whether to switch its admin interface on.
+            state_dir: Where its subnet is kept, and found again by the next one; in memory by
+                default.
 
         Raises:
-            ReplicaError: If it does not come up.
+            ReplicaError: If it does not come up, or the directory cannot be used.
         """
-        async with replica_process(admin=admin) as (url, root_key):
+        async with replica_process(admin=admin, state_dir=state_dir) as (url, root_key):
             yield cls(url, root_key, admin=AdminClient(url) if admin else None)
 
     @classmethod

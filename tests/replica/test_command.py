@@ -13,6 +13,10 @@ import pytest
 from bridge.principal import Principal
 
 
+# Each starts processes, one after the other.
+pytestmark = pytest.mark.timeout(300)
+
+
 class Shell:
     """Runs commands of one user, whose state directory is a temporary one."""
 

@@ -14,10 +14,15 @@ import aiohttp
 import pytest
 
 from bridge import wire
+from bridge.agent import Identity
 from bridge.candid import Case
+from bridge.network import Network
 
 SECOND = 1_000_000_000
 START = 60
+
+# Each starts processes, one after the other.
+pytestmark = pytest.mark.timeout(300)
 
 
 class Process:
@@ -289,3 +294,21 @@ async def test_an_ended_replica_goes_on_where_it_ended(
     with pytest.raises(AssertionError, match="never goes back"):
         async with started(tmp_path / "state", "--time", start):
             pass
+
+
+async def test_a_network_with_a_state_directory_is_there_again(tmp_path, universal_wasm, program):
+    code = bytes(program().add_to_counter(1).counter().append_number().reply())
+    canister, root_key = None, None
+    for turn in range(2):
+        async with (
+            Network.embedded(admin=True, state_dir=tmp_path / "state") as network,
+            network.agent(Identity.from_seed(bytes(32))) as agent,
+        ):
+            if canister is None:
+                canister = await network.deploy(agent, universal_wasm(True), b"\0")
+                root_key = network.root_key
+            assert network.root_key == root_key
+            assert (await agent.update(canister, "update", code))[0] == turn + 1
+            name = await network.admin.snapshot()
+            await agent.update(canister, "update", code)
+            await network.admin.restore(name)
