@@ -5,6 +5,7 @@ status and a sentence, never a trace. Rule implemented: section HTTPS interface.
 """
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
@@ -43,6 +44,8 @@ _FEW: Final = 64  # so many waiting calls are not worth counting
 _CREATE: Final = "provisional_create_canister_with_cycles"
 
 _T = TypeVar("_T")
+# Many requests have the same few addresses.
+_principal: Final = functools.lru_cache(1024)(Principal.from_text)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -147,7 +150,7 @@ class Api:
 
     @staticmethod
     def _named(request: web.Request) -> Principal:
-        return Principal.from_text(request.match_info["id"])
+        return _principal(request.match_info["id"])
 
     @staticmethod
     def _expect(kind: type[_T], verified: wire.VerifiedRequest) -> _T:
