@@ -175,6 +175,20 @@ async def test_a_parameter_names_the_canister_elsewhere(client, scripted):
         assert (answer.status, await answer.read()) == (200, b"by parameter")
 
 
+async def test_a_page_with_the_parameter_finds_what_it_refers_to(client, scripted):
+    await scripted(http_request=response(body=b"its script"))
+    page = f"{client.replica.url}/?canisterId={scripted.canister}"
+    for referer, expected in (
+        (page, 200),
+        (page.replace("127.0.0.1", "127.0.0.2"), 404),
+        ("http://[", 404),
+    ):
+        async with client.session.get(
+            client.replica.url + "/script.js", headers={"Referer": referer}
+        ) as answer:
+            assert answer.status == expected
+
+
 async def test_status_headers_and_body_are_passed_on(scripted):
     headers = [
         ("Content-Type", "text/css"),

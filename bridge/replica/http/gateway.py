@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import hdrs, web
 
@@ -128,7 +129,7 @@ class Gateway:
             return Principal.from_text(named)
         if request.path.startswith(_ADMIN):
             return None
-        parameter = request.query.get(_PARAMETER)
+        parameter = request.query.get(_PARAMETER) or _referred(request)
         return None if parameter is None else Principal.from_text(parameter)
 
     # --- asking it ------------------------------------------------------------------------------
@@ -237,6 +238,17 @@ def _chunk(data: bytes) -> tuple[bytes, bytes | None]:
     if not isinstance(body, bytes):
         raise _BadAnswerError("a part of its body is no blob")
     return body, token
+
+
+def _referred(request: web.Request) -> str | None:
+    """The canister whose page, at an address with the parameter, asks for something of its own."""
+    try:
+        page = urlsplit(request.headers.get(hdrs.REFERER, ""))
+    except ValueError:
+        return None
+    if not page.netloc or page.netloc != request.headers.get(hdrs.HOST):
+        return None
+    return next(iter(parse_qs(page.query).get(_PARAMETER, ())), None)
 
 
 def _url(request: web.Request) -> str:
