@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from bridge import dialects
 from bridge.candid import Case
 from bridge.conformance.canister import CanisterEnd, peer
 from bridge.conformance.endpoint import Endpoint
@@ -236,7 +237,26 @@ async def _with_evidence(cell: Cell, play: Play, job: Job) -> Cell:
         records = timeline(await play.wire(), names[0], names[1])
         if cell.verdict in (Verdict.FAILED, Verdict.ERROR):
             log += await _refusals(play, names)
+        if cell.verdict is Verdict.FAILED and (cause := await _unusable(play, names)):
+            error = Verdict.ERROR
+            cell = replace(cell, delivery=error, clean_up=error, observed=cause)
     return replace(cell, timeline=records, log=tuple(log))
+
+
+async def _unusable(play: Play, names: list[str]) -> str | None:
+    """Why nothing can be said of an end: not one message to it was ever executed."""
+    for end, name in zip((play.sender, play.receiver), names, strict=True):
+        if end is None:
+            continue
+        methods = dialects.get(play.dialect).methods.values()
+        calls = [c for c in await play.world.calls([end.address]) if c.method in methods]
+        if calls and not any(call.outcome == "executed" for call in calls):
+            last = calls[-1]
+            return (
+                f"none of {len(calls)} messages to {name} was executed: "
+                f"{last.method} {last.outcome}: {last.detail[:160]}"
+            )
+    return None
 
 
 async def _refusals(play: Play, names: list[str]) -> list[str]:

@@ -47,6 +47,12 @@ class Outcome:
     late: bool = False
     times: int = 1
 
+    def __str__(self) -> str:
+        if self.failure is not None:
+            return f"Failed({self.failure})"
+        said = "null" if self.response is None else f"{len(self.response)} bytes"
+        return f"{'a late' if self.late else 'an'} answer of {said}, told {self.times} times"
+
 
 class Endpoint(ABC):
     """One end.

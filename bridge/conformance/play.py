@@ -6,11 +6,14 @@ Where a scenario is about one end alone, the other is a relay that says what it 
 """
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bridge import dialects
+from bridge.conformance import hazards
 from bridge.conformance.canister import CanisterEnd
 from bridge.conformance.endpoint import Endpoint, Outcome
 from bridge.conformance.instruments import Chaos, Fault, Relay
@@ -18,10 +21,12 @@ from bridge.conformance.results import Hazard
 from bridge.conformance.verdicts import LackingError, NotHeldError
 from bridge.conformance.wire import Sighting, Wire
 from bridge.conformance.world import HOUR, MINUTE, World
+from bridge.errors import BridgeError, CallRejectedError, TransportError
 from bridge.flow import Message
 from bridge.principal import Principal
 
 _SILENCE: Final = 75 * MINUTE
+_NO_SUCH_METHOD: Final = ("IC0301", "IC0536", "IC0537")
 _MOMENT: Final = 2.0
 _PATIENCE: Final = 14 * HOUR
 
@@ -121,7 +126,8 @@ class Play:
             NotHeldError: If no NEW is seen within a few retries.
         """
         before = set((await self.wire()).ids())
-        opened = await self.a.open(self.middle, payload, msg_id)
+        with _refusal_is_failure():
+            opened = await self.a.open(self.middle, payload, msg_id)
         await self.settle()
         if opened is not None:
             return opened
@@ -141,7 +147,8 @@ class Play:
 
     async def open_many(self, payload: bytes, times: int) -> None:
         """Have the sender open many flows to the receiver at once."""
-        await self.a.open_many(self.middle, payload, times)
+        with _refusal_is_failure():
+            await self.a.open_many(self.middle, payload, times)
         await self.settle()
 
     async def settle(self) -> None:
@@ -239,7 +246,13 @@ class Play:
         """
         shown = await self.until(condition, retries)
         wire = await self.wire()
-        self.check(shown, expected, wire.counts(), hazard)
+        observed = wire.counts()
+        ack = dialects.get(self.dialect).methods["ACK"]
+        unreadable = [s for s in wire.said(None) if s.side == "b" and s.method == ack]
+        if unreadable:
+            observed += f"; {len(unreadable)} calls of {ack} that are no message of {self.dialect}"
+            hazard = hazard or hazards.UNDECODABLE_ACK
+        self.check(shown, expected, observed, hazard)
         return wire
 
     async def answered(self, msg_id: int, retries: float = 4) -> Wire:
@@ -335,6 +348,21 @@ class Play:
                     f"the {role} to end {' or '.join(filter(None, rest[role]))}",
                     f"it is {state}",
                 )
+
+
+@contextlib.contextmanager
+def _refusal_is_failure() -> Iterator[None]:
+    """A sender that refuses to open a flow has failed; one without the method is a wrong entry."""
+    try:
+        yield
+    except CallRejectedError as error:
+        if error.error_code in _NO_SUCH_METHOD:
+            raise
+        raise NotHeldError("the sender to open a flow", str(error)) from error
+    except TransportError:
+        raise
+    except BridgeError as error:
+        raise NotHeldError("the sender to open a flow", str(error)) from error
 
 
 def _listed(sightings: list[Sighting]) -> str:

@@ -226,12 +226,13 @@ async def never_replies(play: Play) -> None:
         await asyncio.wait([stopping], timeout=20)
         stopped = stopping.done() and stopping.exception() is None
     finally:
+        # Without code it answers nothing any more, and what waits for it is let go.
         await play.world.manage("uninstall_code", spinner.canister_id)
-        if not stopping.done():
-            stopping.cancel()
+        await asyncio.wait([stopping], timeout=20)
+        stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)
+        await play.a.start()
     play.check(stopped, "to be stopped within 330 s", "it never is", hazards.KEPT_FROM_STOPPING)
-    await play.a.start()
     await play.a.upgrade()
     await play.settle()
 
