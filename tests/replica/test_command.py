@@ -12,7 +12,6 @@ import pytest
 
 from bridge.principal import Principal
 
-
 # Each starts processes, one after the other.
 pytestmark = pytest.mark.timeout(300)
 
