@@ -237,7 +237,8 @@ async def _with_evidence(cell: Cell, play: Play, job: Job) -> Cell:
         records = timeline(await play.wire(), names[0], names[1])
         if cell.verdict in (Verdict.FAILED, Verdict.ERROR):
             log += await _refusals(play, names)
-        if cell.verdict is Verdict.FAILED and (cause := await _unusable(play, names)):
+        unexplained = cell.verdict is Verdict.FAILED and cell.hazard is None
+        if unexplained and (cause := await _unusable(play, names)):
             error = Verdict.ERROR
             cell = replace(cell, delivery=error, clean_up=error, observed=cause)
     return replace(cell, timeline=records, log=tuple(log))

@@ -44,8 +44,13 @@ _CELLS_OF_A_REPLICA: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """One scenario to be played, and the cells that its outcome fills."""
+class Task:
+    """One scenario to be played, and the cells that its outcome fills.
+
+    Attributes:
+        job: What is played.
+        keys: The cells.
+    """
 
     job: Job
     keys: tuple[CellKey, ...]
@@ -86,18 +91,13 @@ async def run(
     """
     begun = time.monotonic()
     place = place or Place()
-    chosen = _chosen(scenarios)
-    tongues = _tongues(dialects)
+    tasks, keys = plan_tasks(
+        senders, receivers, scenarios=scenarios, dialects=dialects, seed=seed, about=about
+    )
     names = _by_name([*senders, *receivers])
-    tasks, keys = _tasks(senders, receivers, chosen, tongues, seed, about)
     again = _Again(seed, place, called or {})
-    if not keys:
-        raise UsageError(
-            "there is nothing to play",
-            hint="name a sender and a receiver that share a dialect",
-        )
-    used = tuple(d for d in tongues if any(key.dialect == d for key in keys))
-    infos = tuple(entry.info for entry in chosen)
+    used = tuple(d for d in spoken.DIALECTS if any(key.dialect == d for key in keys))
+    infos = tuple(scenario.info for scenario in _chosen(scenarios))
     implementations = tuple([await _implementation(entry) for entry in names.values()])
     distrusted = {
         one.name: one.answered_unknown
@@ -122,6 +122,30 @@ async def run(
         seconds=time.monotonic() - begun,
     )
     yield RunEnded(report)
+
+
+def plan_tasks(
+    senders: Sequence[Entry],
+    receivers: Sequence[Entry],
+    *,
+    scenarios: Sequence[str] | None,
+    dialects: Sequence[str] | None,
+    seed: int,
+    about: Collection[str] | None = None,
+) -> tuple[list[Task], tuple[CellKey, ...]]:
+    """What a run would play, and the cells that come of it; arguments as for `run`.
+
+    Raises:
+        UsageError: As `run`.
+    """
+    _by_name([*senders, *receivers])
+    tasks, keys = _tasks(senders, receivers, _chosen(scenarios), _tongues(dialects), seed, about)
+    if not keys:
+        raise UsageError(
+            "there is nothing to play",
+            hint="name a sender and a receiver that share a dialect",
+        )
+    return tasks, keys
 
 
 # --- What is to be played -------------------------------------------------------------------------
@@ -194,7 +218,7 @@ def _tasks(
     tongues: Sequence[str],
     seed: int,
     about: Collection[str] | None,
-) -> tuple[list[_Task], tuple[CellKey, ...]]:
+) -> tuple[list[Task], tuple[CellKey, ...]]:
     keys: list[CellKey] = []
     shared: dict[tuple[str, ...], list[CellKey]] = {}
     jobs: dict[tuple[str, ...], Job] = {}
@@ -221,7 +245,7 @@ def _tasks(
                     )
                     shared.setdefault(job.name, []).append(key)
                     jobs.setdefault(job.name, job)
-    return [_Task(jobs[name], tuple(found)) for name, found in shared.items()], tuple(keys)
+    return [Task(jobs[name], tuple(found)) for name, found in shared.items()], tuple(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +275,7 @@ class _Again:
 # --- Playing --------------------------------------------------------------------------------------
 
 
-async def _play(tasks: list[_Task], place: Place, jobs: int, again: _Again) -> AsyncIterator[Event]:
+async def _play(tasks: list[Task], place: Place, jobs: int, again: _Again) -> AsyncIterator[Event]:
     """Play all, several at once; events come as they happen."""
     events: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
     waiting = iter(tasks)
@@ -281,7 +305,7 @@ async def _play(tasks: list[_Task], place: Place, jobs: int, again: _Again) -> A
 
 
 async def _work(
-    waiting: Iterator[_Task],
+    waiting: Iterator[Task],
     place: Place,
     events: "asyncio.Queue[Event | BaseException | None]",
     again: _Again,
@@ -295,7 +319,7 @@ async def _work(
 
 
 async def _work_with(
-    waiting: Iterator[_Task],
+    waiting: Iterator[Task],
     place: Place,
     events: "asyncio.Queue[Event | BaseException | None]",
     again: _Again,

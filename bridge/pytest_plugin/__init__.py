@@ -28,6 +28,14 @@ _HELP = {
     "identity": "PEM file of the default agent's key; by default a random one each session",
 }
 
+_CONFORMANCE = {
+    "sender": "who sends in the scenarios: python, motoko, rust, a .toml entry or a .wasm module",
+    "receiver": "who receives in the scenarios, likewise; with either, each scenario is a test",
+    "dialect": "only this dialect, such as maf; what a bare .wasm speaks",
+    "scenario": "only this scenario, such as F1",
+    "seed": "what the scenarios draw from",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options; each is also a setting in the ini file, and a variable IC_BRIDGE_*."""
@@ -35,6 +43,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, told in _HELP.items():
         group.addoption(f"--ic-{name}", metavar=name.upper().replace("-", "_"), help=told)
         parser.addini(f"ic_{name.replace('-', '_')}", told)
+    group = parser.getgroup("ic-bridge conformance", "the scenarios of Async Flow as tests")
+    for name, told in _CONFORMANCE.items():
+        group.addoption(f"--ic-{name}", metavar="WHAT", action="append", default=[], help=told)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add the scenarios of conformance where an option names who is to play them."""
+    if not (config.getoption("ic_sender") or config.getoption("ic_receiver")):
+        return
+    from bridge.conformance.plugin import register  # noqa: PLC0415 - heavy
+    from bridge.network import parse_root_key  # noqa: PLC0415 - heavy
+    from bridge.pytest_plugin.settings import Settings  # noqa: PLC0415 - heavy
+
+    settings = Settings.of(config)
+    root_key = parse_root_key(settings.root_key) if settings.root_key else None
+    register(
+        config,
+        lambda name: config.getoption(f"ic_{name}"),
+        network=settings.network,
+        root_key=root_key,
+    )
 
 
 @pytest.fixture(scope="session")
