@@ -102,6 +102,8 @@ class Both:
 
     def __getattr__(self, name: str) -> Any:
         __tracebackhide__ = True
+        if name.startswith("_"):  # what copying looks for before there is a target
+            raise AttributeError(name)
         try:
             value = getattr(self._target, name)
         except AttributeError as error:

@@ -21,6 +21,7 @@ filterwarnings = error
 HEAVY = ["aiohttp", "cryptography", "wasmtime", "ulid", "cbor2", "pyblst", "click", "rich"]
 
 SYNC = """
+import copy
 import pytest
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,7 @@ def test_agents_are_told_apart(ic_canister, ic_agent):
 def test_a_canister_is_found_by_its_id(ic_canister):
     echo = ic_canister("echo")
     assert ic_canister.at(str(echo.id)).asyncFlow_status()["version"]
+    assert copy.copy(echo).id == echo.id
 
 def test_time_is_moved_and_comes_back(ic_replica):
     ic_replica.admin.advance(3600 * 10**9)
