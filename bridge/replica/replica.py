@@ -203,7 +203,7 @@ class Replica:
             machine.subnet = Subnet(seed=known)
         given = self._time
         if self._storage.keep(machine):
-            if self._fees:
+            if self._fees and not machine.fees:
                 machine.charge_fees(True)
             if given is not None:
                 if given < machine.clock.now():

@@ -1,6 +1,7 @@
 """The subnet on disk: what is read back is what there was, whatever happened in between."""
 
 import contextlib
+import hashlib
 import itertools
 import os
 import sqlite3
@@ -369,3 +370,33 @@ def test_a_restored_subnet_is_what_is_read_back(
     reader = keep(again, tmp_path / "state")
     assert state(again.machine) == expected
     reader.close()
+
+
+LAYOUTS = {1: "4614176154edd0261640a9f3f1c946b80c285b209dbe51030555ef7dc008ac95"}
+
+
+def test_the_layout_of_records_does_not_change_without_a_new_format():
+    told = [(kind.__name__, codec._FIELDS[kind]) for kind in codec._RECORDS]
+    told += [(kind.__name__, tuple(item.value for item in kind)) for kind in codec._ENUMS]
+    digest = hashlib.sha256(repr(told).encode()).hexdigest()
+    assert digest == LAYOUTS[codec.FORMAT], "raise FORMAT, and add its layout here"
+
+
+def test_fees_are_charged_on_after_a_start(virtual, universal_wasm, program, tmp_path):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    driver.machine.charge_fees(True)
+    canister = driver.create(universal_wasm(True))
+    driver.advance(3600 * SECOND)
+    paid = driver.canisters[canister].paid_for_memory
+    assert paid > 0
+    driver.advance(1800 * SECOND)
+    keeper.close()
+    driver = virtual()
+    driver.machine.charge_fees(True)
+    keeper = keep(driver, tmp_path / "state")
+    driver.advance(1800 * SECOND)
+    driver.advance(1800 * SECOND)
+    assert driver.machine.fees
+    assert abs(driver.canisters[canister].paid_for_memory - 2.5 * paid) < paid / 2 + 10
+    keeper.close()

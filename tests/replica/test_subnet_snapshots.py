@@ -3,13 +3,16 @@
 import asyncio
 import itertools
 
+import aiohttp
 import pytest
 
 from bridge import wire
 from bridge.errors import ReplicaError
 from bridge.network.admin import AdminClient
+from bridge.replica import Replica
 from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.clock import Clock
+from bridge.replica.scheduler.machine import Limits
 from bridge.replica.state import codec
 from bridge.replica.state.messages import Reply
 
@@ -298,23 +301,29 @@ async def test_who_waits_for_a_call_that_was_open_at_the_snapshot_waits_on(
     assert certificate.value((b"request_status", request_id, b"reply")) == b"late"
 
 
-async def test_an_execution_under_way_is_waited_for(client, replica, universal_wasm, program):
-    admin = AdminClient(replica.url)
-    canister = await client.create(universal_wasm(True))
-    name = await admin.snapshot()
-    spinning = [
-        asyncio.create_task(client.call(canister, "update", program().spin())) for _ in range(3)
-    ]
-    await asyncio.sleep(0.1)
-    taken = await admin.snapshot()
-    await admin.restore(name)
-    answers = await asyncio.gather(*spinning)
-    assert all(status == 200 for status, _, _ in answers)
-    # Those that had not begun are undone; the one that ran has trapped, or is undone too.
-    assert answers[-1][1]["status"] == "non_replicated_rejection"
-    await admin.restore(taken)
-    await admin.restore(name)
-    assert await counter(client, canister, program) == 0
+async def test_an_execution_under_way_is_waited_for(make_client, universal_wasm, program):
+    # Few enough instructions to end within the ten seconds that a call is waited for, and enough
+    # for another thread to go on with the rounds meanwhile.
+    async with (
+        Replica(admin=True, limits=Limits(update=200_000_000)) as replica,
+        aiohttp.ClientSession() as session,
+    ):
+        client, admin = make_client(replica, session), AdminClient(replica.url)
+        canister = await client.create(universal_wasm(True))
+        name = await admin.snapshot()
+        spinning = [
+            asyncio.create_task(client.call(canister, "update", program().spin())) for _ in range(3)
+        ]
+        await asyncio.sleep(0.05)
+        taken = await admin.snapshot()
+        await admin.restore(name)
+        answers = await asyncio.gather(*spinning)
+        assert all(status == 200 for status, _, _ in answers)
+        # Each has trapped before the restoration, or is undone by it.
+        assert {body["status"] for _, body, _ in answers} <= {"replied", "non_replicated_rejection"}
+        await admin.restore(taken)
+        await admin.restore(name)
+        assert await counter(client, canister, program) == 0
 
 
 async def test_queries_go_on_during_snapshots_and_restorations(

@@ -123,7 +123,7 @@ class Machine(Courier):
         super().go_on(held)
         for request in tuple(self.subnet.managing):
             self.manage(request)
-        if self.fees:
+        if self.fees and not self._charging:
             self._charging = True
             self._plan_charging()
 
