@@ -21,6 +21,7 @@ async def open_network(
     root_key: bytes | None = None,
     *,
     admin: bool = False,
+    system_canisters: bool = False,
     folder: Path | None = None,
 ) -> AsyncIterator[Network]:
     """The chosen network; an embedded replica lives as long as the block.
@@ -31,6 +32,8 @@ async def open_network(
             mainnet; or a URL.
         root_key: The root key (DER) of a network that is not on this machine.
         admin: Whether an embedded replica's admin interface is on.
+        system_canisters: Whether an embedded replica has the ledgers and the cycles minting
+            canister.
         folder: Where the project is looked for; by default the working directory.
 
     Raises:
@@ -44,7 +47,7 @@ async def open_network(
             f"network {choice!r} has its own root key", hint="give a root key only with a URL"
         )
     if choice == "embedded":
-        async with Network.embedded(admin=admin) as network:
+        async with Network.embedded(admin=admin, system_canisters=system_canisters) as network:
             yield network
     elif choice == "ic":
         yield Network.mainnet()

@@ -50,13 +50,14 @@ async def _drain(stream: asyncio.StreamReader) -> None:
 
 @contextlib.asynccontextmanager
 async def replica_process(
-    *, admin: bool, state_dir: Path | None = None
+    *, admin: bool, state_dir: Path | None = None, system_canisters: bool = False
 ) -> AsyncIterator[tuple[str, bytes]]:
     """A replica on a free loopback port, stopped at the end of the block.
 
     Args:
         admin: Whether its admin interface is on.
         state_dir: Where its subnet is kept and found again; in memory by default.
+        system_canisters: Whether the ledgers and the cycles minting canister are there.
 
     Yields:
         Its URL and its root key (DER).
@@ -65,7 +66,8 @@ async def replica_process(
         ReplicaError: If it does not come up within a minute, or the directory cannot be used.
     """
     command = [sys.executable, "-m", "bridge.cli", "replica", "start", "--until-eof"]
-    command.append("--no-system-canisters")  # for tools; a program here starts sooner without
+    if not system_canisters:
+        command.append("--no-system-canisters")
     if admin:
         command.append("--admin")
     if state_dir is not None:

@@ -61,7 +61,11 @@ class Network:
     @classmethod
     @contextlib.asynccontextmanager
     async def embedded(
-        cls, *, admin: bool = False, state_dir: Path | None = None
+        cls,
+        *,
+        admin: bool = False,
+        state_dir: Path | None = None,
+        system_canisters: bool = False,
     ) -> AsyncIterator[Self]:
         """An embedded replica of one's own, as another process on a free loopback port.
 
@@ -69,11 +73,16 @@ class Network:
             admin: Whether to switch its admin interface on.
             state_dir: Where its subnet is kept, and found again by the next one; in memory by
                 default.
+            system_canisters: Whether the ICP ledger, the cycles minting canister and the cycles
+                ledger stand at their mainnet ids, as tools expect; it starts sooner without.
 
         Raises:
             ReplicaError: If it does not come up, or the directory cannot be used.
         """
-        async with replica_process(admin=admin, state_dir=state_dir) as (url, root_key):
+        process = replica_process(
+            admin=admin, state_dir=state_dir, system_canisters=system_canisters
+        )
+        async with process as (url, root_key):
             yield cls(url, root_key, admin=AdminClient(url) if admin else None)
 
     @classmethod

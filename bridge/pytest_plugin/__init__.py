@@ -35,6 +35,10 @@ _CONFORMANCE = {
     "scenario": "only this scenario, such as F1",
     "seed": "what the scenarios draw from",
 }
+_SYSTEM = (
+    "give the embedded replica the ICP ledger, the cycles minting canister and the cycles ledger, "
+    "in which every agent then holds 1,000 T cycles and 1,000 ICP"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, told in _HELP.items():
         group.addoption(f"--ic-{name}", metavar=name.upper().replace("-", "_"), help=told)
         parser.addini(f"ic_{name.replace('-', '_')}", told)
+    group.addoption("--ic-system-canisters", action="store_true", default=None, help=_SYSTEM)
+    parser.addini("ic_system_canisters", _SYSTEM, type="bool", default=False)
     group = parser.getgroup("ic-bridge conformance", "the scenarios of Async Flow as tests")
     for name, told in _CONFORMANCE.items():
         group.addoption(f"--ic-{name}", metavar="WHAT", action="append", default=[], help=told)

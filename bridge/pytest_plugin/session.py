@@ -149,7 +149,13 @@ def _opened(
         )
         network = loop.wait(
             stack.enter_async_context(
-                open_network(settings.network, root_key, admin=True, folder=settings.folder)
+                open_network(
+                    settings.network,
+                    root_key,
+                    admin=True,
+                    system_canisters=settings.system_canisters,
+                    folder=settings.folder,
+                )
             )
         )
     except BridgeError as error:

@@ -18,12 +18,14 @@ class Settings:
         root_key: The root key's text, where given.
         identity: The PEM file of the default agent, where given.
         folder: Where the project is.
+        system_canisters: Whether an embedded replica has the ledgers.
     """
 
     network: str
     root_key: str | None
     identity: str | None
     folder: Path
+    system_canisters: bool = False
 
     @classmethod
     def of(cls, config: pytest.Config) -> "Settings":
@@ -44,4 +46,5 @@ class Settings:
             value("root_key"),
             value("identity"),
             config.rootpath,
+            bool(config.getoption("ic_system_canisters") or config.getini("ic_system_canisters")),
         )

@@ -167,6 +167,18 @@ def test_async_tests_run_under_each_plugin(project, elsewhere, mark, options) ->
     run(project, *options).assert_outcomes(passed=4)
 
 
+def test_every_agent_is_rich_where_there_are_ledgers(project) -> None:
+    project.makepyfile(
+        test_it="""
+        def test_it(ic_canister, ic_agent):
+            ledger = ic_canister.at("um5iw-rqaaa-aaaaq-qaaba-cai")
+            account = {"owner": ic_agent("alice").principal, "subaccount": None}
+            assert ledger.icrc1_balance_of(account) == 1_000 * 10**12
+        """
+    )
+    run(project, "--ic-system-canisters").assert_outcomes(passed=1)
+
+
 @pytest.mark.covers("pytest plugin", client="bridge")
 def test_each_worker_has_a_replica_of_its_own(project) -> None:
     project.makepyfile(
