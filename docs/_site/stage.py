@@ -38,6 +38,7 @@ NAVIGATION = {
         "how-to/use-a-mailbox",
         "how-to/watch-flows",
         "how-to/bring-your-own-canister",
+        "how-to/gate-on-conformance",
         "how-to/read-a-failed-cell",
     ],
     "Reference": [
