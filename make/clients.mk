@@ -23,4 +23,5 @@ test: clients
 
 .PHONY: coverage-page
 coverage-page: $(VENV)/.dev ## docs/replica-coverage.md, printed from the marks of the tests
+	@mkdir -p build
 	@$(BIN)/python tests/house/coverage_page.py > build/coverage.md && mv build/coverage.md docs/replica-coverage.md
