@@ -184,9 +184,10 @@ class Machine(Courier):
             canister.busy = False
             self._occupied -= 1
             self.subnet.mark(canister.canister_id)
-            # Not at once: what is being done here must be wholly done before anything else is.
-            self._resumed += canister.when_idle
-            canister.when_idle.clear()
+            if canister.when_idle:
+                # Not at once: what is being done here must be wholly done before anything else is.
+                self._resumed += canister.when_idle
+                canister.when_idle.clear()
             self.schedule(canister)
             self.check_stopped(canister)
 
