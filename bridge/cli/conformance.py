@@ -149,6 +149,13 @@ def _catalogue() -> str:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The cells that have to pass (TOML); every cell if left out.",
 )
+@click.option(
+    "--from",
+    "from_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Play nothing: tell, write and judge the report in this file, which --json wrote.",
+)
 @_report_option("json", "the report as JSON")
 @_report_option("junit", "the report as JUnit XML")
 @_report_option("markdown", "the report as a Markdown page")
@@ -181,6 +188,7 @@ def conformance(
     seed: int | None,
     jobs: int,
     require_file: Path | None,
+    from_file: Path | None,
     **files: str | None,
 ) -> None:
     """Play the protocol's scenarios between pairs of implementations.
@@ -190,9 +198,17 @@ def conformance(
     """
     outputs = _outputs(files)
     required = _requirements(require_file)
+    console = Console(stderr=True, highlight=False)
+    if from_file is not None:
+        if senders or receivers or entry_files or dialects or scenarios or seed is not None:
+            raise UsageError(
+                "--from plays nothing, so there is nobody and nothing to choose",
+                hint="leave out --sender, --receiver, --entry, --dialect, --scenario and --seed",
+            )
+        _tell(_read(from_file), required, outputs, console, reachable=True)
+        return
     cast = _cast(senders, receivers, entry_files, dialects)
     chosen = secrets.randbelow(1 << 32) if seed is None else seed
-    console = Console(stderr=True, highlight=False)
 
     async def play() -> tuple[Report, bool]:
         place, reachable = await _place(network, root_key, identity)
@@ -214,6 +230,25 @@ def conformance(
         raise AssertionError("a run ends with its report")
 
     report, reachable = asyncio.run(play())
+    _tell(report, required, outputs, console, reachable=reachable)
+
+
+def _read(path: Path) -> Report:
+    try:
+        return reports.read_document(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8: {error.reason}") from error
+
+
+def _tell(
+    report: Report,
+    required: reports.Requirements,
+    outputs: dict[str, str],
+    console: Console,
+    *,
+    reachable: bool,
+) -> None:
+    """Print and write a report, and leave as it and its place deserve."""
     unmet = required.unmet(report)
     if "-" not in outputs.values():
         # A file or a pipe has no width of its own; this is what the table needs.
@@ -225,7 +260,7 @@ def conformance(
             click.echo(text, nl=False)
         else:
             Path(path).write_text(text, encoding="utf-8")
-    console.print(Text(f"seed {chosen}, digest {reports.digest(report)}"), soft_wrap=True)
+    console.print(Text(f"seed {report.seed}, digest {reports.digest(report)}"), soft_wrap=True)
     if not reachable:
         raise SystemExit(_UNREACHABLE)
     if unmet:

@@ -102,6 +102,18 @@ def test_a_module_that_is_none_is_its_cells_error(tmp_path):
     assert f"again       ic-bridge conformance --sender rust --receiver {wasm} " in result.stdout
 
 
+def test_a_report_is_told_and_judged_again_without_playing(sample_report, tmp_path, played):
+    kept, page, required = (tmp_path / name for name in ("kept.json", "page.html", "required.toml"))
+    kept.write_text(json.dumps(reports.to_document(sample_report)))
+    result = call("--from", str(kept), "--html", str(page))
+    assert result.exit_code == 1
+    assert "8 of what is required did not pass" in result.stdout
+    assert page.read_text() == reports.to_page(sample_report)
+    required.write_text('[[required]]\nreceiver = "motoko"\n')
+    assert call("--from", str(kept), "--require", str(required)).exit_code == 0
+    assert played == {}
+
+
 # --- Who plays ------------------------------------------------------------------------------------
 
 
@@ -245,6 +257,8 @@ def test_words_of_a_stranger_do_nothing_to_a_terminal(sample_report, capsys):
         (["--json", "/no/such/folder/report.json"], "there is no folder for /no/such"),
         (["--root-key", "00"], "embedded replicas have root keys"),
         (["--network", "moon"], "there is no network 'moon'"),
+        (["--from", __file__], "no conformance report in JSON"),
+        (["--from", __file__, "--seed", "1"], "--from plays nothing"),
     ],
 )
 def test_what_cannot_be_meant_is_the_callers_error(words, said):
