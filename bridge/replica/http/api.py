@@ -279,8 +279,7 @@ class Api:
         call: CallRequest,
     ) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
-        accepted: asyncio.Future[Reject | None] = loop.create_future()
-        answered: asyncio.Future[Certificate] = loop.create_future()
+        told: asyncio.Future[Reject | Certificate | None] = loop.create_future()
         info = call.sender_info or {}
         self._submit_to(
             RequestRecord(
@@ -300,27 +299,22 @@ class Api:
                 caller_info_signer=_bytes(info.get("signer")),
             ),
             accepted=lambda refusal: self._tell(
-                loop, accepted, refusal, only=refusal is not None or version == 2
+                loop, told, refusal, only=refusal is not None or version == 2
             ),
             answered=None
             if version == 2
-            else lambda certificate: self._tell(loop, answered, certificate),
+            else lambda certificate: self._tell(loop, told, certificate),
         )
-        if version == 2:
-            refusal = await accepted
-            return web.Response(status=202) if refusal is None else _rejection(refusal)
-        done, _ = await asyncio.wait(
-            (accepted, answered),
-            timeout=SYNC_CALL_SECONDS,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if accepted in done:
-            refusal = accepted.result()
-            assert refusal is not None
-            return _rejection(refusal)
-        if answered not in done:
+        try:
+            async with asyncio.timeout(None if version == 2 else SYNC_CALL_SECONDS):
+                outcome = await told
+        except TimeoutError:
+            outcome = None
+        if outcome is None:
             return web.Response(status=202)
-        certificate = answered.result().pruned([(b"request_status", verified.request_id)])
+        if isinstance(outcome, Reject):
+            return _rejection(outcome)
+        certificate = outcome.pruned([(b"request_status", verified.request_id)])
         return _cbor({"status": "replied", "certificate": certificate.to_cbor()})
 
     async def call_as_anonymous(
