@@ -299,7 +299,7 @@ class CanisterEnd(Endpoint):
                 self.address, self.entry.module(self.dialect), arg, mode="upgrade"
             )
         finally:
-            await self.start()
+            await self._world.manage("start_canister", self.address)
 
     async def stop(self) -> None:
         self.need("life")

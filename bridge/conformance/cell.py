@@ -250,7 +250,11 @@ async def _unusable(play: Play, names: list[str]) -> str | None:
         if end is None:
             continue
         methods = dialects.get(play.dialect).methods.values()
-        calls = [c for c in await play.world.calls([end.address]) if c.method in methods]
+        calls = [
+            call
+            for call in await play.world.calls([end.address])
+            if call.method in methods and call.sender == play.middle
+        ]
         if calls and not any(call.outcome == "executed" for call in calls):
             last = calls[-1]
             return (

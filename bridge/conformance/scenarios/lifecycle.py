@@ -122,6 +122,8 @@ def _say_of_previous(play: Play, end: Endpoint) -> None:
 )
 async def standstill(play: Play) -> None:
     request = Request.small(application(play))
+    if play.world.virtual:  # a duplicate that comes after all that
+        await play.plan(Fault("a", "NEW", 1, "delay", 10 * HOUR))
     await play.b.stop()
     msg_id = await play.open(request.payload)
     await play.wait(2)
@@ -157,6 +159,8 @@ async def standstill(play: Play) -> None:
     )
     if not (await play.wire()).passed("FIN", frozen):
         play.completed = {msg_id}
+    await play.world.wait(3 * HOUR, stride=5 * MINUTE)
+    await play.ran_once(msg_id, hazards.RUNS_TWICE)
 
 
 @scenario(

@@ -6,8 +6,10 @@ from bridge import candid, dialects
 from bridge.conformance.play import Play
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.scenarios.sender import nothing_to_acknowledge
+from bridge.conformance.verdicts import NotHeldError
 from bridge.conformance.world import HOUR
 from bridge.dialects.unified import from_case
+from bridge.errors import CallRejectedError
 from bridge.flow import Ack, New, payload_hash
 from bridge.reference import contract_method
 
@@ -20,7 +22,10 @@ async def outbox(play: Play, after: int | None = None) -> list[Any]:
     """What waits for the run's own agent."""
     method = contract_method("outbox", "asyncFlow_outbox")
     arg = candid.encode(method.args, [{"after": after, "limit": 100}])
-    reply = await play.world.agent.update(play.a.address, "asyncFlow_outbox", arg)
+    try:
+        reply = await play.world.agent.update(play.a.address, "asyncFlow_outbox", arg)
+    except CallRejectedError as error:
+        raise NotHeldError("a page of what waits", str(error)) from error
     play.check(len(reply) <= _PAGE, f"a page of at most {_PAGE} bytes", f"{len(reply)}")
     (entries,) = candid.decode(method.results, reply)
     return list(entries)

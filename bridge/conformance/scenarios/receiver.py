@@ -49,6 +49,9 @@ def key(play: Play, new: New) -> dict[str, object]:
 async def twice(play: Play) -> None:
     new = await request_of(play)
     await acked(play, new)
+    await play.say(new)
+    acks = len((await play.wire()).said("ACK", new.msg_id))
+    play.check(acks == 1, "no ACK within echo_min of the last", f"{acks}", hazards.ENDLESS_ECHO)
     await play.wait(0.5)
     await play.say(new)
     await acked(play, new, 2)
