@@ -124,6 +124,16 @@ def test_tells_rejects(icp, canister, program):
             assert expected in done.stderr
 
 
+@pytest.mark.covers("call: 202, then polling (v4)", client="icp")
+def test_polls_where_the_answer_is_not_there_at_once(icp, delayed, universal, whoami):
+    canister = delayed.deploy(universal)
+    answer = icp(
+        "canister", "call", canister, "update", "--args-format", "hex", whoami.hex(),
+        "--network", delayed.url, "--root-key", delayed.root_key.hex(),
+    )  # fmt: skip
+    assert icp.principal in answer
+
+
 @pytest.mark.covers("read_state: module hash and controllers", client="icp")
 def test_reads_the_public_status_from_the_state_tree(icp, canister, universal):
     shown = icp.on("canister", "status", canister, "--public")
@@ -231,6 +241,17 @@ def test_signs_with_every_kind_of_key(icp, canister, whoami, kind):
         "--identity", kind,
     )  # fmt: skip
     assert str(identity.principal) in answer
+
+
+@pytest.mark.covers("anonymous", client="icp")
+def test_calls_anonymously(icp, canister, program):
+    said = bytes(program().append_blob_of("msg_caller").reply())
+    for more in ((), ("--query",)):
+        answer = icp.on(
+            "canister", "call", canister, "query" if more else "update", "--args-format", "hex",
+            said.hex(), "--output", "hex", "--identity", "anonymous", *more,
+        )  # fmt: skip
+        assert answer.split()[-1] == "04"
 
 
 @pytest.mark.covers("nothing is believed under another root key", client="icp")
