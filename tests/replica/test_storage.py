@@ -8,7 +8,10 @@ import sqlite3
 
 import pytest
 
+from bridge.candid import Case
 from bridge.errors import StateDirectoryError
+from bridge.principal import Principal
+from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.clock import Clock
 from bridge.replica.state import codec
@@ -19,6 +22,7 @@ from bridge.replica.storage.keeper import Keeper
 
 START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
+MANAGEMENT = Principal.management()
 
 
 def keep(driver, file):
@@ -43,11 +47,16 @@ def content(instance):
     return size, values, {at: page for at, page in pages.items() if any(page)}
 
 
+def written(memory):
+    """The parts that are not zero: not which pages exist."""
+    return [part for part in memory.parts() if any(part[1])]
+
+
 def snapshots(canister):
     return {
         name: (
             kept.source, kept.taken_at, kept.version, bytes(kept.module), kept.globals,
-            kept.wasm.size, kept.wasm.parts(), kept.stable.size, kept.stable.parts(),
+            kept.wasm.size, written(kept.wasm), kept.stable.size, written(kept.stable),
             kept.certified_data, kept.global_timer, kept.low_memory_reported, kept.chunks,
         )
         for name, kept in canister.snapshots.items()
@@ -69,7 +78,7 @@ def state(machine):
             snapshots(canister),
             None if sandbox.instance is None else content(sandbox.instance),
             sandbox.stable.size,
-            [part for part in sandbox.stable.parts() if any(part[1])],
+            written(sandbox.stable),
         )
         canister.timer_planned = planned
     return (
@@ -409,3 +418,67 @@ def test_fees_are_charged_on_after_a_start(virtual, universal_wasm, program, tmp
     assert driver.machine.fees
     assert abs(driver.canisters[canister].paid_for_memory - 2.5 * paid) < paid / 2 + 10
     keeper.close()
+
+
+def test_after_a_crash_a_management_call_under_way_is_carried_out(
+    virtual, universal_wasm, program, tmp_path
+):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    canister = driver.create(universal_wasm(True))
+    driver.update(canister, program().set_counter(7).reply(b""))
+    copies = tmp_path / "copies"
+    save_at_each_execution(driver, keeper, copies, overtaken=False)
+    wanted = {
+        "take_canister_snapshot": {
+            "canister_id": canister, "replace_snapshot": None, "uninstall_code": True,
+            "sender_canister_version": None,
+        },
+        "install_code": {
+            "mode": Case("install"), "canister_id": canister, "arg": b"\0",
+            "wasm_module": universal_wasm(False), "sender_canister_version": None,
+        },
+        "uninstall_code": {"canister_id": canister, "sender_canister_version": None},
+    }  # fmt: skip
+    for method, value in wanted.items():
+        for old in copies.iterdir():
+            old.unlink()
+        record = driver.submit(MANAGEMENT, method, SIGNATURES[method].argument.encode(value))
+        driver.settle()
+        expected = state(driver.machine)[0]
+        assert isinstance(record.payload, Reply)
+        assert list(copies.iterdir())
+        for point in copies.iterdir():
+            again = virtual()
+            reader = keep(again, point)
+            again.settle()
+            assert state(again.machine)[0] == expected
+            assert again.machine.subnet.managing == {}
+            known = again.machine.subnet.history.records[record.request_id]
+            assert known.payload == record.payload
+            reader.close()
+    keeper.close()
+
+
+def test_a_request_to_stop_waits_on_after_a_start(virtual, universal_wasm, program, tmp_path):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    one, two = driver.create(universal_wasm(True)), driver.create(universal_wasm(True))
+    driver.manage("stop_canister", {"canister_id": two})
+    driver.manage("start_canister", {"canister_id": two})
+    calling = program().call(two.raw, "update", program().reply(b"")).drop()
+    driver.submit(one, "update", calling)
+    with driver.machine.lock:
+        driver.machine.begin_round()
+        driver.machine.execute_next()
+    argument = SIGNATURES["stop_canister"].argument.encode({"canister_id": one})
+    record = driver.submit(MANAGEMENT, "stop_canister", argument)
+    assert driver.canisters[one].stop_requests
+    keeper.close()
+    again = virtual()
+    reader = keep(again, tmp_path / "state")
+    again.settle()
+    known = again.machine.subnet.history.records[record.request_id]
+    assert isinstance(known.payload, Reply)
+    assert again.canisters[one].status.name == "STOPPED"
+    reader.close()

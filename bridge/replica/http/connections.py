@@ -32,13 +32,22 @@ class Connection(web.RequestHandler):
 
     Attributes:
         payload: The body of the newest request; ``None`` before the first.
+        answering: Whether that request is still to be answered.
     """
 
     payload: Any = None
+    answering = False
+
+    async def finish_response(self, *args: Any) -> Any:
+        """Send an answer."""
+        try:
+            return await super().finish_response(*args)
+        finally:
+            self.answering = False
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer what was asked, then close; drop what came in part only."""
-        if self.payload is not None and self.payload.is_eof():
+        if self.answering and self.payload.is_eof():
             self.close()
             return True
         return None
@@ -92,7 +101,7 @@ class Connections:
         make_request = server.request_factory
 
         def noted(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
-            protocol.payload = payload
+            protocol.payload, protocol.answering = payload, True
             if message.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
                 # What else is expected may be ignored (RFC 9110, section 10.1.1).
                 headers = CIMultiDict(message.headers)

@@ -110,7 +110,7 @@ def _take(machine: Machine, request: Request, value: Any) -> Answer:
     with machine.occupied(canister):
         size, contents, values = machine.outside(sandbox, instance.save)
         snapshot = Snapshot(
-            snapshot_id=_new_id(canister),
+            snapshot_id=b"",  # given once all is done, so that doing it again changes nothing
             source="taken_from_canister",
             taken_at=machine.time,
             version=canister.version,
@@ -129,6 +129,7 @@ def _take(machine: Machine, request: Request, value: Any) -> Answer:
     if value["uninstall_code"]:
         machine.uninstall(canister)
         record_change(machine, canister, request, "code_uninstall")
+    snapshot.snapshot_id = _new_id(canister)
     _add(canister, snapshot, replaced)
     return result(request, _summary(snapshot))
 

@@ -180,6 +180,7 @@ class Courier:
         Args:
             held: Messages that were on their way; they go on.
         """
+        self._next_heartbeat = self.time + HEARTBEAT_INTERVAL
         for canister in self.subnet.canisters.values():
             for callback_id, callback in canister.callbacks.items():
                 if callback.deadline and not callback.answered:
