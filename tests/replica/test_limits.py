@@ -315,6 +315,16 @@ async def test_a_half_closed_client_gets_its_answer(client, canister, program, r
             assert expected in answer
 
 
+async def test_a_client_that_closes_its_half_while_idle_is_left(replica):
+    async with connected(replica) as (reader, writer):
+        writer.write(b"GET /api/v2/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        await reader.readuntil(b"replica_health_status")
+        await asyncio.sleep(0.05)
+        writer.write_eof()
+        await whole(reader)
+
+
 async def test_a_client_that_closes_halfway_through_a_body_is_left(
     client, canister, program, replica
 ):
