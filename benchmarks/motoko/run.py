@@ -1,136 +1,116 @@
-"""Measures the Motoko library on the embedded replica: instructions, bytes, cycles, Wasm size.
+"""Measures the Motoko library on the embedded replica: instructions, cycles, bytes, Wasm size.
 
-What a flow costs with 0, 1,000 and OPEN_FLOWS flows open, beside the plain `await` it replaces.
-Writes build/bench/motoko.json and prints the table. Instructions are the canister's own performance
-counter, and the same on every machine.
+What a flow costs with 0, 1,000 and OPEN_FLOWS flows open, beside the plain `await` that it replaces
+and beside the published package's algorithm, which `foreign_maf_sender` and `foreign_maf_receiver`
+follow.
+Instructions are the canisters' own performance counters, and the same on every machine. Writes
+build/bench/motoko.json and prints the table; with the defaults, also docs/motoko-cost.md.
 """
 
 import asyncio
 import os
+from dataclasses import dataclass
 
-from benchmarks.report import ROOT, missing, publish, within
-from bridge import candid, contracts
+from benchmarks.motoko import page
+from benchmarks.motoko.canisters import ForeignReceiver, ForeignSender, Player
+from benchmarks.report import Row, publish, within
+from bridge import contracts
 from bridge.agent import Agent, Identity
-from bridge.network import create_canister, install_code
+from bridge.network import AdminClient
 from bridge.principal import Principal
 from bridge.replica import Replica
+from bridge.replica.scheduler.machine import Limits
 
-FLOWS = int(os.environ.get("OPEN_FLOWS", "100000"))
+DEFAULT = 100_000
+FLOWS = int(os.environ.get("OPEN_FLOWS", str(DEFAULT)))
+TOMBSTONES = int(os.environ.get("TOMBSTONES", str(DEFAULT)))
 BURST = 250
+SERVED = 200
 SAMPLES = 5
-HOUR = 3_600_000_000_000
-# Flows stay open while they are counted: nothing is retried, and the quotas are out of the way.
-ROOMY = {
-    "first_retry": 8 * HOUR,
-    "max_delay": 8 * HOUR,
-    "send_retry": 8 * HOUR,
-    "lifetime": 9 * HOUR,
-    "answer_within": 40 * HOUR,
-    "open_flows_per_peer": 10**6,
-    "open_flows": 2 * 10**6,
-    "bytes_per_peer": 2**40,
-    "bytes": 2**42,
-    "in_flight": 500,
-    "events": 1_000,
-}
-INTERFACE = candid.parse_did(
-    (ROOT / "motoko_reference" / "canisters" / "player.did").read_text(encoding="utf-8")
-)
+SECOND = 1_000_000_000
+PAYLOAD = b"x" * 100
+NOBODY = Principal.from_text("r7inp-6aaaa-aaaaa-aaabq-cai")
+# A subnet lets an upgrade take 300 billion instructions. All upgrades here run under this limit.
+UPGRADE_LIMIT = 1_000_000_000
+# The public fees of a subnet of 13 nodes, in cycles.
+FEE_EXECUTION, FEE_INSTRUCTION, FEE_CALL, FEE_BYTE = 5_000_000, 1, 260_000, 1_000
 
 
-class Player:
-    """One `player` canister."""
+@dataclass
+class Flow:
+    """What one flow took: instructions of each side, and messages and bytes of both."""
 
-    def __init__(self, agent, canister_id):
-        self.agent = agent
-        self.id = canister_id
+    sender: float
+    receiver: float
+    executions: float = 0
+    calls: float = 0
+    size: float = 0
 
-    @classmethod
-    async def deploy(cls, agent):
-        canister_id = await create_canister(agent, cycles=10**16)
-        arg = candid.encode(INTERFACE.init_args, [{"settings": ROOMY}])
-        await install_code(agent, canister_id, contracts.motoko_canister("player"), arg)
-        return cls(agent, canister_id)
-
-    async def call(self, name, *values):
-        method = INTERFACE.service.methods[name]
-        ask = self.agent.query if "query" in method.modes else self.agent.update
-        reply = await ask(self.id, name, candid.encode(method.args, list(values)))
-        results = candid.decode(method.results, reply)
-        return results[0] if results else None
-
-    async def counter(self, name):
-        return dict((await self.call("asyncFlow_status"))["counters"]).get(name, 0)
-
-    async def gauge(self, name):
-        return dict((await self.call("asyncFlow_status"))["gauges"])[name]
-
-    async def live_heap(self):
-        """Bytes in use once the garbage is collected."""
-        least = await self.gauge("heap bytes")
-        for _ in range(40):  # the collector works in increments, one a message
-            await self.agent.update(self.id, "__motoko_gc_trigger", b"DIDL\0\0")
-            least = min(least, await self.gauge("heap bytes"))
-        return least
-
-    async def cycles(self):
-        one = candid.Record({"canister_id": candid.PrincipalType})
-        reply = await self.agent.update(
-            Principal.management(),
-            "canister_status",
-            candid.encode([one], [{"canister_id": self.id}]),
-            effective_canister_id=self.id,
+    @property
+    def cycles(self):
+        instructions = (self.sender + self.receiver) * FEE_INSTRUCTION
+        return (
+            instructions
+            + self.executions * FEE_EXECUTION
+            + self.calls * FEE_CALL
+            + self.size * FEE_BYTE
         )
-        (status,) = candid.decode([candid.Record({"cycles": candid.Nat})], reply)
-        return status["cycles"]
 
 
-async def settle(player, msg_id):
-    query = {"role": None, "state": candid.Case("acknowledged"), "cursor": None, "limit": 1000}
-    while True:
-        page = await player.call("asyncFlow_flows", query)
-        if any(flow["msg_id"] == msg_id for flow in page["flows"]):
-            return
-        query["cursor"] = page["next"]
+class Log:
+    """Counts the messages of some canisters among themselves, from here on."""
+
+    def __init__(self, admin, *canisters):
+        self.admin = admin
+        self.ids = {canister.id for canister in canisters}
+        self.last = 0
+
+    async def new(self):
+        lines = await self.admin.messages(self.last)
+        self.last = lines[-1].seq if lines else self.last
+        return lines
+
+    async def add_to(self, flow, flows):
+        """Add what was executed since the last look, each flow's part."""
+        own = [line for line in await self.new() if line.receiver in self.ids]
+        calls = [line for line in own if line.kind != "timer" and line.sender in self.ids]
+        flow.executions = sum(line.kind != "ingress" for line in own) / flows
+        flow.calls = sum(line.kind == "request" for line in calls) / flows
+        flow.size = sum(len(line.arg) for line in calls) / flows
 
 
-async def one_flow(sender, receiver):
-    """Instructions of the sender's opening, of what it receives, and of what the receiver does."""
-    before = (
-        await sender.counter("instructions.receive"),
-        await receiver.counter("instructions.receive"),
-    )
+# --- The library ---------------------------------------------------------------------------------
+
+
+async def ours(admin, sender, receiver):
+    """One flow of the library, the telling included."""
+    log = Log(admin, sender, receiver)
+    await log.new()
+    before = await sender.spent(), await receiver.spent()
     opening = 0
     for _ in range(SAMPLES):
-        made = await sender.call("cost", {"to": receiver.id, "payload": b"x" * 100})
+        made = await sender.call("cost", {"to": receiver.id, "payload": PAYLOAD})
         opening += made["instructions"]
-        await wait_for_fin(receiver, made["result"].value)
-    after = (
-        await sender.counter("instructions.receive"),
-        await receiver.counter("instructions.receive"),
+        await receiver.until("receiver", made["result"].value, "finished")
+        await sender.until("sender", made["result"].value, "acknowledged")
+    await admin.advance(0, quiet=True)
+    after = await sender.spent(), await receiver.spent()
+    flow = Flow(
+        (opening + sum(after[0].values()) - sum(before[0].values())) / SAMPLES,
+        (sum(after[1].values()) - sum(before[1].values())) / SAMPLES,
     )
-    return (
-        opening / SAMPLES,
-        (after[0] - before[0]) / SAMPLES,
-        (after[1] - before[1]) / SAMPLES,
-    )
+    await log.add_to(flow, SAMPLES)
+    return flow
 
 
-async def wait_for_fin(receiver, msg_id):
-    finished = candid.Case("finished")
-    while True:
-        cursor = None
-        while True:
-            page = await receiver.call(
-                "asyncFlow_flows",
-                {"role": None, "state": finished, "cursor": cursor, "limit": 1000},
-            )
-            if any(flow["msg_id"] == msg_id for flow in page["flows"]):
-                return
-            cursor = page["next"]
-            if cursor is None:
-                break
-        await asyncio.sleep(0.05)
+async def plain(admin, sender, receiver):
+    """The same request, its answer awaited."""
+    log = Log(admin, sender, receiver)
+    await log.new()
+    made = await sender.call("plain", {"to": receiver.id, "payload": PAYLOAD})
+    flow = Flow(made["caller"], made["callee"])
+    await log.add_to(flow, 1)
+    return flow
 
 
 async def fill(sender, full, wanted):
@@ -140,52 +120,147 @@ async def fill(sender, full, wanted):
         await sender.call("burst", {"to": full.id, "payload": b"later", "times": times})
 
 
-async def measured():
-    rows = []
+async def bury(canister, agent, wanted):
+    """Serve requests until so many tombstones are kept."""
+    for first in range(0, wanted, SERVED):
+        times = min(SERVED, wanted - first)
+        many = {"peer": agent.principal, "first": first, "payload": b"x", "times": times}
+        await canister.call("serve", many)
+
+
+async def the_library():
+    """Flows by the number of open ones, the plain await, bytes, and what upgrades take."""
+    limits = Limits(install=UPGRADE_LIMIT)
     async with (
-        Replica(seed="cost") as replica,
+        Replica(seed="cost", admin=True, limits=limits) as replica,
         Agent(replica.url, identity=Identity.generate(), root_key=replica.root_key) as agent,
     ):
+        admin = AdminClient(replica.url)
         sender, receiver, full = [await Player.deploy(agent) for _ in range(3)]
-        plain = await sender.call("plain", {"to": receiver.id, "payload": b"x" * 100})
-        empty = await sender.live_heap()
-        first = None
+        awaited = await plain(admin, sender, receiver)
+        upgrades = [await sender.upgrade()]
+        heaps = [await sender.live_heap()]
+        flows = {}
         for wanted in (0, 1_000, FLOWS):
             await fill(sender, full, wanted)
-            spent = await one_flow(sender, receiver)
-            sides = spent[0] + spent[1], spent[2]
-            name = f"with {wanted:,} open flows"
-            for side, ours, theirs in (
-                ("sender", sides[0], plain["caller"]),
-                ("receiver", sides[1], plain["callee"]),
-            ):
-                rows.append(
-                    within(f"{side}'s side of a flow, {name}", ours, "plain await", theirs, None,
-                           unit="instructions")
-                )  # fmt: skip
-            if first is None:
-                first = sides
-            else:
-                rows.append(
-                    within(f"a flow {name}", sum(sides), "with none", sum(first), 3,
-                           unit="instructions")
-                )  # fmt: skip
-        if FLOWS:
-            heap = (await sender.live_heap() - empty) / FLOWS
-            rows.append(within("an open flow of 5 bytes", heap, "its payload", 5, None, unit="B"))
-        before = await sender.cycles() + await receiver.cycles()
-        made = await sender.call("cost", {"to": receiver.id, "payload": b"x" * 100})
-        await wait_for_fin(receiver, made["result"].value)
-        burnt = before - await sender.cycles() - await receiver.cycles()
-        if burnt:
-            rows.append(within("cycles of a flow", burnt, "1 M cycles", 1e6, None, unit="cycles"))
-        else:
-            rows.append(missing("cycles of a flow", "1 M cycles", "this replica charges no cycles"))
-    for name in ("sender", "receiver", "both"):
-        size = len(contracts.motoko_canister(name))
-        rows.append(within(f"{name}.wasm", size, "2 MiB", 2 * 2**20, 1, unit="B"))
-    return rows
+            flows[wanted] = await ours(admin, sender, receiver)
+        heaps.append(await sender.live_heap())
+        await bury(sender, agent, TOMBSTONES)
+        heaps.append(await sender.live_heap())
+        upgrades.append(await sender.upgrade())
+        assert await sender.gauge("sender open flows") >= FLOWS
+        assert await sender.gauge("receiver tombstones") == TOMBSTONES
+        return flows, awaited, heaps, upgrades
+
+
+# --- The published package's algorithm -----------------------------------------------------------
+
+
+async def theirs(admin, sender, receiver):
+    """One flow of the foreign pair; scans apart."""
+    log = Log(admin, sender, receiver)
+    await log.new()
+    before = await sender.call("worked"), await receiver.call("worked")
+    for _ in range(SAMPLES):
+        await sender.call("start", receiver.id, PAYLOAD)
+        await admin.advance(0, quiet=True)
+    after = await sender.call("worked"), await receiver.call("worked")
+    flow = Flow(*[(after[i]["flows"] - before[i]["flows"]) / SAMPLES for i in (0, 1)])
+    await log.add_to(flow, SAMPLES)
+    return flow
+
+
+async def one_scan(admin, sender):
+    before = (await sender.call("worked"))["scans"]
+    await admin.advance(5 * SECOND, quiet=True)
+    return (await sender.call("worked"))["scans"] - before
+
+
+async def the_algorithm():
+    """One flow, and one scan with so many messages waiting."""
+    async with (
+        Replica(seed="cost", admin=True) as replica,
+        Agent(replica.url, identity=Identity.generate(), root_key=replica.root_key) as agent,
+    ):
+        admin = AdminClient(replica.url)
+        await admin.pause()
+        sender, receiver = await ForeignSender.deploy(agent), await ForeignReceiver.deploy(agent)
+        flow, scans, have = await theirs(admin, sender, receiver), {}, 0
+        for wanted in (1, 100, 1_000):
+            while have < wanted:
+                some = min(50, wanted - have)
+                await asyncio.gather(*(sender.call("start", NOBODY, PAYLOAD) for _ in range(some)))
+                have += some
+            scans[wanted] = await one_scan(admin, sender)
+        return flow, scans
+
+
+# --- The rows ------------------------------------------------------------------------------------
+
+
+def measured(library, algorithm):
+    """The rows, by chapter."""
+    flows, awaited, heaps, upgrades = library
+    foreign, scans = algorithm
+    first, last = flows[0], flows[FLOWS]
+    steps, growth = [], []
+    for wanted, flow in flows.items():
+        name = f"with {wanted:,} flows open"
+        for side in ("sender", "receiver"):
+            mine = getattr(flow, side)
+            for beside, other in (("plain await", awaited), ("the algorithm", foreign)):
+                steps.append(_informs(f"{side}'s side, {name}", mine, beside, getattr(other, side)))
+    for side in ("sender", "receiver"):
+        mine, few = getattr(last, side), getattr(first, side)
+        work = f"{side}'s side of a flow with {FLOWS:,} open"
+        growth.append(within(work, mine, "with none", few, 3, unit="instructions"))
+    for wanted, scan in scans.items():
+        work = f"every 5 s, with {wanted:,} messages waiting"
+        growth.append(within(work, 0, "the algorithm's scan", scan, 0, unit="instructions"))
+    cycles = [
+        _informs("cycles of a flow", first.cycles, beside, other.cycles, "cycles")
+        for beside, other in (("plain await", awaited), ("the algorithm", foreign))
+    ] + [
+        _informs("messages executed", first.executions, beside, other.executions, "")
+        for beside, other in (("plain await", awaited), ("the algorithm", foreign))
+    ]
+    room = [
+        _informs("an open flow of 5 bytes", (heaps[1] - heaps[0]) / FLOWS, "its payload", 5, "B"),
+        within("a tombstone", (heaps[2] - heaps[1]) / TOMBSTONES, "a kilobyte", 1_000, 1, unit="B"),
+    ]
+    quota = f"with {FLOWS:,} flows open and {TOMBSTONES:,} tombstones"
+    upgrade = [
+        within(f"after an upgrade {quota}", upgrades[1], "with none", upgrades[0], 1.5,
+               unit="instructions"),
+        within(f"before and after an upgrade {quota}, at most", UPGRADE_LIMIT, "a subnet's limit",
+               300e9, 0.01, unit="instructions"),
+    ]  # fmt: skip
+    modules = [
+        within(
+            f"{name}.wasm", len(contracts.motoko_canister(name)), "2 MiB", 2 * 2**20, 1, unit="B"
+        )
+        for name in ("sender", "receiver", "both")
+    ]
+    return {
+        "Instructions of one flow": steps,
+        "What grows with other flows": growth,
+        "Cycles": cycles,
+        "Memory": room,
+        "Upgrades": upgrade,
+        "Modules": modules,
+    }
+
+
+def _informs(work, mine, beside, other, unit="instructions") -> Row:
+    return within(work, mine, beside, other, None, unit=unit)
+
+
+async def main():
+    chapters = measured(await the_library(), await the_algorithm())
+    publish("motoko", [row for rows in chapters.values() for row in rows])
+    if FLOWS == TOMBSTONES == DEFAULT:
+        page.write(chapters)
 
 
 if __name__ == "__main__":
-    publish("motoko", asyncio.run(measured()))
+    asyncio.run(main())

@@ -35,12 +35,15 @@ persistent actor class ForeignMafReceiver(install : ?ForeignMaf.Install) {
     let #NEW new = message else return;
     if (collection.knows(new.msg_id)) return;
     collection.received({ caller; msg_id = new.msg_id; payload = new.payload });
+    collection.worked();
     let payload = await handle(new.payload);
     await* collection.add<system>(caller, #ACK { msg_id = new.msg_id; payload });
+    collection.worked();
   };
 
   public func com_asyncFlow_fin(message : ForeignMaf.MessageType) : () {
     let #FIN fin = message else return;
     collection.forget(fin.msg_id);
+    collection.worked();
   };
 };

@@ -30,6 +30,7 @@ persistent actor class ForeignMafSender(install : ?ForeignMaf.Install) {
     let random = Random.crypto();
     let msg_id = Nat32.toNat(Nat32.fromNat(await* random.natRange(0, 0x1_0000_0000)));
     await* collection.add<system>(to, #NEW { msg_id; payload });
+    collection.worked();
     msg_id;
   };
 
@@ -45,5 +46,6 @@ persistent actor class ForeignMafSender(install : ?ForeignMaf.Install) {
     if (not collection.knows(ack.msg_id)) return;
     collection.forget(ack.msg_id);
     try { ForeignMaf.peer(caller).com_asyncFlow_fin(#FIN { msg_id = ack.msg_id }) } catch (_) {};
+    collection.worked();
   };
 };

@@ -131,6 +131,16 @@ persistent actor class Player(install : ?AsyncFlow.Install) {
     List.toArray(ids);
   };
 
+  /// Takes many requests of one listed agent in one message, ids from `first` on, each to its end: what
+  /// remains are tombstones.
+  public shared ({ caller }) func serve(many : { peer : Principal; first : Nat; payload : Blob; times : Nat }) : async () {
+    await* check(caller);
+    for (msg_id in Nat.range(many.first, many.first + many.times)) {
+      await* node.receive(many.peer, #unified, #NEW { msg_id; payload = many.payload });
+      await* node.receive(many.peer, #unified, #FIN { msg_id; hash = null });
+    };
+  };
+
   /// Everything the application was told, and asked, in order.
   public query ({ caller }) func heard() : async { told : [AsyncFlow.Tell]; asked : [AsyncFlow.Ask] } {
     if (not Principal.isController(caller)) throw Error.reject("only controllers may direct a player");
@@ -160,4 +170,12 @@ persistent actor class Player(install : ?AsyncFlow.Install) {
     if (Principal.isAnonymous(caller)) throw Error.reject("not for the anonymous principal");
     (payload, InternetComputer.performanceCounter(0));
   };
+
+  /// Instructions that the latest installation or upgrade had taken when the canister was ready.
+  public query ({ caller }) func start_cost() : async Nat64 {
+    if (not Principal.isController(caller)) throw Error.reject("only controllers may direct a player");
+    started;
+  };
+
+  transient let started = InternetComputer.performanceCounter(0);
 };

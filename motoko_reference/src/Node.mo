@@ -160,6 +160,9 @@ module {
     let waiting = Map.empty<Nat, (Nat64, Types.Key, Types.What)>();
     var nextWork = 0;
 
+    /// Notes what this message to ourselves took.
+    func worked() { Store.add(s, "instructions.apart", InternetComputer.performanceCounter(0)) };
+
     /// Runs the application's code as a message of its own, so that its trap undoes nothing of this
     /// one, is seen, and is reported to the flow as `failed`.
     func apart(run : () -> async (), key : Types.Key, failed : Types.What) : async* () {
@@ -167,6 +170,7 @@ module {
       nextWork += 1;
       func supervise() : async () {
         if (Map.take(waiting, Nat.compare, number) == null) return;
+        worked();
         try { await run() } catch (_) {
           await* on(key, failed, true);
           arm<system>();
@@ -268,6 +272,7 @@ module {
         };
         await* on(key, #returned of, hasRoom(t.peer));
         arm<system>();
+        worked();
       };
       await* apart(run, key, #handler_failed(#tell of));
     };

@@ -8,6 +8,7 @@ import pytest
 from bridge import contracts
 from bridge.candid import Case
 from bridge.errors import CallRejectedError
+from bridge.principal import Principal
 
 
 @pytest.fixture
@@ -247,6 +248,21 @@ async def test_a_module_of_another_kind_of_state_is_refused_and_the_old_one_goes
     with pytest.raises(CallRejectedError, match="compatib"):
         await world.replace(a, "tables", "upgrade")
     assert await a.state(1) == "acknowledged"
+
+
+async def test_what_an_upgrade_takes_does_not_grow_with_the_flows_that_are_kept(world, agent):
+    a = await world.deploy("player", access={"agents": [agent.principal]})
+    await world.upgrade(a, "player")
+    with_none = await a.call("start_cost")
+    nobody = Principal.from_text("r7inp-6aaaa-aaaaa-aaabq-cai")
+    for first in (0, 200):
+        await a.call("burst", {"to": nobody, "payload": b"x" * 1_000, "times": 200})
+        served = {"peer": agent.principal, "first": first, "payload": b"x", "times": 200}
+        await a.call("serve", served)
+    await world.upgrade(a, "player")
+    gauges = await a.gauges()
+    assert (gauges["sender open flows"], gauges["receiver tombstones"]) == (400, 400)
+    assert await a.call("start_cost") < 1.2 * with_none
 
 
 PREVIOUS = Path(__file__).parent / "previous"

@@ -5,11 +5,11 @@
 /// It must know nothing of this library: it stands for somebody else's code.
 
 import Array "mo:core/Array";
+import InternetComputer "mo:core/InternetComputer";
 import Iter "mo:core/Iter";
 import List "mo:core/List";
 import Map "mo:core/Map";
 import Nat "mo:core/Nat";
-import Nat16 "mo:core/Nat16";
 import Order "mo:core/Order";
 import Principal "mo:core/Principal";
 import Runtime "mo:core/Runtime";
@@ -42,6 +42,9 @@ module {
   // What `received` keeps.
   let receivedMost : Nat = 10_000;
 
+  /// Instructions that this canister has used: to scan, and for all else that flows cost it.
+  public type Work = { var scans : Nat64; var flows : Nat64 };
+
   type Waiting = { status : MessageStatus; sent : Int };
 
   public type Peer = actor {
@@ -63,6 +66,10 @@ module {
     let messages = Map.empty<Nat, Waiting>();
     var scaner : ?Timer.TimerId = null;
     let log = List.empty<Received>();
+    public let work : Work = { var scans = 0; var flows = 0 };
+
+    /// Notes what this message took: to be said before each await, and at the end.
+    public func worked() { work.flows += InternetComputer.performanceCounter(0) };
 
     public func knows(id : Nat) : Bool { Map.containsKey(messages, Nat.compare, id) };
     public func forget(id : Nat) { Map.remove(messages, Nat.compare, id) };
@@ -103,17 +110,20 @@ module {
     /// Looks through the whole collection for what has waited long enough.
     func scan() : async () {
       let now = Time.now();
-      for ((id, waiting) in Iter.take(byTime().values(), how.scan_messages)) {
-        let status = waiting.status;
-        if (now - waiting.sent >= how.wait * 1_000_000_000) {
-          if (status.attempts > how.attempts) forget(id) // and nobody is told
-          else {
-            Map.add(messages, Nat.compare, id, { status = { status with attempts = status.attempts + 1 }; sent = now });
-            await* send(Principal.fromText(status.caller_id), status.message_type);
-          };
+      let due = List.empty<(Nat, Waiting)>();
+      label look for ((id, waiting) in Map.entries(messages)) {
+        if (List.size(due) >= how.scan_messages) break look;
+        if (now - waiting.sent >= how.wait * 1_000_000_000) List.add(due, (id, waiting));
+      };
+      for ((id, { status }) in List.values(due)) {
+        if (status.attempts > how.attempts) forget(id) // and nobody is told
+        else {
+          Map.add(messages, Nat.compare, id, { status = { status with attempts = status.attempts + 1 }; sent = now });
+          await* send(Principal.fromText(status.caller_id), status.message_type);
         };
       };
       if (Map.isEmpty(messages)) stop();
+      work.scans += InternetComputer.performanceCounter(0);
     };
 
     public func isOn() : Bool { scaner != null };

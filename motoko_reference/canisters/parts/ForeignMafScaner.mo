@@ -14,4 +14,9 @@ mixin (collection : ForeignMaf.Collection) {
 
   /// What the application was given, in order, each time that it was.
   public query func received() : async [ForeignMaf.Received] { collection.all() };
+
+  /// Instructions used since the last start: by scans, and for all else that flows cost.
+  public query func worked() : async { scans : Nat64; flows : Nat64 } {
+    { scans = collection.work.scans; flows = collection.work.flows };
+  };
 };
