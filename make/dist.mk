@@ -2,7 +2,7 @@
 .PHONY: dist test-pythons
 
 dist: $(VENV)/.dev ## wheel and source distribution in dist/, the same bytes each time
-	@rm -rf dist
+	@rm -rf dist && mkdir -p build
 	@$(BIN)/python -m build --no-isolation --outdir dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
 	@cd dist && sha256sum *.whl *.tar.gz | tee SHA256SUMS
 
