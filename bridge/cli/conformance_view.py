@@ -177,7 +177,7 @@ def _print_cell(console: Console, cell: Cell) -> None:
     lines = [("requirement", cell.requirement), ("expected", cell.expected)]
     lines += [("observed", cell.observed), ("clean-up", cell.clean_up_observed)]
     if cell.hazard is not None:
-        lines += [("danger", f"{cell.hazard.name}: {cell.hazard.meaning}")]
+        lines += [("hazard", f"{cell.hazard.name}: {cell.hazard.meaning}")]
         lines += [("what to do", cell.hazard.remedy)]
     lines += [("again", cell.rerun)]
     style = _COLOURS[cell.verdict]

@@ -161,7 +161,7 @@ def test_what_did_not_pass_is_told_with_its_danger_and_how_to_play_it_again(play
     assert result.exit_code == 1
     for said in (
         "✗ S6 motoko -> theirs (unified): failed",
-        "danger      a duplicate runs twice: Money may move twice.",
+        "hazard      a duplicate runs twice: Money may move twice.",
         "what to do  Keep a tombstone.",
         "again       ic-bridge conformance --sender motoko --receiver theirs --dialect unified",
         "the module does not install: IC0505",

@@ -293,7 +293,7 @@ def _hazards(report: Report) -> str:
             f'<p class="links">{links}</p></details></article>'
         )
     return (
-        '<section aria-labelledby="dangers"><h2 id="dangers">Dangers that this run shows</h2>'
+        '<section aria-labelledby="hazards"><h2 id="hazards">Hazards that this run shows</h2>'
         f'<div class="cards">{"".join(cards)}</div></section>'
     )
 
