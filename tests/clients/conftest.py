@@ -233,7 +233,7 @@ class Icp:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=200,
             check=False,
         )
 
