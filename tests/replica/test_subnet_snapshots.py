@@ -1,15 +1,18 @@
 """Snapshot and restore of the whole subnet: exact, repeatable, and nobody is left waiting."""
 
 import asyncio
+import gc
 import itertools
 
 import aiohttp
 import pytest
 
 from bridge import wire
-from bridge.errors import ReplicaError
+from bridge.agent import Agent, Identity
+from bridge.errors import CallOutcomeUnknownError, CallRejectedError, ReplicaError
 from bridge.network.admin import AdminClient
 from bridge.replica import Replica
+from bridge.replica.http import api
 from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.machine import Limits
@@ -275,6 +278,30 @@ async def test_who_waits_for_a_call_that_is_undone_is_told(
     assert certificate.value((b"request_status", request_id, b"reply")) == b"late"
 
 
+@pytest.mark.parametrize(
+    ("patience", "told"),
+    [(10.0, CallRejectedError), (0.05, CallOutcomeUnknownError)],
+    ids=["that waits for its answer", "that polls its status"],
+)
+async def test_an_agent_with_a_call_that_is_undone_is_told(
+    client, replica, universal_wasm, program, monkeypatch, patience, told
+):
+    monkeypatch.setattr(api, "SYNC_CALL_SECONDS", patience)
+    admin = AdminClient(replica.url)
+    canister = await client.create(universal_wasm(True))
+    name = await admin.snapshot()
+    await admin.fault("delay", nanoseconds=100 * SECOND, sender=canister)
+    calling = program().call(canister.raw, "update", program().reply(b"")).drop()
+    identity = Identity.from_seed(bytes(32))
+    async with Agent(replica.url, identity=identity, root_key=replica.root_key) as agent:
+        waiting = asyncio.create_task(agent.update(canister, "update", bytes(calling)))
+        await one_is_held(client)
+        await asyncio.sleep(2 * patience if patience < 1 else 0)
+        await admin.restore(name)
+        with pytest.raises(told, match="restored to an earlier state"):
+            await waiting
+
+
 async def test_who_waits_for_a_call_that_was_open_at_the_snapshot_waits_on(
     client, replica, universal_wasm, program
 ):
@@ -355,3 +382,21 @@ async def test_what_is_asked_wrongly_is_refused(client):
     assert (status, "unknown fields" in text) == (400, True)
     status, text = await client.admin("DELETE", "/snapshot/none")
     assert (status, "there is no snapshot 'none'" in text) == (400, True)
+
+
+def living_snapshots():
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each) is subnet_snapshot.SubnetSnapshot]
+
+
+async def test_a_snapshot_that_is_dropped_takes_no_memory(client, replica, universal_wasm):
+    before = living_snapshots()  # of other tests
+    admin = AdminClient(replica.url)
+    await client.create(universal_wasm(True))
+    names = [await admin.snapshot() for _ in range(2)]
+    assert len(living_snapshots()) == len(before) + 2
+    for name in names:
+        await admin.forget(name)
+    assert (await client.admin("GET", "/status"))[1]["snapshots"] == []
+    await client.create(universal_wasm(True))
+    assert len(living_snapshots()) == len(before)

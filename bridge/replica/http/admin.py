@@ -214,7 +214,7 @@ class Admin:
 
     async def _forget_snapshot(self, request: web.Request) -> Any:
         name = request.match_info["id"]
-        self._snapshot_named(name)
+        self._rounds.forget(self._snapshot_named(name))
         del self._snapshots[name]
         return {}
 

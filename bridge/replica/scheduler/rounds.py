@@ -252,6 +252,15 @@ class Rounds:
 
         self.when_still(lambda: ready(_done(restore)))
 
+    def forget(self, snapshot: SubnetSnapshot) -> None:
+        """Hold on to a snapshot no longer; the next one is then not made in the light of it."""
+
+        def forget() -> None:
+            if self._newest is snapshot:
+                self._newest = None
+
+        self.do(forget)
+
     # --- on the thread --------------------------------------------------------------------------
 
     def _submit(
