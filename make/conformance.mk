@@ -1,0 +1,8 @@
+# Which implementations work together: the matrix of our own.
+.PHONY: conformance
+
+conformance: $(VENV)/.base ## the matrix of our own implementations, and its page in the documentation: SEED=...
+	@mkdir -p build/conformance
+	@$(BIN)/ic-bridge conformance --seed $(if $(SEED),$(SEED),1) \
+	  --json build/conformance/report.json --junit build/conformance/report.xml \
+	  --html build/conformance/report.html --markdown docs/conformance-matrix.md
