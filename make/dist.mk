@@ -6,18 +6,19 @@ dist: $(VENV)/.dev ## wheel and source distribution in dist/, the same bytes eac
 	@$(BIN)/python -m build --no-isolation --outdir dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
 	@cd dist && sha256sum *.whl *.tar.gz | tee SHA256SUMS
 
-# Every Python from 3.11 on that is installed, each minor version once, but the one of $(VENV).
-PYTHONS ?= $(shell $(PYTHON) make/pythons.py $(BIN)/python)
 # What depends on the Python version: syntax and typing at import, asyncio, ssl, sqlite3, the plugin.
 PYTHONS_ARGS ?= tests/house tests/candid tests/flow tests/dialects tests/wire tests/agent tests/store \
   tests/service tests/network tests/plugin tests/end_to_end
 
-test-pythons: $(addprefix test-python-,$(PYTHONS)) ## the parts that depend on it, on every other Python that is installed
-	@echo "tested on: $(or $(PYTHONS),no other Python is installed)"
+test-pythons: | $(BIN)/python ## what depends on it, on every other Python from 3.11 on that is installed
+	@set -e; others="$(or $(PYTHONS),$$($(BIN)/python make/pythons.py $(BIN)/python))"; \
+	for version in $$others; do $(MAKE) --no-print-directory test-python-$$version; done; \
+	echo "tested on: $${others:-no other Python is installed}"
 
 .PRECIOUS: build/python-%/.ready
-build/python-%/.ready: pyproject.toml requirements/constraints.txt requirements/dev.txt
-	@rm -rf $(@D) && $$($(PYTHON) make/pythons.py --path $*) -m venv $(@D)
+build/python-%/.ready: pyproject.toml requirements/constraints.txt requirements/dev.txt | $(BIN)/python
+	@python=$$($(BIN)/python make/pythons.py --path $*) && rm -rf $(@D) && mkdir -p build && \
+	  $$python -m venv $(@D)
 	@$(@D)/bin/python -m pip --quiet --disable-pip-version-check install \
 	  --constraint requirements/constraints.txt --requirement requirements/dev.txt --editable '.[replica]'
 	@touch $@

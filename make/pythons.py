@@ -42,8 +42,10 @@ def main() -> None:
             found.setdefault(its, program)
     match sys.argv[1:]:
         case ["--path", wanted]:
-            major, minor = map(int, wanted.split("."))
-            print(found[major, minor])
+            where = {f"{major}.{minor}": program for (major, minor), program in found.items()}
+            if wanted not in where:
+                sys.exit(f"no Python {wanted} is installed; there are: {', '.join(where)}")
+            print(where[wanted])
         case [present]:
             found.pop(version(present) or (0, 0), None)
             print(*(f"{major}.{minor}" for major, minor in sorted(found)))
