@@ -10,21 +10,31 @@ import dataclasses
 import pytest
 
 from bridge import candid, contracts, dialects
-from bridge.dialects.unified import MESSAGE_TYPE, to_case
+from bridge.dialects.unified import MESSAGE_TYPE, from_case, to_case
 from bridge.flow import Ack, Fin, New, payload_hash
 from bridge.principal import Principal
-from bridge.reference import SHORT_POLICY
+from bridge.reference import SHORT_POLICY, contract_method
 from bridge.service import Bridge
 
 CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 _PAGE = candid.Codec([candid.Vec(candid.Record({"seq": candid.Nat64, "message": MESSAGE_TYPE}))])
 _SEQ = candid.Codec([candid.Nat64])
+MAILBOX = Principal.from_text("ryjl3-tyaaa-aaaaa-aaaba-cai")
+_SETTINGS = ["owner", "peers", "closed", "messages", "bytes", "messages_per_caller"]
+_SETTINGS += ["bytes_per_caller"]
+
+
+def _mailbox(method):
+    """The codecs of arguments and results of one of a mailbox's methods."""
+    found = contract_method("mailbox", method)
+    return candid.Codec(found.args), candid.Codec(found.results)
 
 
 class Peer:
     """An agent whose calls go to one canister, which echoes each NEW's payload.
 
-    Calls of messages to any other canister never end; the outboxes of those are empty.
+    Calls of messages to any other canister never end; the outboxes of those are empty. The mailbox
+    forwards to that canister, and keeps what it has for the agent.
 
     Attributes:
         principal: The agent's own.
@@ -58,14 +68,43 @@ class Peer:
         return contracts.interface("unified").encode()
 
     async def query(self, canister_id, method, _arg):
-        assert method == "asyncFlow_outbox"
         await asyncio.sleep(0)
+        if canister_id == MAILBOX:
+            return self._of_mailbox(method)
+        assert method == "asyncFlow_outbox"
         if canister_id != CANISTER:
             return _PAGE.encode([])
         rows = [{"seq": seq, "message": to_case(message)} for seq, message in self._outbox]
         return _PAGE.encode(rows)
 
+    def _of_mailbox(self, method):
+        if method == "mailbox_status":
+            settings = dict.fromkeys(_SETTINGS) | {"owner": self.principal}
+            status = {"settings": settings, "waiting": 0, "bytes": 0, "counters": []}
+            return _mailbox(method)[1].encode(status)
+        assert method == "mailbox_outbox"
+        rows = [
+            {
+                "seq": seq,
+                "from": CANISTER,
+                "dialect": candid.Case("maf"),
+                "message": to_case(message),
+            }
+            for seq, message in self._outbox
+        ]
+        return _mailbox(method)[1].encode(rows)
+
     async def update(self, canister_id, method, arg):
+        if canister_id == MAILBOX and method == "mailbox_outbox":
+            return await self.query(canister_id, method, arg)
+        if canister_id == MAILBOX and method == "mailbox_send":
+            args, results = _mailbox(method)
+            (request,) = args.decode(arg)
+            assert request["to"] == CANISTER
+            await self._receive(from_case(request["message"]))
+            return results.encode(candid.Case("sent"))
+        if method == "mailbox_outbox_trim":
+            canister_id, method = CANISTER, "asyncFlow_outbox_trim"
         if canister_id != CANISTER:
             await asyncio.Event().wait()
         await asyncio.sleep(0)
@@ -75,7 +114,10 @@ class Peer:
             (last,) = _SEQ.decode(arg)
             self._outbox = [entry for entry in self._outbox if entry[0] > last]
             return b"DIDL\x00\x00"
-        message = dialects.get("unified").message_from(method, arg)
+        await self._receive(dialects.get("unified").message_from(method, arg))
+        return b"DIDL\x00\x00"
+
+    async def _receive(self, message):
         await asyncio.sleep(self.takes)
         if (error := self.refuse(message)) is not None:
             raise error
@@ -84,12 +126,17 @@ class Peer:
             self.put(Ack(message.msg_id, message.payload, payload_hash(message.payload)))
         if isinstance(message, Ack):
             self.put(Fin(message.msg_id, payload_hash(message.payload)))
-        return b"DIDL\x00\x00"
 
 
 @pytest.fixture
 def peer():
     return Peer()
+
+
+@pytest.fixture(params=["outbox", "mailbox"])
+def way(request):
+    """How a bridge is reached: options for it."""
+    return {} if request.param == "outbox" else {"mailbox": MAILBOX}
 
 
 @pytest.fixture

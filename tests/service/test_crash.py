@@ -49,12 +49,12 @@ async def run_for(moment, store):
 
 
 async def test_a_sender_that_is_cut_off_at_any_moment_loses_no_response(
-    make_peer, bridge_to, make_store
+    make_peer, bridge_to, make_store, way
 ) -> None:
     ends = set()
     for moment in MOMENTS:
         peer, told = make_peer(), []
-        options = {"agent": peer, "policy": POLICY, "close_within": 0}
+        options = {"agent": peer, "policy": POLICY, "close_within": 0, **way}
 
         async def on_outcome(outcome, told=told):
             told.append(outcome.response)
@@ -83,12 +83,12 @@ async def test_a_sender_that_is_cut_off_at_any_moment_loses_no_response(
 
 
 async def test_a_receiver_that_is_cut_off_at_any_moment_runs_no_handler_twice_unasked(
-    make_peer, bridge_to, make_store
+    make_peer, bridge_to, make_store, way
 ) -> None:
     stalled = 0
     for moment in MOMENTS:
         peer, runs, told = make_peer(), [], asyncio.Queue()
-        options = {"agent": peer, "policy": POLICY, "close_within": 0}
+        options = {"agent": peer, "policy": POLICY, "close_within": 0, **way}
 
         async def handler(request, runs=runs):
             runs.append(request.redelivered)
