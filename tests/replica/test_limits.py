@@ -343,6 +343,7 @@ QUERY = b"POST /api/v3/canister/aaaaa-aa/query HTTP/1.1\r\n"
 NO_HTTP = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET / HTTP/9.9\r\n\r\n",
+    b"GET * HTTP/1.1\r\nHost: x\r\n\r\n",
     b"\0\0\0\0\r\n\r\n",
     b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
@@ -359,6 +360,7 @@ async def test_what_is_no_http_is_a_bad_request(client, canister, program, repli
         writer.write_eof()
         answer = await whole(reader)
     assert not answer or re.match(rb"HTTP/1\.[01] 4\d\d ", answer)
+    assert not answer or b"not well-formed HTTP" in answer or b"body is malformed" in answer
     assert b"Traceback" not in answer
     await alive(client, canister, program)
 

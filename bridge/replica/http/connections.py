@@ -52,6 +52,18 @@ class Connection(web.RequestHandler):
             return True
         return None
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Say what is wrong with what came."""
+        if isinstance(exc, HttpProcessingError):
+            message = f"the request is not well-formed HTTP: {message or exc.message}\n"
+        return super().handle_error(request, status, exc, message)
+
     def log_exception(self, *args: Any, **options: Any) -> None:
         """Write a failure of ours into the log; that a peer sends no HTTP is none."""
         if not isinstance(options.get("exc_info"), HttpProcessingError):

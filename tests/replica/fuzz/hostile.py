@@ -312,9 +312,21 @@ class Hostile:
         return self._sent("query", (3,) if where else (2, 3), content, where)
 
     def _read_state(self):
+        where = self.chance.choice(self.canisters)
         names = [name.raw for name in self.canisters + self.subnets]
+        known = [
+            [b"time"],
+            [b"subnet"],
+            [b"canister", where.raw, b"module_hash"],
+            [b"canister", where.raw, b"metadata", b"candid:service"],
+            [b"request_status", self.chance.randbytes(32), b"status"],
+            [b"canister_ranges", self.chance.choice(self.subnets).raw],
+            [b"subnet", self.chance.choice(self.subnets).raw, b"metrics"],
+        ]
         paths = [
-            [
+            self.chance.choice(known)
+            if self._often(0.7)
+            else [
                 self.chance.choice(LABELS + names)
                 for _ in range(self.chance.choice([0, 1, 2, 3, 4, 127, 128]))
             ]
@@ -322,7 +334,9 @@ class Hostile:
         ]
         subnet = f"subnet/{self.chance.choice(self.subnets)}"
         content = self.content("read_state", paths=paths)
-        return self._sent("read_state", (2, 3), content, subnet if self._often(0.3) else None)
+        return self._sent(
+            "read_state", (2, 3), content, subnet if self._often(0.3) else f"canister/{where}"
+        )
 
     def _management(self):
         name = self.chance.choice(list(SIGNATURES))

@@ -13,7 +13,7 @@ from pathlib import Path
 import hostile
 
 from bridge.agent import Agent, Identity
-from bridge.network import create_canister, install_code
+from bridge.network import AdminClient, create_canister, install_code
 from bridge.principal import Principal
 from bridge.replica import Replica
 
@@ -42,6 +42,8 @@ async def attack(seed, defects):
         await install_code(agent, canister, hostile.module(), b"")
         attacker = hostile.Hostile(seed)
         attacker.canisters.append(Principal.from_text("bnz7o-iuaaa-aaaaa-qaaaa-cai"))
+        subnet = (await AdminClient(replica.url).status())["subnet_id"]
+        attacker.subnets.append(Principal.from_text(subnet))
         port = int(replica.url.rsplit(":", 1)[1])
         await hostile.attack(attacker, port, ROUND)
         mine = await create_canister(agent)
