@@ -11,7 +11,7 @@ $(MOTOKO)/node_modules/.package-lock.json: $(MOTOKO)/package-lock.json
 canisters: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Motoko canisters
 	@cd $(MOTOKO) && node --stack-size=4000 build.mjs
 
-canisters-check: $(MOTOKO)/node_modules/.package-lock.json $(VENV)/.base ## rebuild the Motoko canisters and compare the bytes; run the README's example
+canisters-check: $(MOTOKO)/node_modules/.package-lock.json $(VENV)/.dev ## rebuild the Motoko canisters and compare the bytes; run the README's example
 	@cd $(MOTOKO) && node --stack-size=4000 build.mjs ../build/canisters
 	@diff $(MOTOKO)/wasm/SHA256SUMS build/canisters/SHA256SUMS && echo "the built canisters match their sources"
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/motoko/test_readme.py

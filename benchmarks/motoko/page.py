@@ -32,11 +32,14 @@ NOTES = {
     ),
     "Memory": (
         "Heap in use once garbage is collected, all indices included. A tombstone is what remains "
-        "of a served request for the horizon; the quota is 1,000,000 of them."
+        "of a served request for the horizon; the quota is 1,000,000 of them. The note that "
+        "`player` makes of how often its handler ran is in that figure."
     ),
     "Upgrades": (
-        "The heap is kept as it is: an upgrade does no work for each flow. The whole of it, the "
-        "part before included, runs here under the stated limit; a subnet allows 300 billion."
+        "Instructions until the canister was ready, over some upgrades one after another. The heap "
+        "is kept as it is: the library does no work for each flow. The whole of an upgrade, the "
+        "part before included, runs here under the limit that the last row states; a subnet allows "
+        "300 billion."
     ),
     "Modules": "Built and shrunk, with the interface as metadata.",
 }
