@@ -343,7 +343,6 @@ QUERY = b"POST /api/v3/canister/aaaaa-aa/query HTTP/1.1\r\n"
 NO_HTTP = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET / HTTP/9.9\r\n\r\n",
-    b"GET * HTTP/1.1\r\nHost: x\r\n\r\n",
     b"\0\0\0\0\r\n\r\n",
     b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
