@@ -143,6 +143,8 @@ class Replica:
     @property
     def url(self) -> str:
         """The base URL, such as ``http://127.0.0.1:4943``."""
+        if self._rounds.failure is not None:
+            raise self._rounds.failure
         if not self._port:
             raise ReplicaError("the replica does not serve", hint="enter it with: async with")
         return f"http://127.0.0.1:{self._port}"
