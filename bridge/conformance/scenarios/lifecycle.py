@@ -29,6 +29,7 @@ _DAY: Final = 24 * HOUR
 async def sender_upgraded(play: Play) -> None:
     msg_id = await play.open()
     await play.expect(lambda wire: bool(wire.passed("NEW", msg_id)), "NEW")
+    await play.wait(0.1)
     await play.a.upgrade()
     await play.expect(
         lambda wire: len(wire.said("NEW", msg_id)) >= 2,
@@ -88,6 +89,7 @@ async def receiver_upgraded(play: Play) -> None:
         await acknowledge(play, deferred.msg_id)
     new = await request_of(play)
     await acked(play, new)
+    await play.wait(0.1)
     await play.b.upgrade()
     await play.expect(
         lambda wire: len(wire.said("ACK", new.msg_id)) >= 2,

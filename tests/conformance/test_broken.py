@@ -1,0 +1,204 @@
+"""A canister that is wrong where it is told to be: each fault fails its scenarios, for its reason.
+
+The canister's own list says on which side a fault is and which scenarios it breaks. A scenario that
+is about one end alone is not broken by the other. Without CONFORMANCE_BROKEN=all only a slice is
+played: of each fault the first scenario that it breaks, and one that it does not.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bridge.conformance import entries
+from bridge.conformance.cell import Programs, play_cell
+from bridge.conformance.place import Place
+from bridge.conformance.results import Verdict
+from bridge.conformance.runner import plan_tasks
+from bridge.conformance.scenarios import Ends, table
+from bridge.conformance.world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL = os.environ.get("CONFORMANCE_BROKEN") == "all"
+SPOKEN = {"D2": "maf", "D3": "bounty", "D4": "positional"}
+ALL_DIALECTS = ("unified", "maf", "bounty", "positional")
+# These take long, whatever is wrong, and find what others find too.
+LONG = {"F2", "N1", "O1"}
+# Scenarios that go their way without whatever else is wrong.
+UNRELATED = {"sender": ("F1", "S6", "H1", "L1"), "receiver": ("F1", "R2", "H2", "L2")}
+
+# Words of what each fault's failed cell says: expected, observed, what was left, the danger.
+REASONS = {
+    "answers_other_role": "silence to the other role's message",
+    "sends_no_fin": "0 FIN",
+    "stops_at_fifty": "complete|flows with FIN",
+    "small_only": "to open a flow|4 NEW",
+    "null_as_empty": "a response of 0 bytes, not the right one",
+    "wide_ids": "no reply to a NEW whose id is 2^128",
+    "never_retries": "NEW again|1 NEW|200 NEW",
+    "fails_when_not_sent": "flows queued",
+    "ignores_in_flight": "NEWs in flight",
+    "retries_for_ever": "a failure to be told",
+    "tells_no_failure": "a failure is never told",
+    "forgets_dead_letters": "to be dead_letter",
+    "echoes_no_fin": "a lost FIN is never made good",
+    "silent_to_unknown": "a lost FIN is never made good",
+    "loses_tellings": "state is lost at an upgrade",
+    "drops_late": "FIN to the late ACK",
+    "cancels_as_unsent": r"Failed\(cancelled\)",
+    "believes_any_ack": "an ACK from a stranger is believed",
+    "answers_all_unknown": "at most 10 FINs a second",
+    "believes_any_ack_hash": "a damaged message is accepted",
+    "asks_again_and_again": "asked at most 3 times",
+    "sends_after_lifetime": "no NEW after its lifetime",
+    "waits_for_replies": "a silent peer keeps the canister from being stopped",
+    "attaches_no_cycles": "NEW, ACK and FIN of the flow to pass",
+    "fin_by_one_name": "0 FIN",
+    "opt_to_blob": "an ACK that the peer's type cannot decode",
+    "processes_repeats": "a duplicate runs twice",
+    "forgets_at_fin": "a duplicate runs twice",
+    "half_done": "nothing kept of it",
+    "acks_once": "ACK",
+    "acks_for_ever": "abandoned",
+    "ignores_ulid_time": "no ACK to the one from the future",
+    "forgets_interrupted": "to be stalled",
+    "answers_twice": "an error to a second answer",
+    "replaces_payload": "the first request's response in every ACK",
+    "believes_any_fin_hash": "ACK to go on after a damaged FIN",
+    "takes_malformed": "no flow of it",
+    "believes_any_fin": "a FIN from a stranger is believed",
+    "one_flow_per_id": "flows of different senders collide",
+    "no_quotas": "one peer can use up the canister",
+    "ignores_access": "silence to one who is not listed",
+    "keeps_all_cycles": "nothing accepted of too few",
+    "charges_again": "a retry is charged again",
+    "no_echo_limit": "a tiny repeat buys a large answer for ever",
+    "loses_state": "state is lost at an upgrade",
+    "loses_timers": "state is lost at an upgrade",
+    "forgets_at_standstill": "a duplicate runs twice",
+    "tombstones_age_by_clock": "a duplicate runs twice",
+    "batch_all_or_nothing": "40 of 50 answered",
+    "oversized_pages": "a page",
+    "keeps_dead_news": "no NEW of a flow whose lifetime is over",
+}
+
+
+def faults():
+    """Each fault that breaks something: its name, its side, the scenarios that it breaks there."""
+    contract = ROOT / "rust_reference" / "canisters" / "broken" / "broken_own.did"
+    lines = re.findall(r"^  (\w+);  // (\w+): (.*)$", contract.read_text("utf-8"), re.MULTILINE)
+    for name, side, broken in lines:
+        for one in ("sender", "receiver") if side == "both" else (side,):
+            about = [i for i in broken.split() if table()[i].ends in (Ends.PAIR, Ends(one))]
+            if about:
+                yield name, one, about
+
+
+FAULTS = list(faults())
+
+
+def broken(fault, side):
+    """The canister with one fault, as an entry."""
+    wrong = [fault]
+    one_sided = fault == "answers_other_role"
+    if one_sided:
+        wrong.append(f"only_{side}")
+    kinds = "variant { " + "; ".join(wrong) + " }"
+    listed = "; ".join(f"(variant {{ {name} }} : {kinds})" for name in wrong)
+    raw = {
+        "name": "broken",
+        "packaged": "rust/broken",
+        "role": side if one_sided else "both",
+        "dialects": list(ALL_DIALECTS),
+        "asked": "watch",
+        "application": "player",
+        "install_fields": f"record {{ faults = opt vec {{ {listed} }} }}",
+        "variants": {"priced": "rust/broken"},
+    }
+    return entries.from_mapping(raw, place=ROOT, called="broken")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world():
+    async with World.enter(Place()) as world:
+        yield world
+
+
+async def play(world, entry, side, ids):
+    """The cells of some scenarios with that entry on that side and Rust on the other."""
+    rust = entries.shipped("rust")
+    pair = ([entry], [rust]) if side == "sender" else ([rust], [entry])
+    cells = {}
+    for id_ in ids:
+        spoken = [SPOKEN.get(id_, "unified")]
+        tasks, _ = plan_tasks(*pair, scenarios=[id_], dialects=spoken, seed=5)
+        for task in tasks:
+            cells[id_] = await play_cell(world, task.job, task.keys[0], Programs())
+    return cells
+
+
+def chosen(about):
+    """All that it breaks, or the first that does not take long."""
+    if ALL:
+        return about
+    return [i for i in about if i not in LONG][:1]
+
+
+def words(cell):
+    danger = cell.hazard.name if cell.hazard else ""
+    return f"{cell.expected} | {cell.observed} | {cell.clean_up_observed} | {danger}"
+
+
+async def test_there_is_a_fault_for_each_scenario_that_can_be_played_and_a_reason_for_each_fault():
+    broken_ids = {id_ for _, _, about in FAULTS for id_ in about}
+    assert set(table()) - broken_ids == {"G1"}
+    assert {name for name, _, _ in FAULTS} == set(REASONS)
+
+
+@pytest.mark.timeout(900 if ALL else 240)
+@pytest.mark.parametrize(
+    ("fault", "side", "about"), FAULTS, ids=[f"{name} as {side}" for name, side, _ in FAULTS]
+)
+async def test_each_fault_fails_its_scenarios_for_its_reason(world, fault, side, about):
+    wanted = chosen(about)
+    if not wanted:
+        pytest.skip("only scenarios that take long: played by make conformance-broken")
+    for id_, cell in (await play(world, broken(fault, side), side, wanted)).items():
+        assert cell.verdict is Verdict.FAILED, (id_, words(cell))
+        assert re.search(REASONS[fault], words(cell)), (id_, words(cell))
+
+
+@pytest.mark.timeout(1800 if ALL else 240)
+@pytest.mark.parametrize(
+    ("fault", "side"), [(name, side) for name, side, _ in FAULTS[:: 1 if ALL else 6]]
+)
+async def test_a_fault_leaves_unrelated_scenarios_alone(world, fault, side):
+    about = {id_ for name, one, ids in FAULTS for id_ in ids if (name, one) == (fault, side)}
+    if fault == "sends_no_fin":  # no flow of any scenario completes without FIN
+        return
+    ids = [i for i in (UNRELATED[side] if not ALL else table()) if i not in about | LONG | {"G1"}]
+    cells = await play(world, broken(fault, side), side, ids)
+    wrong = {i: words(cell) for i, cell in cells.items() if cell.verdict is not Verdict.PASSED}
+    unsupported = {i for i, cell in cells.items() if cell.verdict is Verdict.UNSUPPORTED}
+    assert {i: why for i, why in wrong.items() if i not in unsupported} == {}
+
+
+async def test_without_a_fault_the_same_canister_passes(world):
+    for side in ("sender", "receiver"):
+        entry = entries.from_mapping(
+            {
+                "name": "broken",
+                "packaged": "rust/broken",
+                "dialects": ["unified"],
+                "asked": "watch",
+                "application": "player",
+            },
+            place=ROOT,
+            called="broken",
+        )
+        cells = await play(world, entry, side, ["F1", "S1", "R2", "H1", "H2", "L1", "L2"])
+        assert {cell.verdict for cell in cells.values()} == {Verdict.PASSED}
