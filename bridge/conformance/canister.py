@@ -1,6 +1,5 @@
 """A canister as one end: installed for the scenario, or used as it stands."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +15,6 @@ from bridge.principal import Principal
 from bridge.reference import SHORT_WAITS
 from bridge.reference.contract import install_types
 
-_AT_ONCE: Final = 16
 _HOLE: Final = re.compile(r"\{(to|to_text|payload|msg_id|sender)\}")
 _NO_PEER: Final = dict.fromkeys(["dialect", "null_ack", "ids", "batch", "attach_cycles"])
 
@@ -189,9 +187,8 @@ class CanisterEnd(Endpoint):
         if self.entry.send is None and "burst" in self._methods:
             await self.call("burst", {"to": to, "payload": payload, "times": times})
             return
-        for first in range(0, times, _AT_ONCE):
-            some = range(first, min(first + _AT_ONCE, times))
-            await asyncio.gather(*(self.open(to, payload) for _ in some))
+        for _ in range(times):  # one after another: their order must be the same in every run
+            await self.open(to, payload)
 
     async def outcome(self, msg_id: int) -> Outcome | None:
         self.need("outcome")

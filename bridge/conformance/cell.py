@@ -1,6 +1,7 @@
 """Plays one scenario on one world, and makes a cell of what came of it."""
 
 import contextlib
+import re
 import time
 import traceback
 from collections import Counter
@@ -25,6 +26,8 @@ from bridge.errors import BridgeError
 
 _SCRIPT: Final = "script"
 _LINES: Final = 12
+_FLOWS: Final = 12
+_CANISTER_ID: Final = re.compile(r"\b[a-z0-9]{5}(?:-[a-z0-9]{5}){3}-[a-z0-9]{3}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,14 +237,41 @@ async def _with_evidence(cell: Cell, play: Play, job: Job) -> Cell:
     records = cell.timeline
     log = list(play.notes)
     with contextlib.suppress(BridgeError):
-        records = timeline(await play.wire(), names[0], names[1])
+        wire = await play.wire()
+        flows = len(wire.ids())
+        if flows <= _FLOWS or cell.verdict is not Verdict.PASSED:
+            records = timeline(wire, names[0], names[1], flows=_FLOWS)
+        if flows > _FLOWS:
+            log.append(f"the messages of {flows} flows are not shown")
         if cell.verdict in (Verdict.FAILED, Verdict.ERROR):
             log += await _refusals(play, names)
         unexplained = cell.verdict is Verdict.FAILED and cell.hazard is None
         if unexplained and (cause := await _unusable(play, names)):
             error = Verdict.ERROR
             cell = replace(cell, delivery=error, clean_up=error, observed=cause)
-    return replace(cell, timeline=records, log=tuple(log))
+    called = _called(play, names)
+    return replace(
+        cell,
+        observed=_named(cell.observed, called),
+        clean_up_observed=_named(cell.clean_up_observed, called),
+        timeline=records,
+        log=tuple(_named(line, called) for line in log),
+    )
+
+
+def _called(play: Play, names: list[str]) -> dict[str, str]:
+    """What a report calls the canisters of a scenario; their ids differ from run to run."""
+    called = {str(play.middle): "the middle"}
+    if play.relay is not None:
+        called[str(play.relay.canister_id)] = f"the {_SCRIPT}"
+    for end, name in zip((play.sender, play.receiver), names, strict=True):
+        if end is not None:
+            called[str(end.address)] = name
+    return called
+
+
+def _named(text: str, called: Mapping[str, str]) -> str:
+    return _CANISTER_ID.sub(lambda found: called.get(found[0], "a canister"), text)
 
 
 async def _unusable(play: Play, names: list[str]) -> str | None:
@@ -265,12 +295,10 @@ async def _unusable(play: Play, names: list[str]) -> str | None:
 
 
 async def _refusals(play: Play, names: list[str]) -> list[str]:
-    ends = {play.middle: "the middle"}
-    for end, name in zip((play.sender, play.receiver), names, strict=True):
-        if end is not None:
-            ends[end.address] = name
+    ends = [end.address for end in (play.sender, play.receiver) if end is not None]
+    called = _called(play, names)
     lines = Counter(
-        f"{call.method} to {ends[call.receiver]} {call.outcome}: {call.detail[:160]}"
+        f"{call.method} to {called[str(call.receiver)]} {call.outcome}: {call.detail[:160]}"
         for call in await play.world.calls(ends)
         if call.outcome != "executed"
     )

@@ -106,9 +106,16 @@ class Wire:
         return ", ".join(parts)
 
 
-def timeline(wire: Wire, sender: str, receiver: str) -> tuple[MessageRecord, ...]:
-    """The sightings as a trace: each message once as lost, or once for each copy that left."""
-    flows: dict[int, str] = {}
+def timeline(wire: Wire, sender: str, receiver: str, *, flows: int) -> tuple[MessageRecord, ...]:
+    """The sightings as a trace: each message once as lost, or once for each copy that left.
+
+    Args:
+        wire: What was seen.
+        sender: What the sender is called.
+        receiver: What the receiver is called.
+        flows: Of how many flows at most.
+    """
+    names: dict[int, str] = {}
     attempts: dict[tuple[int, str], int] = {}
     records: list[MessageRecord] = []
     for seen in wire.sightings:
@@ -117,7 +124,9 @@ def timeline(wire: Wire, sender: str, receiver: str) -> tuple[MessageRecord, ...
         lost = seen.what == "not_left" or seen.fault in _LOST
         if seen.what == "came" and not lost:
             continue
-        flow = flows.setdefault(seen.msg_id, f"flow {len(flows) + 1}")
+        if seen.msg_id not in names and len(names) == flows:
+            continue
+        flow = names.setdefault(seen.msg_id, f"flow {len(names) + 1}")
         attempt = attempts[seen.msg_id, seen.kind] = attempts.get((seen.msg_id, seen.kind), 0) + 1
         ends = (sender, receiver) if seen.side == "a" else (receiver, sender)
         records.append(

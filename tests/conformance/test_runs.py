@@ -1,0 +1,89 @@
+"""A run of our own implementations: green, the same again from one seed, told as it goes."""
+
+import dataclasses
+
+import pytest
+
+from bridge.conformance import entries
+from bridge.conformance.results import CellEnded, CellStarted, RunEnded, RunStarted, Verdict
+from bridge.conformance.runner import run
+
+OURS = [entries.shipped(name) for name in entries.SHIPPED]
+SCENARIOS = ["F1", "F4", "S3", "S6", "R2", "I1", "I2", "H1", "H2", "L1", "L2", "L4"]
+
+
+async def played(senders, receivers, **given):
+    return [event async for event in run(senders, receivers, **given)]
+
+
+def essence(cell):
+    """A cell without what a clock says."""
+    told = [dataclasses.replace(record, time=0) for record in cell.timeline]
+    return dataclasses.replace(cell, seconds=0.0, virtual=0, timeline=tuple(told))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_our_own_are_green_and_two_runs_with_one_seed_say_the_same():
+    reports = []
+    for _ in range(2):
+        events = await played(OURS, OURS, scenarios=SCENARIOS, dialects=["unified"], seed=23)
+        reports.append(events[-1].report)
+    bad = [cell for cell in reports[0].cells if cell.verdict is not Verdict.PASSED]
+    assert [(str(cell.key), cell.observed, cell.clean_up_observed) for cell in bad] == []
+    first, again = ([essence(cell) for cell in report.cells] for report in reports)
+    assert first == again
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("dialect", ["maf", "bounty", "positional"])
+async def test_every_pair_of_ours_works_together_in_each_older_dialect(dialect):
+    scenarios = ["F1", "S1", "D2", "D3", "D4"]
+    events = await played(OURS, OURS, scenarios=scenarios, dialects=[dialect], seed=1)
+    cells = events[-1].report.cells
+    assert len(cells) == 9 * 3
+    assert {cell.verdict for cell in cells} == {Verdict.PASSED}
+
+
+async def test_a_run_tells_what_comes_then_each_cell_then_the_whole():
+    rust, motoko = entries.shipped("rust"), entries.shipped("motoko")
+    events = await played([rust], [rust, motoko], scenarios=["F1", "R2"], dialects=["maf"])
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(events[-1], RunEnded)
+    keys = events[0].keys
+    assert [(key.receiver, key.scenario) for key in keys] == [
+        ("rust", "F1"),
+        ("rust", "R2"),
+        ("motoko", "F1"),
+        ("motoko", "R2"),
+    ]
+    assert {event.cell.key for event in events if isinstance(event, CellEnded)} == set(keys)
+    assert {event.key for event in events if isinstance(event, CellStarted)} == set(keys)
+    assert tuple(cell.key for cell in events[-1].report.cells) == keys
+    assert all(one.answered_unknown == "unsupported" for one in events[0].implementations)
+
+
+async def test_what_an_entry_states_to_lack_is_unsupported_with_its_reason():
+    rust = entries.shipped("rust")
+    modest = dataclasses.replace(rust, name="modest", lacks={"F1": "not on Sundays"})
+    events = await played([modest], [rust], scenarios=["F1", "S1"], dialects=["unified"])
+    cells = {cell.key.scenario: cell for cell in events[-1].report.cells}
+    assert cells["F1"].verdict is Verdict.UNSUPPORTED
+    assert "not on Sundays" in cells["F1"].observed
+    assert cells["S1"].verdict is Verdict.PASSED
+
+
+async def test_a_cell_holds_what_a_reader_needs():
+    rust = entries.shipped("rust")
+    events = await played([rust], [rust], scenarios=["S1"], dialects=["unified"], seed=2)
+    (cell,) = events[-1].report.cells
+    assert [(r.sender, r.message, r.attempt, r.outcome) for r in cell.timeline] == [
+        ("rust", "NEW", 1, "lost"),
+        ("rust", "NEW", 2, "delivered"),
+        ("rust", "ACK", 1, "delivered"),
+        ("rust", "FIN", 1, "delivered"),
+    ]
+    assert cell.virtual > 330 * 10**9
+    assert cell.seed == 2
+    assert cell.requirement == "retried, completes"
