@@ -139,8 +139,10 @@ def open_session(config: pytest.Config) -> Iterator[Session]:
 def _opened(
     loop: BackgroundLoop, stack: contextlib.AsyncExitStack, config: pytest.Config
 ) -> Session:
-    settings = Settings.of(config)
+    what = "the settings cannot be used"
     try:
+        settings = Settings.of(config)
+        what = f"the network {settings.network!r} cannot be used"
         root_key = parse_root_key(settings.root_key) if settings.root_key else None
         identity = (
             Identity.from_pem(settings.folder / settings.identity)
@@ -159,7 +161,7 @@ def _opened(
             )
         )
     except BridgeError as error:
-        problem = f"the network {settings.network!r} cannot be used: {error.message}"
+        problem = f"{what}: {error.message}"
         if error.hint:
             problem += f"\n{error.hint}"
     else:

@@ -342,6 +342,10 @@ def test_an_option_is_stronger_than_a_variable_and_that_than_the_ini_file(
     project, monkeypatch
 ) -> None:
     project.makepyfile(test_it="def test_it(ic_replica): pass")
+    (project.path / "bridge.toml").write_text("network = 5")
+    run(project).stdout.fnmatch_lines(
+        ["the settings cannot be used: */bridge.toml: network is not*"]
+    )
     (project.path / "bridge.toml").write_text('network = "by-file"')
     run(project).stdout.fnmatch_lines(["*no network 'by-file'*"])
     ini = ["-o", "ic_network=by-ini"]
