@@ -6,7 +6,7 @@ PAGE = ROOT / "docs" / "motoko-cost.md"
 HEAD = """# What the Motoko library costs
 
 Written by `make bench-motoko`. Every figure is measured on the embedded replica; instructions are
-the canisters' own performance counters, the same on every machine.
+the canisters' own performance counters, alike on every machine (ids and keys move them a little).
 
 - **Ours** is the library, in the canister `player`: a request and a response of 100 bytes, from
   opening the flow until both sides have ended it. What tells the application is in it.
