@@ -26,6 +26,7 @@ from bridge.errors import BridgeError
 
 _SCRIPT: Final = "script"
 _LINES: Final = 12
+_NO_METHOD: Final = "has no update method"
 _FLOWS: Final = 12
 _CANISTER_ID: Final = re.compile(r"\b[a-z0-9]{5}(?:-[a-z0-9]{5}){3}-[a-z0-9]{3}\b")
 
@@ -275,7 +276,7 @@ def _named(text: str, called: Mapping[str, str]) -> str:
 
 
 async def _unusable(play: Play, names: list[str]) -> str | None:
-    """Why nothing can be said of an end: not one message to it was ever executed."""
+    """Why nothing can be said of an end: it trapped at every message, or has no method for them."""
     for end, name in zip((play.sender, play.receiver), names, strict=True):
         if end is None:
             continue
@@ -285,7 +286,7 @@ async def _unusable(play: Play, names: list[str]) -> str | None:
             for call in await play.world.calls([end.address])
             if call.method in methods and call.sender == play.middle
         ]
-        if calls and not any(call.outcome == "executed" for call in calls):
+        if calls and all(call.outcome == "trapped" or _NO_METHOD in call.detail for call in calls):
             last = calls[-1]
             return (
                 f"none of {len(calls)} messages to {name} was executed: "
