@@ -18,6 +18,7 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 60
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
+napoleon_use_ivar = True  # attributes as a list of the class, not as entries of their own
 default_role = "code"  # single backquotes in documentation strings are code
 html_theme = "furo"
 html_title = "ic-bridge"

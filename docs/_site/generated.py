@@ -6,12 +6,15 @@ site is built.
 """
 
 import dataclasses
+import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
+import declarations
+from declarations import Declaration
 
 from bridge import errors
 from bridge.cli import root
@@ -162,9 +165,36 @@ known what happened (only calls with a bounded wait).
 
 # What a program uses, by what it is for.
 _PYTHON = {
-    "The bridge": ["bridge.service.Bridge", "bridge.service.Request", "bridge.service.Outcome"],
-    "Settings": ["bridge.flow.Policy", "bridge.flow.policy.PeerPolicy"],
-    "Networks": ["bridge.network.Network", "bridge.network.Canister", "bridge.network.AdminClient"],
+    "The bridge": [
+        "bridge.service.Bridge",
+        "bridge.service.Request",
+        "bridge.service.Outcome",
+        "bridge.service.Sighting",
+        "bridge.service.DEFERRED",
+        "bridge.service.RetryLater",
+        "bridge.service.FinalFailure",
+        "bridge.service.mailbox_argument",
+    ],
+    "Settings": ["bridge.flow.Policy", "bridge.flow.PeerPolicy", "bridge.flow.Cycles"],
+    "Stores": ["bridge.store.MemoryStore", "bridge.store.SQLiteStore", "bridge.store.Store"],
+    "Networks": [
+        "bridge.network.Network",
+        "bridge.network.open_network",
+        "bridge.network.Canister",
+        "bridge.network.create_canister",
+        "bridge.network.install_code",
+        "bridge.network.AdminClient",
+        "bridge.network.LoggedMessage",
+    ],
+    "The agent": [
+        "bridge.agent.Agent",
+        "bridge.agent.Identity",
+        "bridge.agent.SignedCall",
+        "bridge.agent.Limits",
+        "bridge.agent.Retries",
+        "bridge.agent.Timeouts",
+        "bridge.principal.Principal",
+    ],
     "Reference canisters": [
         "bridge.reference.ReferenceCanister",
         "bridge.reference.install_argument",
@@ -172,16 +202,54 @@ _PYTHON = {
         "bridge.contracts.motoko_canister",
         "bridge.contracts.rust_canister",
     ],
-    "The agent": ["bridge.agent.Agent", "bridge.agent.Identity", "bridge.principal.Principal"],
-    "Stores": ["bridge.store.MemoryStore", "bridge.store.SQLiteStore"],
     "The replica": ["bridge.replica.Replica"],
+    "Conformance": [
+        "bridge.conformance.entries.Entry",
+        "bridge.conformance.entries.load",
+        "bridge.conformance.entries.shipped",
+        "bridge.conformance.runner.run",
+        "bridge.conformance.results.Report",
+        "bridge.conformance.results.Cell",
+        "bridge.conformance.results.CellKey",
+        "bridge.conformance.results.Verdict",
+        "bridge.conformance.reports.Requirements",
+        "bridge.conformance.reports.to_document",
+        "bridge.conformance.reports.read_document",
+        "bridge.conformance.reports.to_junit",
+        "bridge.conformance.reports.to_markdown",
+        "bridge.conformance.reports.to_page",
+        "bridge.conformance.reports.digest",
+    ],
+    "Message traces": [
+        "bridge.monitor.MessageRecord",
+        "bridge.monitor.read_trace",
+        "bridge.monitor.write_trace",
+        "bridge.monitor.draw_timeline",
+    ],
     "Candid": [
         "bridge.candid.Codec",
         "bridge.candid.encode",
         "bridge.candid.decode",
+        "bridge.candid.Budget",
+        "bridge.candid.Case",
+        "bridge.candid.Some",
         "bridge.candid.parse_did",
+        "bridge.candid.Interface",
+        "bridge.candid.parse_values",
+        "bridge.candid.values_text",
+        "bridge.candid.is_subtype",
+        "bridge.candid.subtype_faults",
+        "bridge.candid.upgrade_faults",
     ],
 }
+
+
+def _directive(name: str) -> str:
+    module, _, attribute = name.rpartition(".")
+    value = getattr(importlib.import_module(module), attribute)
+    if inspect.isclass(value):
+        return "class"
+    return "function" if inspect.isroutine(value) else "data"
 
 
 def python_api() -> str:
@@ -189,67 +257,84 @@ def python_api() -> str:
     parts = [
         "# Python",
         "",
-        "What `import bridge` offers arrives on first use: the import itself is light.",
+        "What `import bridge` offers arrives on first use: the import itself is light. Times are",
+        "integers of nanoseconds, sizes are bytes. Everything that is raised on purpose is in",
+        "[the table of errors](errors.md); the fixtures for tests have",
+        "[a page of their own](pytest.md), and so has [Candid](../candid.md).",
         "",
     ]
     for title, names in _PYTHON.items():
         parts += [f"## {title}", ""]
         for name in names:
-            is_class = name.rpartition(".")[2][0].isupper()
-            parts += ["```{eval-rst}", f".. auto{'class' if is_class else 'function'}:: {name}"]
-            parts += ["   :members:"] if is_class else []
+            directive = _directive(name)
+            parts += ["```{eval-rst}", f".. auto{directive}:: {name}"]
+            parts += ["   :members:"] if directive == "class" else []
             parts += ["```", ""]
     return "\n".join(parts)
 
 
-def _motoko_items(text: str) -> Iterator[tuple[str, str]]:
-    """Public declarations that have a ``///`` comment: (signature, comment)."""
-    comment: list[str] = []
-    for line in text.splitlines():
-        bare = line.strip()
-        if bare.startswith("///"):
-            comment.append(bare[3:].strip())
-            continue
-        if bare.startswith("public ") and comment:
-            yield re.sub(r"\s*(=\s*)?(\{.*)?$", "", bare), " ".join(comment)
-        comment = []
+def _declared(items: Iterable[Declaration], language: str, level: int) -> list[str]:
+    """Declarations one below the other: code, then what its comment says."""
+    parts = []
+    for item in items:
+        parts += [f"{'#' * level} {item.name}", "", f"```{language}", item.code, "```", ""]
+        parts += [_prose(item.comment), ""] if item.comment else []
+        for member in item.members:
+            parts += [f"```{language}", member.code, "```", ""]
+            parts += [_prose(member.comment), ""] if member.comment else []
+    return parts
+
+
+def _prose(comment: str) -> str:
+    """A comment as a page's text: no headings, and names instead of links into the code."""
+    text = re.sub(r"^# (\w+)$", r"**\1:**", comment, flags=re.MULTILINE)
+    text = re.sub(r"^\[`\w+`\]: \S+$", "", text, flags=re.MULTILINE)
+    return re.sub(r"\[(`[^`]+`)\](?:\([^)]*\))?", r"\1", text).strip()
+
+
+_MIXINS = {
+    "Endpoint": "what peers call, in the dialect `unified`",
+    "EndpointPriced": "the same where NEW asks for cycles",
+    "EndpointMaf": "the dialect `maf`, beside it",
+    "EndpointBounty": "the dialect `bounty`, beside it",
+    "EndpointPositional": "the dialect `positional`, beside it",
+    "Operations": "what monitors and controllers call",
+}
+# Their types are spoken of; all others are the library's own business.
+_MOTOKO_WORDS = ("Types", "Policy", "Application", "Access", "Peers", "Watch", "Dialects")
 
 
 def motoko_api(readme: str) -> str:
     """The page of the Motoko library: its README, and its public names from the sources."""
-    parts = [readme.rstrip(), "", "## Public names", ""]
-    for file in sorted((ROOT / "motoko_reference" / "src").glob("*.mo")):
-        items = list(_motoko_items(file.read_text(encoding="utf-8")))
-        if items:
-            name = "AsyncFlow" if file.stem == "lib" else f"AsyncFlow/{file.stem}"
-            parts += [f"### {name}", ""]
-            for signature, comment in items:
-                parts += [f"`{signature}`", f": {comment}", ""]
+    folder = ROOT / "motoko_reference" / "src"
+    surface = declarations.motoko_surface(folder / "lib.mo")
+    mixins = {name: declarations.motoko(folder / f"{name}.mo") for name in _MIXINS}
+    spoken = [*surface, *(one for items in mixins.values() for one in items)]
+    types = declarations.motoko_types(spoken, [folder / f"{name}.mo" for name in _MOTOKO_WORDS])
+    parts = [readme.rstrip(), "", '## `import AsyncFlow "mo:AsyncFlow"`', ""]
+    parts += _declared(surface, "motoko", 3)
+    for name, items in mixins.items():
+        parts += [f"## `include {name}(node)`", "", f"{_MIXINS[name].capitalize()}.", ""]
+        parts += [f'`import {name} "mo:AsyncFlow/{name}"`', ""]
+        parts += _declared(items, "motoko", 3)
+    parts += ["## Types that these speak of", "", *_declared(types, "motoko", 3)]
     return "\n".join(parts)
-
-
-_RUST_DOC = re.compile(
-    r"(?P<doc>(?:^ *///.*\n)+)(?:^ *#\[.*\n)*^ *(?P<item>pub (?:async )?(?:fn|struct|enum"
-    r"|trait|type|const|static|mod) .*)$",
-    re.MULTILINE,
-)
 
 
 def rust_api(readme: str) -> str:
     """The page of the Rust crate: its README, and its public names from the sources."""
-    parts = [readme.rstrip(), "", "## Public names", ""]
-    folder = ROOT / "rust_reference" / "async_flow" / "src"
-    for file in sorted(folder.rglob("*.rs")):
-        items = list(_RUST_DOC.finditer(file.read_text(encoding="utf-8")))
-        if not items:
-            continue
-        path = file.relative_to(folder).with_suffix("").parts
-        module = "::".join(["async_flow", *(part for part in path if part not in {"lib", "mod"})])
-        parts += [f"### {module}", ""]
-        for found in items:
-            comment = " ".join(re.sub(r"^ *///", "", found["doc"], flags=re.MULTILINE).split())
-            signature = re.sub(r"\s*[{(;=]?$", "", found["item"].strip())
-            parts += [f"`{signature}`", f": {comment}", ""]
+    crate = ROOT / "rust_reference" / "async_flow" / "src"
+    in_canister = crate / "canister" / "mod.rs"
+    parts = [readme.rstrip(), "", "## `async_flow::canister`", ""]
+    parts += [declarations.opening_comment(in_canister), ""]
+    parts += _declared(declarations.rust_exports(in_canister, crate), "rust", 3)
+    modules = re.findall(r"^pub mod (\w+);", (crate / "lib.rs").read_text("utf-8"), re.MULTILINE)
+    for name in modules:
+        file = crate / f"{name}.rs"
+        if file.is_file():
+            items = [*declarations.rust_exports(file, crate), *declarations.rust(file)]
+            parts += [f"## `async_flow::{name}`", "", declarations.opening_comment(file), ""]
+            parts += _declared(items, "rust", 3)
     return "\n".join(parts)
 
 

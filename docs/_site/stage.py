@@ -50,7 +50,6 @@ NAVIGATION = {
         "reference/pytest",
         "reference/errors",
         "reference/python",
-        "reference/pytest",
         "reference/motoko",
         "motoko-cost",
         "reference/rust",
@@ -112,6 +111,8 @@ def navigation(pages: set[str]) -> str:
     """The order of the pages, which must name each of them and no other."""
     listed = [page for part in NAVIGATION.values() for page in part]
     decisions = sorted(page for page in pages if re.match(r"decisions/\d", page))
+    if twice := {page for page in listed if listed.count(page) > 1}:
+        raise SystemExit(f"the site's order names pages twice: {sorted(twice)}")
     if missing := set(listed) - pages:
         raise SystemExit(f"the site's order names pages that are not there: {sorted(missing)}")
     if left := pages - set(listed) - set(decisions) - {"index"}:
@@ -123,9 +124,8 @@ def navigation(pages: set[str]) -> str:
     return "\n".join(parts)
 
 
-def stage() -> None:
-    """Write every page to ``build/docs``."""
-    shutil.rmtree(STAGED, ignore_errors=True)
+def written() -> dict[str, str]:
+    """The pages that stand in the tree: their place in the site, and their text there."""
     pages: dict[str, str] = {}
     for path in sorted((ROOT / "docs").rglob("*.md")):
         page = path.relative_to(ROOT / "docs").as_posix()
@@ -133,6 +133,13 @@ def stage() -> None:
             pages[page] = in_site(path.read_text(encoding="utf-8"), f"docs/{page}", page)
     for source, page in ELSEWHERE.items():
         pages[page] = in_site((ROOT / source).read_text(encoding="utf-8"), source, page)
+    return pages
+
+
+def stage() -> None:
+    """Write every page to ``build/docs``."""
+    shutil.rmtree(STAGED, ignore_errors=True)
+    pages = written()
     pages["reference/python.md"] = generated.python_api()
     pages["reference/motoko.md"] = generated.motoko_api(pages["reference/motoko.md"])
     pages["reference/rust.md"] = generated.rust_api(pages["reference/rust.md"])
