@@ -113,7 +113,7 @@ class Canister:
                 "role": role and candid.Case(role),
                 "state": state and candid.Case(state),
                 "cursor": cursor,
-                "limit": 100,
+                "limit": 1_000,
             }
             page = await self.call("asyncFlow_flows", query)
             found += page["flows"]

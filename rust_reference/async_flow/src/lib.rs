@@ -20,6 +20,8 @@ pub mod message;
 pub mod policy;
 pub mod receiver;
 pub mod sender;
+#[cfg(feature = "stable")]
+pub mod stable;
 pub mod step;
 pub mod turns;
 pub mod ulid;

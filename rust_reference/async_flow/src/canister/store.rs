@@ -7,12 +7,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use candid::{CandidType, Deserialize, Principal};
-use ic_stable_structures::memory_manager::{MemoryId, MemoryManager, VirtualMemory};
+use candid::{CandidType, Principal};
+use ic_stable_structures::memory_manager::MemoryId;
 use ic_stable_structures::storable::Bound;
-use ic_stable_structures::{DefaultMemoryImpl, StableBTreeMap, StableCell, Storable};
-use serde::de::DeserializeOwned;
-use serde::Serialize;
+use ic_stable_structures::{StableBTreeMap, Storable};
+use serde::{Deserialize, Serialize};
 
 use super::outbox::Outbox;
 use crate::access::{Access, Peers};
@@ -20,14 +19,14 @@ use crate::flow::{ReceiverFlow, SenderFlow};
 use crate::inflight::InFlight;
 use crate::message::Kind;
 use crate::policy::Policy;
+pub use crate::stable::Memories;
+pub(crate) use crate::stable::Memory;
+use crate::stable::Saved;
 use crate::ulid::Ids;
 use crate::usage::{Usage, Usages};
 use crate::words::{classify, Class, Key, Role, State};
 use crate::world::{FinRate, ObservedTime};
 
-/// The memory that the library is given.
-pub type Memories = MemoryManager<DefaultMemoryImpl>;
-pub(crate) type Memory = VirtualMemory<DefaultMemoryImpl>;
 pub(crate) type Map<K, V> = StableBTreeMap<K, V, Memory>;
 
 /// How many memories, from the first one that it is given, the library uses.
@@ -35,38 +34,7 @@ pub const MEMORIES: u8 = 14;
 
 // --- How things are laid out ------------------------------------------------------------------------
 
-/// Version of the layout of stored records, written before each.
-const LAYOUT: u8 = 1;
-
-fn pack(value: &impl Serialize) -> Vec<u8> {
-    postcard::to_extend(value, vec![LAYOUT]).expect("plain records always serialize")
-}
-
-fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> T {
-    match bytes.split_first() {
-        Some((&LAYOUT, rest)) => postcard::from_bytes(rest).expect("a record of this layout"),
-        other => panic!("a stored record has the unknown layout {:?}", other.map(|(v, _)| v)),
-    }
-}
-
-macro_rules! stored {
-    ($($kind:ty),*) => {
-        $(impl Storable for $kind {
-            const BOUND: Bound = Bound::Unbounded;
-            fn to_bytes(&self) -> Cow<'_, [u8]> {
-                Cow::Owned(pack(self))
-            }
-            fn into_bytes(self) -> Vec<u8> {
-                pack(&self)
-            }
-            fn from_bytes(bytes: Cow<'_, [u8]>) -> Self {
-                unpack(&bytes)
-            }
-        })*
-    };
-}
-
-stored!(SenderFlow, ReceiverFlow, Change, Usage, super::outbox::Entry, super::outbox::Size);
+crate::stored!(SenderFlow, ReceiverFlow, Change, Usage, super::outbox::Entry, super::outbox::Size);
 
 /// A principal as a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,7 +175,7 @@ impl Before {
 
 pub(crate) struct Store {
     pub meta: Meta,
-    saved: StableCell<Vec<u8>, Memory>,
+    saved: Saved,
     pub senders: Map<u128, SenderFlow>,
     pub receivers: Map<PeerId, ReceiverFlow>,
     pub due: Map<(u64, Key), ()>,
@@ -234,14 +202,11 @@ impl Store {
     /// Opens what is stored in the memories from `first` on; what is not there yet is made.
     pub fn open(memories: &Memories, first: u8) -> Store {
         let memory = |n: u8| memories.get(MemoryId::new(first + n));
-        let saved = StableCell::init(memory(0), Vec::new());
-        let meta = if saved.get().is_empty() {
-            Meta { next_change: 1, oldest_change: 1, next_seq: 1, batch: 100, ..Meta::default() }
-        } else {
-            unpack(saved.get())
-        };
+        let (saved, meta) = Saved::open(memory(0));
+        let first =
+            Meta { next_change: 1, oldest_change: 1, next_seq: 1, batch: 100, ..Meta::default() };
         Store {
-            meta,
+            meta: meta.unwrap_or(first),
             saved,
             senders: Map::init(memory(1)),
             receivers: Map::init(memory(2)),
@@ -261,7 +226,7 @@ impl Store {
 
     /// Before an upgrade: what lives on the heap.
     pub fn save(&mut self) {
-        self.saved.set(pack(&self.meta));
+        self.saved.save(&self.meta);
     }
 
     pub fn count(&mut self, reason: &str) {

@@ -96,6 +96,8 @@ pub async fn work(arg: Vec<u8>) {
         return with(|node| node.store.count("outdated"));
     }
     match job {
+        Job::Forward { caller, message } => return receive(caller, Dialect::Unified, message),
+        Job::Tick { work, size } => return node::work_on(work, size).await,
         Job::HandOver(h) => hand_over(h),
         Job::Running { number, peer, msg_id, tries } => {
             if let Some(work) = with(|node| node.works.remove(&number)) {
@@ -104,10 +106,10 @@ pub async fn work(arg: Vec<u8>) {
         }
         Job::Tell(t) => tell(t).await,
         Job::Ask(question) => ask(&question),
-        Job::Forward { caller, message } => receive(caller, Dialect::Unified, message),
-        Job::Tick { work, size } => return node::work_on(work, size).await,
     }
     arm();
+    let instructions = ic_cdk::api::instruction_counter();
+    with(|node| node.store.add("instructions.apart", instructions));
 }
 
 /// Gives a NEW to the handler.

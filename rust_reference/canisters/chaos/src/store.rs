@@ -1,22 +1,17 @@
 //! The log and what is held, in stable memory, and the small rest, saved before an upgrade.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use async_flow::stable::{Memories, Memory, Saved, SMALL_BUCKET_PAGES};
 use async_flow::words::Dialect;
 use candid::{CandidType, Deserialize, Principal};
-use ic_stable_structures::memory_manager::{MemoryId, MemoryManager, VirtualMemory};
-use ic_stable_structures::storable::Bound;
-use ic_stable_structures::{DefaultMemoryImpl, StableBTreeMap, StableCell, Storable};
+use ic_stable_structures::memory_manager::MemoryId;
+use ic_stable_structures::{DefaultMemoryImpl, StableBTreeMap};
 use serde::Serialize;
 
 use crate::plan::{Fault, Kind, Plan, Side};
 
-type Memory = VirtualMemory<DefaultMemoryImpl>;
-
-/// Wasm pages that a memory grows by: 1 MiB.
-const BUCKET_PAGES: u16 = 16;
 /// Entries that the log keeps.
 const LOG_ENTRIES: u64 = 200_000;
 /// Messages that may be held; what comes beyond passes on at once.
@@ -58,36 +53,7 @@ pub struct Passing {
     pub line: Entry,
 }
 
-/// Version of the layout of stored values, written before each.
-const LAYOUT: u8 = 1;
-
-fn pack(value: &impl Serialize) -> Vec<u8> {
-    postcard::to_extend(value, vec![LAYOUT]).expect("plain records always serialize")
-}
-
-fn unpack<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> T {
-    assert_eq!(bytes.first(), Some(&LAYOUT), "a stored value has an unknown layout");
-    postcard::from_bytes(&bytes[1..]).expect("a value of this layout")
-}
-
-macro_rules! stored {
-    ($($kind:ty),*) => {
-        $(impl Storable for $kind {
-            const BOUND: Bound = Bound::Unbounded;
-            fn to_bytes(&self) -> Cow<'_, [u8]> {
-                Cow::Owned(pack(self))
-            }
-            fn into_bytes(self) -> Vec<u8> {
-                pack(&self)
-            }
-            fn from_bytes(bytes: Cow<'_, [u8]>) -> Self {
-                unpack(&bytes)
-            }
-        })*
-    };
-}
-
-stored!(Entry, Passing);
+async_flow::stored!(Entry, Passing);
 
 /// What is saved before an upgrade.
 #[derive(Serialize, Deserialize, Clone, Debug, Default)]
@@ -103,7 +69,7 @@ pub struct Meta {
 
 pub struct Store {
     pub meta: Meta,
-    saved: StableCell<Vec<u8>, Memory>,
+    saved: Saved,
     pub log: StableBTreeMap<u64, Entry, Memory>,
     /// By due time and number.
     pub held: StableBTreeMap<(u64, u64), Passing, Memory>,
@@ -121,12 +87,11 @@ pub fn with<T>(ask: impl FnOnce(&mut Store) -> T) -> T {
 impl Store {
     fn open() -> Store {
         let memories =
-            MemoryManager::init_with_bucket_size(DefaultMemoryImpl::default(), BUCKET_PAGES);
+            Memories::init_with_bucket_size(DefaultMemoryImpl::default(), SMALL_BUCKET_PAGES);
         let memory = |n| memories.get(MemoryId::new(n));
-        let saved = StableCell::init(memory(0), Vec::new());
-        let meta = if saved.get().is_empty() { Meta::default() } else { unpack(saved.get()) };
+        let (saved, meta) = Saved::open(memory(0));
         Store {
-            meta,
+            meta: meta.unwrap_or_default(),
             saved,
             log: StableBTreeMap::init(memory(1)),
             held: StableBTreeMap::init(memory(2)),
@@ -135,7 +100,7 @@ impl Store {
 
     /// Before an upgrade.
     pub fn save(&mut self) {
-        self.saved.set(pack(&self.meta));
+        self.saved.save(&self.meta);
     }
 
     pub fn count(&mut self, reason: &str) {

@@ -1,24 +1,22 @@
 //! How flows ended and how often the handler ran, kept as long as the library keeps the flow.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use async_flow::canister::{is_known, knows_received, Application, Install, Memories, Request};
 use async_flow::event::Tell;
 use async_flow::message::Blob;
+use async_flow::stable::SMALL_BUCKET_PAGES;
 use async_flow::words::{Failure, Telling};
 use candid::{CandidType, Decode, Deserialize, Encode, Principal};
-use ic_stable_structures::memory_manager::{MemoryId, MemoryManager, VirtualMemory};
+use ic_stable_structures::memory_manager::MemoryId;
 use ic_stable_structures::storable::Bound;
 use ic_stable_structures::{DefaultMemoryImpl, StableBTreeMap, Storable};
 
 /// The first of the library's memories.
 pub const FIRST_MEMORY: u8 = 10;
-/// Wasm pages that a memory grows by: 1 MiB.
-const BUCKET_PAGES: u16 = 16;
-
 /// A part of the canister's stable memory.
-pub type Memory = VirtualMemory<DefaultMemoryImpl>;
+pub use async_flow::stable::Memory;
 
 /// How a flow ended.
 #[derive(CandidType, Deserialize, Clone, Debug)]
@@ -73,9 +71,10 @@ struct Kept {
 }
 
 thread_local! {
-    static MEMORIES: RefCell<Memories> = RefCell::new(MemoryManager::init_with_bucket_size(
+    static STARTED: Cell<u64> = const { Cell::new(0) };
+    static MEMORIES: RefCell<Memories> = RefCell::new(Memories::init_with_bucket_size(
         DefaultMemoryImpl::default(),
-        BUCKET_PAGES,
+        SMALL_BUCKET_PAGES,
     ));
     static KEPT: RefCell<Kept> = RefCell::new(Kept {
         outcomes: StableBTreeMap::init(memory(0)),
@@ -94,6 +93,12 @@ pub fn start(application: Application, install: Option<Install>) {
     MEMORIES.with_borrow(|memories| {
         async_flow::canister::start(application, memories, FIRST_MEMORY, install);
     });
+    STARTED.set(ic_cdk::api::instruction_counter());
+}
+
+/// Instructions that the latest installation or upgrade had taken when the node had started.
+pub fn start_cost() -> u64 {
+    STARTED.get()
 }
 
 /// Takes what a flow tells.

@@ -8,7 +8,9 @@ use async_flow::message::Blob;
 use candid::{CandidType, Deserialize, Principal};
 
 pub use compute::compute;
-pub use kept::{handled, memory, outcome, ran, start, take, Memory, Outcome, FIRST_MEMORY};
+pub use kept::{
+    handled, memory, outcome, ran, start, start_cost, take, Memory, Outcome, FIRST_MEMORY,
+};
 
 /// What is to be sent, and to whom.
 #[derive(CandidType, Deserialize)]

@@ -9,7 +9,7 @@ use std::pin::pin;
 
 use async_flow::canister::{self as node, Answer, Application, Listener, Reply, Request};
 use async_flow::event::{Ask, Decision, NotAllowed, Tell};
-use async_flow::message::Blob;
+use async_flow::message::{Blob, Message};
 use async_flow::words::{Dialect, Key};
 use candid::{CandidType, Decode, Deserialize, Encode, Principal};
 use ic_cdk::call::Call;
@@ -256,6 +256,24 @@ pub async fn cost(one: SendRequest) -> Cost {
     Cost { instructions: ic_cdk::api::instruction_counter().saturating_sub(before), result }
 }
 
+/// Many requests of one listed agent.
+#[derive(CandidType, Deserialize)]
+pub struct Requests {
+    peer: Principal,
+    first: u128,
+    payload: Blob,
+    times: u128,
+}
+
+/// Takes many requests in one message, ids from `first` on, each to its end: what remains are tombstones.
+pub fn serve(many: Requests) {
+    for msg_id in many.first..many.first + many.times {
+        let new = Message::New { msg_id, payload: many.payload.clone() };
+        node::receive(many.peer, Dialect::Unified, new);
+        node::receive(many.peer, Dialect::Unified, Message::Fin { msg_id, hash: None });
+    }
+}
+
 /// What a plain request costs.
 #[derive(CandidType)]
 pub struct Plain {
@@ -337,6 +355,16 @@ macro_rules! directing {
             #[::ic_cdk::update(hidden = true, guard = "controllers_only")]
             async fn plain(one: $crate::SendRequest) -> played::Plain {
                 played::plain(one).await
+            }
+
+            #[::ic_cdk::update(hidden = true, guard = "controllers_only")]
+            fn serve(many: played::Requests) {
+                played::serve(many);
+            }
+
+            #[::ic_cdk::query(hidden = true, guard = "controllers_only")]
+            fn start_cost() -> u64 {
+                $crate::start_cost()
             }
 
             fn somebody_only() -> Result<(), String> {

@@ -1,0 +1,54 @@
+"""Writes docs/rust-cost.md: the Rust library's figures beside the Motoko library's."""
+
+from benchmarks.report import ROOT
+
+PAGE = ROOT / "docs" / "rust-cost.md"
+HEAD = """# What the Rust library costs, beside the Motoko library
+
+Written by `make bench-rust`, with the numbers of open flows that the rows name. It plays the scenes
+of `make bench-motoko` with the Rust canister `player`; [that page](motoko-cost.md) says what is
+counted. Every figure is measured on the embedded replica; instructions are the canisters' own
+performance counters, the same on every machine. Beside each stands what the library replaces, the
+plain `await`, in the same language.
+
+| what | Rust | its baseline | ratio | Motoko | its ratio | Rust / Motoko |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+"""
+TAIL = """
+- Rust keeps flows in stable memory, which is written through system calls at each step and is there
+  after an upgrade as it was; Motoko keeps them on its heap, which an upgrade keeps as it is. The
+  instructions of a step pay for that.
+- Bytes are those of the whole memory in Rust, which grows by a megabyte at a time for each of its
+  maps, and those in use after a collection in Motoko.
+- Cycles are reckoned by the public fees of a subnet of 13 nodes, from what the message log holds.
+"""
+
+
+def _figure(value, unit):
+    if value is None:
+        return "-"
+    for scale, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if unit != "B" and value >= scale:
+            return f"{value / scale:,.2f}{letter}"
+    return f"{value:,.0f}{' B' if unit == 'B' else ''}"
+
+
+def write(rows, motoko):
+    """Write the page; ``motoko`` are the rows of its own figures."""
+    theirs = {(row["work"], row["baseline"]): row for row in motoko}
+    lines = []
+    for row in rows:
+        other = theirs.get((row.work, row.baseline))
+        cells = ["-"] * 3
+        if other and other["ours"] is not None and row.ours is not None:
+            cells = [
+                _figure(other["ours"], row.unit),
+                f"{other['ratio']:.2f}",
+                f"{row.ours / other['ours']:.2f}" if other["ours"] else "-",
+            ]
+        if row.ratio is None:
+            lines.append(f"| {row.work} | {row.note} | {row.baseline} | - | - | - | - |")
+            continue
+        ours = [_figure(row.ours, row.unit), f"{row.baseline}: {_figure(row.theirs, row.unit)}"]
+        lines.append(" | ".join(["", row.work, *ours, f"{row.ratio:.2f}", *cells, ""]).strip())
+    PAGE.write_text(HEAD + "\n".join(lines) + "\n" + TAIL, encoding="utf-8")
