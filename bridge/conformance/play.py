@@ -300,7 +300,7 @@ class Play:
         """
         silence = _SILENCE if self.world.virtual else 4 * self.retry
         patience = _PATIENCE if self.world.virtual else 20 * self.retry
-        stride = max(self.stride, silence // 20)
+        stride = max(self.stride, silence // 8)
         waited = 0
         while True:
             before = len((await self.wire()).sightings)

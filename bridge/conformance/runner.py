@@ -40,7 +40,7 @@ UNKNOWN: Final = "X0"
 
 UNSUPPORTED: Final = "unsupported"
 
-_CELLS_OF_A_REPLICA: Final = 60
+_CELLS_OF_A_REPLICA: Final = 250
 
 
 @dataclass(frozen=True, slots=True)

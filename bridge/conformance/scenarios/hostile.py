@@ -25,7 +25,7 @@ _FINS_A_SECOND: Final = 10
 _QUOTA: Final = 5
 _FLOOD: Final = 12
 _AGENTS: Final = 20
-_REPEATS: Final = 30
+_REPEATS: Final = 20
 _COPIES: Final = 4
 _SOON: Final = 10.0  # real seconds
 
