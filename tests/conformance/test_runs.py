@@ -9,7 +9,7 @@ from bridge.conformance.results import CellEnded, CellStarted, RunEnded, RunStar
 from bridge.conformance.runner import run
 
 OURS = [entries.shipped(name) for name in entries.SHIPPED]
-SCENARIOS = ["F1", "F4", "S3", "S6", "R2", "I1", "I2", "H1", "H2", "L1", "L2", "L4"]
+SCENARIOS = ["F1", "S6", "R2", "I2", "H1", "L4"]
 
 
 async def played(senders, receivers, **given):
@@ -39,10 +39,10 @@ async def test_our_own_are_green_and_two_runs_with_one_seed_say_the_same():
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("dialect", ["maf", "bounty", "positional"])
 async def test_every_pair_of_ours_works_together_in_each_older_dialect(dialect):
-    scenarios = ["F1", "S1", "D2", "D3", "D4"]
+    scenarios = ["S1", "D2", "D3", "D4"]
     events = await played(OURS, OURS, scenarios=scenarios, dialects=[dialect], seed=1)
     cells = events[-1].report.cells
-    assert len(cells) == 9 * 3
+    assert len(cells) == 9 * 2
     assert {cell.verdict for cell in cells} == {Verdict.PASSED}
 
 
