@@ -14,6 +14,7 @@ from bridge import wire
 from bridge.candid import Case
 from bridge.principal import Principal
 from bridge.replica import Replica
+from bridge.replica.http import api
 from bridge.replica.management import handle, ingress_filter
 from bridge.replica.management import query as management_query
 from bridge.replica.management.types import SIGNATURES
@@ -348,6 +349,12 @@ class Client:
             if response.status != 200:
                 return response.status, await response.text()
             return response.status, await response.json()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """Let calls be waited for however busy the machine is; who tests that says less."""
+    monkeypatch.setattr(api, "SYNC_CALL_SECONDS", 120.0)
 
 
 @pytest.fixture

@@ -120,6 +120,19 @@ def test_a_delayed_call_that_is_too_old_is_rejected(driver, canister, other, pro
     assert number(record.payload.data[:8]) == RejectCode.SYS_TRANSIENT
 
 
+@pytest.mark.covers("request: expired ones do not start")
+def test_a_management_call_that_is_delayed_beyond_its_expiry_does_not_start(driver):
+    _fault(driver, Action.DELAY, nanoseconds=301 * SECOND, kinds=frozenset({Kind.INGRESS}))
+    creating = {"settings": None, "amount": None, "specified_id": None}
+    assert driver.manage_raw(
+        "provisional_create_canister_with_cycles", {**creating, "sender_canister_version": None}
+    ) is None  # fmt: skip
+    driver.advance(301 * SECOND)
+    (record,) = driver.machine.subnet.history.records.values()
+    assert (record.payload.code, record.payload.error_code) == (2, "IC0202")
+    assert not driver.canisters
+
+
 def test_a_bounded_call_does_not_wait_for_a_delayed_answer(driver, canister, other, program):
     _fault(driver, Action.DELAY, kinds=ANSWERS, nanoseconds=20 * SECOND, receiver=canister)
     sending = _calling(program, other, program().reply(b"late"), timeout=10, cycles=10**9)

@@ -9,9 +9,10 @@ import pytest
 from bridge import wire
 from bridge.candid import Case
 from bridge.principal import Principal
+from bridge.replica.http import api
 from bridge.replica.management.types import SIGNATURES
 from bridge.wire import NodeSignature
-from bridge.wire.hashtree import Absent
+from bridge.wire.hashtree import Absent, Found
 from bridge.wire.keys import Ed25519Key
 
 MISSING = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
@@ -40,8 +41,137 @@ async def test_a_call_is_answered_with_a_certificate(client, replica, canister, 
     )
     assert (status, body["status"]) == (200, "replied")
     certificate = wire.Certificate.from_cbor(body["certificate"])
-    certificate.verify(replica.root_key, canister, now=time.time_ns(), sharded_ranges_only=True)
+    certificate.verify(
+        replica.root_key, canister, now=time.time_ns(), sharded_ranges_only=version == 4
+    )
     assert certificate.value((b"request_status", request_id, b"reply")) == b"pong"
+
+
+def layouts(certificate):
+    """Under which of the two paths a certificate's delegation shows canister ranges."""
+    subnet = certificate.delegation.subnet_id.raw
+    granted = wire.Certificate.from_cbor(certificate.delegation.certificate)
+    found = {
+        "unsharded": isinstance(granted.lookup((b"subnet", subnet, b"canister_ranges")), Found),
+        "sharded": bool(dict(granted.children((b"canister_ranges", subnet)) or {})),
+    }
+    return {name for name, there in found.items() if there}
+
+
+@pytest.mark.covers("certificates, up to the root key")
+async def test_each_address_has_its_layout_of_canister_ranges(client, replica, canister, program):
+    shown = {}
+    for version in (3, 4):
+        _, body, _ = await client.call(canister, "update", program().reply(b""), version=version)
+        certificate = wire.Certificate.from_cbor(body["certificate"])
+        certificate.verify(replica.root_key, canister, now=time.time_ns())
+        shown["call", version] = layouts(certificate)
+    asked = program().append_blob_of("data_certificate").reply()
+    for version in (2, 3):
+        _, certificate = await client.read_state(canister, [(b"time",)], version=version)
+        certificate.verify(replica.root_key, canister, now=time.time_ns())
+        shown["read_state", version] = layouts(certificate)
+        _, body, _ = await client.query(canister, "query", asked, version=version)
+        certificate = wire.Certificate.from_cbor(body["reply"]["arg"])
+        certificate.verify(replica.root_key, canister, now=time.time_ns())
+        shown["query", version] = layouts(certificate)
+        subnet = certificate.delegation.subnet_id
+        _, certificate = await client.read_state(
+            subnet, [(b"time",)], version=version, kind="subnet"
+        )
+        certificate.verify(replica.root_key, now=time.time_ns(), subnet_id=subnet)
+        shown["subnet", version] = layouts(certificate)
+    assert shown == {
+        ("call", 3): {"unsharded"},
+        ("call", 4): {"sharded"},
+        ("read_state", 2): {"unsharded"},
+        ("read_state", 3): {"sharded"},
+        ("query", 2): {"unsharded"},
+        ("query", 3): {"sharded"},
+        ("subnet", 2): {"unsharded"},
+        ("subnet", 3): set(),
+    }
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.covers("read_state: keys, nodes and ranges of the subnet")
+async def test_the_root_subnet_speaks_for_itself(client, replica, canister, version):
+    root = Principal.self_authenticating(replica.root_key)
+    _, certificate = await client.read_state(canister, [(b"time",)])
+    subnet = certificate.delegation.subnet_id
+    paths = [(b"subnet",), (b"canister_ranges", subnet.raw)]
+    status, certificate = await client.read_state(root, paths, version=version, kind="subnet")
+    assert status == 200
+    assert certificate.delegation is None
+    certificate.verify(replica.root_key, now=time.time_ns(), subnet_id=root)
+    assert certificate.value((b"subnet", root.raw, b"public_key")) == replica.root_key
+    assert certificate.value((b"subnet", subnet.raw, b"type")) == b"application"
+    assert certificate.children((b"canister_ranges", subnet.raw))
+
+
+@pytest.mark.covers("call: 202, then polling (v4)")
+async def test_a_call_that_takes_long_is_polled_for(client, canister, program, monkeypatch):
+    monkeypatch.setattr(api, "SYNC_CALL_SECONDS", 0.05)
+    fault = {"action": "delay", "nanoseconds": 100 * 10**9, "from": str(canister)}
+    await client.admin("POST", "/faults", json=fault)
+    calling = program().call(
+        canister.raw, "update", program().reply(b""), reply=program().reply(b"late")
+    )
+    status, body, request_id = await client.call(canister, "update", calling.drop())
+    assert (status, body) == (202, "")
+    path = (b"request_status", request_id)
+    _, certificate = await client.read_state(canister, [path])
+    assert certificate.value((*path, b"status")) == b"processing"
+    await client.admin("POST", "/time", json={"advance": 101 * 10**9, "quiet": True})
+    _, certificate = await client.read_state(canister, [path])
+    assert certificate.value((*path, b"reply")) == b"late"
+
+
+async def wait_in_inbox(replica, number):
+    """Until so many requests wait for the next round, which the test holds up."""
+    for _ in range(3000):
+        if len(replica._rounds._inbox) >= number:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the requests do not arrive")
+
+
+@pytest.mark.covers("request: expired ones do not start")
+async def test_a_call_that_expires_before_it_is_taken_in_is_refused(
+    client, replica, canister, program
+):
+    machine = replica._machine
+    counting = program().add_to_counter(1).reply(b"")
+    with machine.lock:  # no round begins before the time has come
+        waiting = asyncio.create_task(client.call(canister, "update", counting))
+        await wait_in_inbox(replica, 1)
+        machine.clock.advance(5 * 60 * 10**9)
+    status, body, request_id = await waiting
+    assert (status, body["status"]) == (200, "non_replicated_rejection")
+    assert (body["reject_code"], body["error_code"]) == (2, "IC0202")
+    assert request_id not in machine.subnet.history.records
+
+
+async def test_what_may_be_read_is_decided_by_the_state_that_is_shown(
+    client, make_client, replica, canister, program
+):
+    content = client.content(
+        "call",
+        canister_id=canister.raw,
+        method_name="update",
+        arg=bytes(program().reply(b"secret")),
+    )
+    other = make_client(replica, client.session)
+    other.key = Ed25519Key.from_seed(b"\7" * 32)
+    other.sender = Principal.self_authenticating(other.key.public_key_der)
+    path = (b"request_status", wire.request_id(content))
+    assert (await other.read_state(canister, [path]))[0] == 200  # it is not there yet
+    with replica._machine.lock:  # both come into one round
+        peeping = asyncio.create_task(other.read_state(canister, [path]))
+        calling = asyncio.create_task(client.call(canister, "update", content=content))
+        await wait_in_inbox(replica, 2)
+    assert (await calling)[1]["status"] == "replied"
+    assert (await peeping)[0] == 403
 
 
 @pytest.mark.covers("rejects: code, text, error code")

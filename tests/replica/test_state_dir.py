@@ -62,6 +62,33 @@ async def test_a_restored_snapshot_is_what_the_next_start_finds(
         assert status(b"reply") == (2).to_bytes(8, "little")
 
 
+async def test_a_restoration_is_kept_before_it_is_told(
+    tmp_path, make_client, universal_wasm, program
+):
+    async with (
+        Replica(state_dir=tmp_path / "state", admin=True) as replica,
+        aiohttp.ClientSession() as session,
+    ):
+        client, admin = make_client(replica, session), AdminClient(replica.url)
+        canister = await client.create(universal_wasm(True))
+        name = await admin.snapshot()
+        await client.certified(canister, "update", program().set_counter(1).reply(b""))
+        unsaved = replica._machine.subnet.unsaved
+        found = []
+        restored = replica._rounds.restore
+
+        def restore(snapshot, ready):
+            def told(outcome):
+                found.append((set(unsaved.canisters), dict(unsaved.requests)))
+                ready(outcome)
+
+            restored(snapshot, told)
+
+        replica._rounds.restore = restore
+        await admin.restore(name)
+        assert found == [(set(), {})]
+
+
 async def test_another_seed_is_refused_and_the_directory_is_free_again(tmp_path):
     async with Replica(state_dir=tmp_path / "state", seed="one"):
         pass

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import wire
-from bridge.replica.state import tree
+from bridge.replica.state import requests, tree
 from bridge.replica.state.messages import Reply
 from bridge.replica.state.requests import RETENTION, IngressHistory, Phase, RequestRecord
 from bridge.replica.state.subnet import Subnet
@@ -109,3 +109,21 @@ def test_answers_are_kept_five_minutes_and_ids_until_their_expiry():
     assert list(history.expire(RETENTION * 2 + 1)) == [(late, True)]
     assert history.records == {}
     assert history.next_expiry() is None
+
+
+def test_beyond_a_gibibyte_the_oldest_answers_are_forgotten_early(monkeypatch):
+    monkeypatch.setattr(requests, "MAX_ANSWER_BYTES", 250)
+    history = IngressHistory()
+    records = [_record(number, RETENTION * 2) for number in range(4)]
+    for now, record in enumerate(records):
+        history.add(record)
+        history.answered(record, Reply(bytes(100)), now)
+    history = IngressHistory.of(records)
+    assert list(history.expire(10)) == [(records[0], False), (records[1], False)]
+    assert [record.phase for record in records] == [Phase.DONE] * 2 + [Phase.ANSWERED] * 2
+    assert list(history.expire(10)) == []
+    # They are remembered as long as all others.
+    assert set(history.expire(RETENTION + 3)) == {(record, False) for record in records}
+    assert {record.payload for record in records} == {None}
+    assert set(history.expire(RETENTION * 2 + 1)) == {(record, True) for record in records}
+    assert history.records == {}

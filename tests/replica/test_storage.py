@@ -8,6 +8,7 @@ import sqlite3
 
 import pytest
 
+from bridge import wire
 from bridge.candid import Case
 from bridge.errors import StateDirectoryError
 from bridge.principal import Principal
@@ -206,6 +207,53 @@ def test_after_a_crash_at_any_execution_everything_happens_once(
             again_record = again.machine.subnet.history.records[record.request_id]
             assert again_record.payload == record.payload
         reader.close()
+
+
+@pytest.mark.covers("state directory, whole after any crash")
+def test_the_time_of_a_certificate_is_kept_before_it_is_signed(
+    virtual, universal_wasm, tmp_path, monkeypatch
+):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    driver.create(universal_wasm(True))
+    signed = wire.Certificate.sign
+    kept = []
+
+    def sign(*args):
+        kept.append(codec.loads(keeper._database._connection.execute(
+            "SELECT value FROM meta WHERE name = 'head'").fetchone()[0])[0][0])  # fmt: skip
+        return signed(*args)
+
+    with driver.machine.lock:
+        driver.machine.certify(START + SECOND)
+        monkeypatch.setattr(wire.Certificate, "sign", sign)
+        certificate = driver.machine.certify(START + 9 * SECOND)  # of a state that has not changed
+    assert kept == [certificate.time] == [START + 9 * SECOND]
+    keeper.close()
+
+
+def test_a_defect_while_writing_ends_it_and_leaves_what_was_written(
+    virtual, universal_wasm, program, tmp_path, monkeypatch, caplog
+):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    canister = driver.create(universal_wasm(True))
+    save(driver)
+    expected = state(driver.machine)
+    driver.update(canister, program().set_counter(5).reply(b""))
+    with monkeypatch.context() as broken:
+        broken.setattr(codec, "dumps", lambda _: 1 / 0)
+        with pytest.raises(StateDirectoryError, match="cannot be written: ZeroDivisionError"):
+            save(driver)
+    assert "the state cannot be written" in caplog.text
+    with pytest.raises(StateDirectoryError, match="cannot be written"):
+        save(driver)
+    with pytest.raises(StateDirectoryError, match="cannot be written"):
+        keeper.close()
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    assert state(driver.machine) == expected
+    keeper.close()
 
 
 # --- the directory and the file -----------------------------------------------------------------

@@ -19,7 +19,7 @@ from bridge.principal import Principal
 from bridge.replica.execution.engine import compile_module, runs_canisters_here
 from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.http.load import INGRESS_FULL, MAX_INGRESS, Load, RefusedError
-from bridge.replica.http.paths import ForbiddenPathError, Scope, allowed_paths
+from bridge.replica.http.paths import ForbiddenPathError, Path, Scope, allowed_paths
 from bridge.replica.management import effective_canister_id
 from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler.queries import NotQuickError, query, quick_query
@@ -34,7 +34,7 @@ from bridge.replica.state.messages import (
     Request,
 )
 from bridge.replica.state.requests import RequestRecord
-from bridge.replica.state.subnet import is_hosted
+from bridge.replica.state.subnet import Ranges, is_hosted
 from bridge.wire import CallRequest, Certificate, Envelope, QueryRequest, ReadStateRequest
 
 API_VERSION: Final = "0.67.0"
@@ -106,7 +106,9 @@ class Api:
         ]
         for version in (2, 3):
             routes += [
-                web.post(f"/api/v{version}/canister/{{id}}/query", self._guard(self._query)),
+                web.post(
+                    f"/api/v{version}/canister/{{id}}/query", self._guard(self._query(version))
+                ),
                 web.post(
                     f"/api/v{version}/canister/{{id}}/read_state",
                     self._guard(self._read_state(version, of_subnet=False)),
@@ -314,30 +316,32 @@ class Api:
             return web.Response(status=202)
         if isinstance(outcome, Reject):
             return _rejection(outcome)
-        certificate = outcome.pruned([(b"request_status", verified.request_id)])
+        certificate = self._subnet.shown(
+            outcome, [(b"request_status", verified.request_id)], _ranges(version, sharded_from=4)
+        )
         return _cbor({"status": "replied", "certificate": certificate.to_cbor()})
 
-    async def call_as_anonymous(
-        self, canister_id: Principal, method: str, arg: bytes, nonce: int
-    ) -> Payload:
+    async def call_as_anonymous(self, canister_id: Principal, method: str, arg: bytes) -> Payload:
         """Call a canister as the anonymous user would, and wait for the answer.
 
         Args:
             canister_id: The canister.
             method: The method.
             arg: The argument, Candid-encoded.
-            nonce: What tells equal calls apart.
         """
         loop = asyncio.get_running_loop()
         told: asyncio.Future[Payload] = loop.create_future()
         undone = Reject(RejectCode.SYS_TRANSIENT, "The call was undone")
+        with self._machine.lock:
+            # Tells equal calls apart, also those of an earlier process at the same moment.
+            nonce = self._subnet.random()
         call = CallRequest(
             Principal.anonymous(),
             self._machine.clock.now() + wire.MAX_INGRESS_TTL,
             canister_id,
             method,
             arg,
-            nonce.to_bytes(8, "big"),
+            nonce,
         )
         record = RequestRecord(
             request_id=wire.request_id(call.content()),
@@ -373,38 +377,47 @@ class Api:
 
     # --- queries --------------------------------------------------------------------------------
 
-    async def _query(self, request: web.Request) -> web.StreamResponse:
-        effective = self._named(request)
-        verified = self._verified(await self._envelope(request))
-        asked = self._expect(QueryRequest, verified)
-        self._check_effective(effective, asked)
-        info = asked.sender_info or {}
-        message = Request(
-            origin=FROM_SYSTEM,
-            sender=asked.sender,
-            receiver=asked.canister_id,
-            method=asked.method_name,
-            arg=asked.arg,
-            caller_info=_bytes(info.get("info")),
-            caller_info_signer=_bytes(info.get("signer")),
-        )
-        body = self._signed(await self.ask(message), verified.request_id)
-        return web.Response(body=body, content_type=_CBOR)
+    def _query(self, version: int) -> Handler:
+        ranges = _ranges(version, sharded_from=3)
 
-    async def ask(self, message: Request) -> Payload:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            effective = self._named(request)
+            verified = self._verified(await self._envelope(request))
+            asked = self._expect(QueryRequest, verified)
+            self._check_effective(effective, asked)
+            info = asked.sender_info or {}
+            message = Request(
+                origin=FROM_SYSTEM,
+                sender=asked.sender,
+                receiver=asked.canister_id,
+                method=asked.method_name,
+                arg=asked.arg,
+                caller_info=_bytes(info.get("info")),
+                caller_info_signer=_bytes(info.get("signer")),
+            )
+            body = self._signed(await self.ask(message, ranges), verified.request_id)
+            return web.Response(body=body, content_type=_CBOR)
+
+        return handler
+
+    async def ask(self, message: Request, ranges: Ranges = Ranges.SHARDED) -> Payload:
         """Run a query: here if it is quick, else on another thread.
+
+        Args:
+            message: The query.
+            ranges: What the delegation in its data certificate shows.
 
         Raises:
             RefusedError: If too many wait for a thread.
         """
         if self._deep_stack and message.receiver.raw:
             try:
-                return quick_query(self._machine, message)
+                return quick_query(self._machine, message, ranges)
             except NotQuickError:
                 pass
         with self._load.querying():
             return await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._run_query, message
+                self._executor, query, self._machine, message, ranges
             )
 
     def _signed(self, payload: Payload, request_id: bytes) -> bytes:
@@ -420,12 +433,13 @@ class Api:
         response["signatures"] = [signature.to_raw()]
         return wire.encode(response)
 
-    def _run_query(self, request: Request) -> Payload:
-        return query(self._machine, request)
-
     # --- state ----------------------------------------------------------------------------------
 
     def _read_state(self, version: int, *, of_subnet: bool) -> Handler:
+        ranges = _ranges(version, sharded_from=3)
+        if of_subnet and version > 2:
+            ranges = Ranges.NONE
+
         async def handler(request: web.Request) -> web.StreamResponse:
             named = self._named(request)
             keys = self._subnet.keys
@@ -440,17 +454,35 @@ class Api:
                 subnet_id=named if of_subnet else None,
                 version=version,
             )
-            with self._machine.lock:
-                paths = allowed_paths(
-                    self._subnet, scope, asked.sender, asked.paths, verified.targets
-                )
             loop = asyncio.get_running_loop()
-            ready: asyncio.Future[Certificate] = loop.create_future()
-            self._rounds.certificate(lambda certificate: self._tell(loop, ready, certificate))
-            certificate = (await ready).pruned(paths)
-            return _cbor({"certificate": certificate.to_cbor()})
+            ready: asyncio.Future[tuple[Certificate, list[Path]] | EnvelopeError]
+            ready = loop.create_future()
+
+            def certified(certificate: Certificate) -> None:
+                # What may be read is decided by the very state that is shown.
+                try:
+                    paths = allowed_paths(
+                        self._subnet, scope, asked.sender, asked.paths, verified.targets
+                    )
+                except EnvelopeError as error:
+                    self._tell(loop, ready, error)
+                    return
+                if named == keys.root_subnet_id:
+                    certificate = self._subnet.certify_by_root(self._machine.time)
+                self._tell(loop, ready, (certificate, paths))
+
+            self._rounds.certificate(certified)
+            outcome = await ready
+            if isinstance(outcome, EnvelopeError):
+                raise outcome
+            shown = self._subnet.shown(*outcome, ranges)
+            return _cbor({"certificate": shown.to_cbor()})
 
         return handler
+
+
+def _ranges(version: int, *, sharded_from: int) -> Ranges:
+    return Ranges.SHARDED if version >= sharded_from else Ranges.UNSHARDED
 
 
 def _bytes(value: object) -> bytes:

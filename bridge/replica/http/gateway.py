@@ -6,7 +6,6 @@ the headers that prove the response. Every failure is a status and a sentence.
 """
 
 import asyncio
-import itertools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -102,7 +101,6 @@ class Gateway:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._nonces = itertools.count(1)
 
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -170,9 +168,7 @@ class Gateway:
         self._api.admit(canister_id)
         try:
             async with asyncio.timeout(UPDATE_SECONDS):
-                return await self._api.call_as_anonymous(
-                    canister_id, _UPDATE_METHOD, arg, next(self._nonces)
-                )
+                return await self._api.call_as_anonymous(canister_id, _UPDATE_METHOD, arg)
         except TimeoutError:
             raise RefusedError(
                 504, f"canister {canister_id} has not answered within {UPDATE_SECONDS:g} s"

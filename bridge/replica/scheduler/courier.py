@@ -18,7 +18,7 @@ from bridge.replica.scheduler.fees import freezing_limit
 from bridge.replica.scheduler.held import AT_ONCE, QUIET, HeldMessages
 from bridge.replica.scheduler.message_log import MessageLog
 from bridge.replica.scheduler.plan import Plan
-from bridge.replica.scheduler.rejects import EXPIRED, frozen, refusal
+from bridge.replica.scheduler.rejects import EXPIRED, TIMED_OUT, frozen, refusal
 from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.canister import Callback, CallContext, Canister
 from bridge.replica.state.events import CallDeadline, Event, TimerDue
@@ -35,7 +35,8 @@ from bridge.replica.state.messages import (
     Task,
 )
 from bridge.replica.state.requests import Phase, RequestRecord
-from bridge.replica.state.subnet import Subnet
+from bridge.replica.state.subnet import Ranges, Subnet
+from bridge.wire import Certificate
 
 HEARTBEAT_INTERVAL: Final = 1_000_000_000
 SECOND: Final = 1_000_000_000
@@ -129,15 +130,27 @@ class Courier:
         """Why the canister takes no new call now; ``None`` if it takes them."""
         return refusal(canister) or (frozen(canister) if self.is_frozen(canister) else None)
 
-    def data_certificate(self, canister: Canister) -> bytes:
+    def certify(self, time: int) -> Certificate:
+        """Keep what has changed, and sign it; also that the certificate was given is kept.
+
+        Args:
+            time: Nanoseconds since 1970.
+
+        Raises:
+            StateDirectoryError: If it cannot be kept; nothing is signed then.
+        """
+        self.subnet.certified_time = max(time, self.subnet.certified_time)
+        self.save()
+        return self.subnet.certify(self.subnet.certified_time)
+
+    def data_certificate(self, canister: Canister, ranges: Ranges) -> bytes:
         """The certificate of the canister's certified data as it is now."""
         subnet = self.subnet
         certificate = subnet.certificate
         if certificate is None or subnet.is_touched(canister.canister_id):
-            self.save()
-            certificate = subnet.certify(self.clock.now())
+            certificate = self.certify(self.clock.now())
         path = (b"canister", canister.canister_id.raw, b"certified_data")
-        return certificate.pruned([path]).to_cbor()
+        return subnet.shown(certificate, [path], ranges).to_cbor()
 
     # --- time -----------------------------------------------------------------------------------
 
@@ -393,8 +406,25 @@ class Courier:
 
     # --- sending --------------------------------------------------------------------------------
 
+    def reject_expired(self, request: Request) -> bool:
+        """Reject a user's call that has waited beyond its expiry: then it must not start.
+
+        Returns:
+            Whether it was one.
+        """
+        if not isinstance(request.origin, FromUser):
+            return False
+        record = self.subnet.history.records.get(request.origin.request_id)
+        if record is None or record.expiry >= self.time:
+            return False
+        self.log_request(request, "rejected", TIMED_OUT.message)
+        self.respond(request.origin, TIMED_OUT, request.cycles)
+        return True
+
     def _route(self, request: Request) -> None:
         if not request.receiver.raw or request.receiver == self.subnet.keys.subnet_id:
+            if self.reject_expired(request):
+                return
             self.mark_processing(request.origin)
             self.manage(request)
             return

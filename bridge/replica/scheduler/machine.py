@@ -40,7 +40,6 @@ from bridge.replica.state.messages import (
     FROM_SYSTEM,
     FromCanister,
     FromSystem,
-    FromUser,
     Message,
     Origin,
     Payload,
@@ -235,13 +234,6 @@ class Machine(Courier):
 
         return self.outside(sandbox, run)
 
-    def _expired(self, request: Request) -> bool:
-        """Whether an ingress message has waited beyond its expiry: then it must not start."""
-        if not isinstance(request.origin, FromUser):
-            return False
-        record = self.subnet.history.records.get(request.origin.request_id)
-        return record is not None and record.expiry < self.time
-
     def _outdated(self, request: Request) -> bool:
         """Whether an unbounded-wait call has waited in its queue for longer than it may."""
         return (
@@ -251,10 +243,7 @@ class Machine(Courier):
         )
 
     def _execute_request(self, canister: Canister, request: Request) -> None:
-        if self._expired(request):
-            text = "Ingress message timed out waiting to start executing."
-            self.log_request(request, "rejected", text)
-            self.reject(request, RejectCode.SYS_TRANSIENT, text, "IC0202")
+        if self.reject_expired(request):
             return
         if request.deadline and request.deadline < self.time:
             # The caller has been told already that nothing more is known of this call.

@@ -27,6 +27,11 @@ class LogEntry:
     text: str
 
 
+def _size(entry: LogEntry) -> int:
+    """Bytes of what others have chosen."""
+    return len(entry.arg) + len(entry.method) + len(entry.text)
+
+
 @dataclass(slots=True)
 class MessageLog:
     """The newest messages, oldest first; off unless asked for."""
@@ -59,12 +64,12 @@ class MessageLog:
             )
         )  # fmt: skip
         self._next += 1
-        self._bytes += min(len(arg), _MAX_ARG)
+        self._bytes += _size(self.entries[-1])
         while self._bytes > _MAX_BYTES:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        self._bytes -= len(self.entries.popleft().arg)
+        self._bytes -= _size(self.entries.popleft())
 
     def after(self, seq: int) -> list[LogEntry]:
         """The lines behind line ``seq``."""

@@ -26,6 +26,7 @@ from bridge.replica.state.messages import (
     Reply,
     Request,
 )
+from bridge.replica.state.subnet import Ranges
 
 _MAX_DEPTH: Final = 6
 _PATIENCE_SECONDS: Final = 5.0
@@ -41,14 +42,26 @@ class _Evaluation:
     """One query from outside with all that it calls."""
 
     machine: Machine
+    ranges: Ranges
     instructions_left: int
     entered: list[Principal] = field(default_factory=list)
 
 
 def _prepare(
-    machine: Machine, request: Request, run_mode: Mode | None = None, *, certified: bool = True
+    machine: Machine,
+    request: Request,
+    run_mode: Mode | None = None,
+    *,
+    ranges: Ranges | None = None,
 ) -> tuple[Canister, Sandbox, Run, str] | Reject:
-    """Look up, under the machine's lock, what a query needs."""
+    """Look up, under the machine's lock, what a query needs.
+
+    Args:
+        machine: The subnet at work.
+        request: The query.
+        run_mode: Where it runs; by default what its method says.
+        ranges: What the delegation in its data certificate shows; ``None`` if it gets none.
+    """
     canister = machine.subnet.canisters.get(request.receiver)
     if canister is None:
         return Reject(
@@ -64,14 +77,15 @@ def _prepare(
         return no_method(canister, "query", request.method)
 
     def certificate() -> bytes:
+        assert ranges is not None
         with machine.lock:
-            return machine.data_certificate(canister)
+            return machine.data_certificate(canister, ranges)
 
     machine.time = machine.clock.now()
     run = Run(
         mode=run_mode or (Mode.NRQ if kind == "query" else Mode.CQ),
         environment=machine.environment(
-            canister, data_certificate=certificate if certified else None
+            canister, data_certificate=None if ranges is None else certificate
         ),
         instruction_limit=machine.limits.query,
         caller=request.sender.raw,
@@ -84,13 +98,19 @@ def _prepare(
     return canister, sandbox, run, f"canister_{kind} {request.method}"
 
 
-def query(machine: Machine, request: Request) -> Payload:
-    """Answer a query; nothing that it does stays."""
+def query(machine: Machine, request: Request, ranges: Ranges = Ranges.SHARDED) -> Payload:
+    """Answer a query; nothing that it does stays.
+
+    Args:
+        machine: The subnet at work.
+        request: The query.
+        ranges: What the delegation in its data certificate shows.
+    """
     if not request.receiver.raw:
         return _management(machine, request)
-    evaluation = _Evaluation(machine, machine.limits.query)
+    evaluation = _Evaluation(machine, ranges, machine.limits.query)
     with machine.lock:
-        prepared = _prepare(machine, request)
+        prepared = _prepare(machine, request, ranges=ranges)
     if isinstance(prepared, Reject):
         return prepared
     if prepared[2].mode is Mode.NRQ:
@@ -104,11 +124,16 @@ class NotQuickError(Exception):
     """The query cannot be answered at once: it must be given a thread of its own."""
 
 
-def quick_query(machine: Machine, request: Request) -> Payload:
+def quick_query(machine: Machine, request: Request, ranges: Ranges = Ranges.SHARDED) -> Payload:
     """Answer a query at once, on the thread that serves everybody.
 
     It gets few instructions. A query has no effects, so one that needs more is just begun again,
     by ``query`` on another thread.
+
+    Args:
+        machine: The subnet at work.
+        request: The query.
+        ranges: What the delegation in its data certificate shows.
 
     Raises:
         NotQuickError: If it needs more, is a composite one, or would have to wait for a lock.
@@ -116,7 +141,7 @@ def quick_query(machine: Machine, request: Request) -> Payload:
     if not machine.lock.acquire(timeout=_QUICK_SECONDS):
         raise NotQuickError
     try:
-        prepared = _prepare(machine, request)
+        prepared = _prepare(machine, request, ranges=ranges)
     finally:
         machine.lock.release()
     if isinstance(prepared, Reject):
@@ -162,7 +187,7 @@ def _nested_query(evaluation: _Evaluation, request: Request) -> Payload:
     if not request.receiver.raw:
         return _management(evaluation.machine, request)
     with evaluation.machine.lock:
-        prepared = _prepare(evaluation.machine, request, certified=False)
+        prepared = _prepare(evaluation.machine, request)
     if isinstance(prepared, Reject):
         return prepared
     return _run(evaluation, request, *prepared)

@@ -7,6 +7,9 @@ from bridge.replica.state.canister import Canister, Status
 from bridge.replica.state.messages import FromCanister, Reject, RejectCode, Request
 
 EXPIRED: Final = Reject(RejectCode.SYS_UNKNOWN, "Call deadline has expired.", "")
+TIMED_OUT: Final = Reject(
+    RejectCode.SYS_TRANSIENT, "Ingress message timed out waiting to start executing.", "IC0202"
+)
 
 
 def refusal(canister: Canister) -> Reject | None:

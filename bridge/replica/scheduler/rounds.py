@@ -5,6 +5,7 @@ and signs the state once for all who wait. Other threads only append to its inbo
 for a canister.
 """
 
+import functools
 import logging
 import threading
 import time
@@ -20,6 +21,7 @@ from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.courier import nothing
 from bridge.replica.scheduler.machine import Machine
 from bridge.replica.scheduler.queries import inspect
+from bridge.replica.scheduler.rejects import TIMED_OUT
 from bridge.replica.scheduler.subnet_snapshot import SubnetSnapshot
 from bridge.replica.state.messages import Reject, RejectCode, Request
 from bridge.replica.state.requests import Phase, RequestRecord
@@ -138,9 +140,10 @@ class Rounds:
         self._active.set()
 
     def join(self, timeout: float) -> None:
-        """Wait for the end of the threads, so many seconds each."""
+        """Wait for the end of the threads, at most so many seconds."""
+        end = time.monotonic() + timeout
         for thread in tuple(self._threads):
-            thread.join(timeout)
+            thread.join(max(0.0, end - time.monotonic()))
 
     def do(self, action: Action) -> None:
         """Do something in the next round, under the machine's lock."""
@@ -238,7 +241,7 @@ class Rounds:
         self.when_still(lambda: ready(_done(take)))
 
     def restore(self, snapshot: SubnetSnapshot, ready: Callable[["Future[None]"], None]) -> None:
-        """Make the subnet what it was; told on the rounds' thread when it is, or why it is not.
+        """Make the subnet what it was; told on the rounds' thread when that is kept, or why not.
 
         Who waits for the answer of a request that was open at the snapshot waits on. Who waits for
         another one is told that it is no more.
@@ -250,7 +253,11 @@ class Rounds:
             self._newest = snapshot
             self._settle_waiters(before)
 
-        self.when_still(lambda: ready(_done(restore)))
+        def tell() -> None:
+            outcome = _done(restore)
+            self._saved_waiters.append(lambda: ready(outcome))
+
+        self.when_still(tell)
 
     def forget(self, snapshot: SubnetSnapshot) -> None:
         """Hold on to a snapshot no longer; the next one is then not made in the light of it."""
@@ -300,6 +307,10 @@ class Rounds:
         known = machine.subnet.history.records.get(record.request_id)
         waiter = None if answered is None else Waiter(answered, accepted)
         if known is None:
+            if record.expiry < machine.time:
+                # It may have been executed, and forgotten since.
+                accepted(TIMED_OUT)
+                return
             accepted(None)
             if waiter is not None:
                 record.waiters.append(waiter)
@@ -322,7 +333,7 @@ class Rounds:
             record = records.get(name)
             for waiter in old.waiters:
                 if record is None:
-                    self._guarded(lambda waiter=waiter: waiter.refused(UNDONE))  # type: ignore[misc]
+                    self._saved_waiters.append(functools.partial(waiter.refused, UNDONE))
                 elif record.phase in (Phase.ANSWERED, Phase.DONE):
                     self._certificate_waiters.append(waiter.answered)
                 else:
@@ -379,13 +390,12 @@ class Rounds:
             if time.monotonic() > end:
                 break
         try:
-            machine.save()
+            self._publish()
         except StateDirectoryError as error:
             self._fail(error)
             return False
-        while self._saved_waiters:
-            self._guarded(self._saved_waiters.pop())
-        self._guarded(self._publish)
+        except Exception:  # noqa: BLE001 - as in _guarded
+            _log.exception("a round could not be certified")
         while self._still and machine.is_still:
             self._guarded(self._still.popleft())
             worked = True
@@ -424,25 +434,36 @@ class Rounds:
             return True
 
     def _publish(self) -> None:
-        """Sign the state if anybody waits for that, and tell them all."""
+        """Keep what has happened, sign the state if anybody waits for that, and tell them all.
+
+        Raises:
+            StateDirectoryError: If it cannot be kept; nobody is told then.
+        """
         machine = self.machine
+        subnet = machine.subnet
+        waiting = self._waiting()
+        certificate = subnet.certificate
+        fresh = machine.time - subnet.certified_time < _FRESH
+        if waiting and (certificate is None or not fresh or subnet.is_changed()):
+            certificate = machine.certify(machine.time)
+        else:
+            machine.save()
+        while self._saved_waiters:
+            self._guarded(self._saved_waiters.pop())
+        for tell in waiting:
+            self._guarded(lambda tell=tell, certificate=certificate: tell(certificate))  # type: ignore[misc]
+
+    def _waiting(self) -> list[Callable[[Certificate], None]]:
+        """Who waits for a certificate, and shall get it now."""
         waiting: list[Callable[[Certificate], None]] = []
-        for record in machine.answered:
+        for record in self.machine.answered:
             waiting += (waiter.answered for waiter in record.waiters)
             record.waiters = []
-        machine.answered.clear()
+        self.machine.answered.clear()
         waiting += self._certificate_waiters
         self._certificate_waiters = []
         if len(waiting) > 1:
             self._gathers = _GATHER_ROUNDS
         elif waiting and self._gathers:
             self._gathers -= 1
-        if not waiting:
-            return
-        subnet = machine.subnet
-        certificate = subnet.certificate
-        fresh = machine.time - subnet.certified_time < _FRESH
-        if certificate is None or not fresh or subnet.is_changed():
-            certificate = subnet.certify(machine.time)
-        for tell in waiting:
-            self._guarded(lambda tell=tell, certificate=certificate: tell(certificate))  # type: ignore[misc]
+        return waiting

@@ -5,6 +5,8 @@ runs canisters. So clients meet certificates as on the IC's application subnets.
 interface specification, sections The system state tree and Delegation.
 """
 
+import dataclasses
+import enum
 import hashlib
 import secrets
 from collections.abc import Iterable
@@ -20,7 +22,7 @@ from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import Reply, Request
 from bridge.replica.state.requests import IngressHistory, Phase, RequestRecord
 from bridge.wire import Certificate, SubnetDelegation, bls, hashtree, leb128
-from bridge.wire.hashtree import HashTree
+from bridge.wire.hashtree import Fork, HashTree, Labeled
 from bridge.wire.keys import Ed25519Key
 
 # Canister ids: a number of eight bytes, then two bytes that make it a canister's.
@@ -71,6 +73,18 @@ class Keys:
             subnet_id=Principal.self_authenticating(subnet.public_key_der),
             node_id=Principal.self_authenticating(node.public_key_der),
         )
+
+
+class Ranges(enum.Enum):
+    """In which layout a delegation shows the subnet's canister ranges, if it shows them.
+
+    The older addresses show them at ``/subnet/<id>/canister_ranges``, the newer ones in shards at
+    ``/canister_ranges/<id>``; certificates that speak of no canister show none.
+    """
+
+    UNSHARDED = "unsharded"
+    SHARDED = "sharded"
+    NONE = "none"
 
 
 def _encoded_time(time: int) -> bytes:
@@ -133,14 +147,17 @@ class Subnet:
     changed_requests: dict[bytes, RequestRecord | None] = field(default_factory=dict)
     _ranges: HashTree = hashtree.EMPTY
     _root_leaves: HashTree = hashtree.EMPTY
-    _own_leaves: dict[bytes, HashTree] = field(default_factory=dict)
-    _delegation: tuple[int, SubnetDelegation] | None = None
+    _leaves_before_metrics: HashTree = hashtree.EMPTY
+    _leaves_after_metrics: HashTree = hashtree.EMPTY
+    _delegation: tuple[int, dict[Ranges, SubnetDelegation]] | None = None
 
     def __post_init__(self) -> None:
         self.keys = Keys.derive(self.seed)
         keys = self.keys
         ranges = wire.encode_ranges([FIRST_RANGE])
-        self._ranges = hashtree.build({keys.subnet_id.raw: {FIRST_RANGE[0]: ranges}})
+        self._ranges = Labeled(
+            b"canister_ranges", hashtree.build({keys.subnet_id.raw: {FIRST_RANGE[0]: ranges}})
+        )
         self._root_leaves = hashtree.build(
             {
                 b"canister_ranges": wire.encode_ranges([]),
@@ -148,12 +165,14 @@ class Subnet:
                 b"type": b"system",
             }
         )
-        self._own_leaves = {
-            b"canister_ranges": hashtree.Leaf(ranges),
-            b"node": hashtree.build({keys.node_id.raw: {b"public_key": keys.node.public_key_der}}),
-            b"public_key": hashtree.Leaf(keys.subnet.public_key_der),
-            b"type": hashtree.Leaf(b"application"),
-        }
+        self._leaves_before_metrics = hashtree.build({b"canister_ranges": ranges})
+        self._leaves_after_metrics = hashtree.build(
+            {
+                b"node": {keys.node_id.raw: {b"public_key": keys.node.public_key_der}},
+                b"public_key": keys.subnet.public_key_der,
+                b"type": b"application",
+            }
+        )
 
     # --- names and chance -----------------------------------------------------------------------
 
@@ -215,8 +234,8 @@ class Subnet:
         for request_id in tuple(self.undone)[:-_MAX_UNDONE]:
             del self.undone[request_id]
 
-    def _topology(self) -> dict[bytes, HashTree]:
-        """What the tree tells of the subnets."""
+    def _subnets(self) -> HashTree:
+        """What the tree tells of the subnets; only the metrics change."""
         burned = {"low": self.burned % 2**64}
         if self.burned >> 64:
             burned["high"] = self.burned >> 64
@@ -231,28 +250,60 @@ class Subnet:
                 },
             )
         )
-        subnets: dict[bytes, hashtree.Buildable] = {
-            self.keys.root_subnet_id.raw: self._root_leaves,
-            self.keys.subnet_id.raw: {**self._own_leaves, b"metrics": metrics},
-        }
-        return {b"canister_ranges": self._ranges, b"subnet": hashtree.build(subnets)}
+        own = Fork(
+            self._leaves_before_metrics,
+            Fork(Labeled(b"metrics", hashtree.Leaf(metrics)), self._leaves_after_metrics),
+        )
+        sides = sorted(
+            [
+                Labeled(self.keys.root_subnet_id.raw, self._root_leaves),
+                Labeled(self.keys.subnet_id.raw, own),
+            ],
+            key=lambda side: side.label,
+        )
+        return Labeled(b"subnet", Fork(*sides))
 
-    def _delegated(self, time: int) -> SubnetDelegation:
+    def certify_by_root(self, time: int) -> Certificate:
+        """Sign what the root subnet tells of the subnets, as it does itself.
+
+        Args:
+            time: Nanoseconds since 1970.
+        """
+        stamp = Labeled(b"time", hashtree.Leaf(_encoded_time(time)))
+        whole = Fork(self._ranges, Fork(self._subnets(), stamp))
+        return Certificate.sign(whole, self.keys.root)
+
+    def _delegated(self, time: int) -> dict[Ranges, SubnetDelegation]:
         if self._delegation is None or abs(time - self._delegation[0]) > _DELEGATION_LIFE:
-            whole = hashtree.build({**self._topology(), b"time": _encoded_time(time)})
+            whole = self.certify_by_root(time)
             subnet = self.keys.subnet_id.raw
-            certificate = Certificate.sign(whole, self.keys.root).pruned(
-                [
-                    (b"subnet", subnet, b"public_key"),
-                    (b"subnet", subnet, b"canister_ranges"),
-                    (b"canister_ranges", subnet),
-                ]
-            )
-            self._delegation = (
-                time,
-                SubnetDelegation(self.keys.subnet_id, certificate.to_cbor()),
-            )
+            key = (b"subnet", subnet, b"public_key")
+            shown: dict[Ranges, list[hashtree.Path]] = {
+                Ranges.UNSHARDED: [key, (b"subnet", subnet, b"canister_ranges")],
+                Ranges.SHARDED: [key, (b"canister_ranges", subnet)],
+                Ranges.NONE: [key],
+            }
+            delegations = {
+                ranges: SubnetDelegation(self.keys.subnet_id, whole.pruned(paths).to_cbor())
+                for ranges, paths in shown.items()
+            }
+            self._delegation = (time, delegations)
         return self._delegation[1]
+
+    def shown(
+        self, certificate: Certificate, paths: Iterable[hashtree.Path], ranges: Ranges
+    ) -> Certificate:
+        """One of this subnet's certificates, as a client gets to see it.
+
+        Args:
+            certificate: Of the whole tree.
+            paths: What is shown of that.
+            ranges: What its delegation shows.
+        """
+        pruned = certificate.pruned(paths)
+        if pruned.delegation is None or self._delegation is None:
+            return pruned
+        return dataclasses.replace(pruned, delegation=self._delegation[1][ranges])
 
     def certify(self, time: int) -> Certificate:
         """Sign the state as it is now.
@@ -276,16 +327,17 @@ class Subnet:
             )
         self.changed_requests.clear()
         time = max(time, self.certified_time)
-        whole = hashtree.build(
-            {
-                **self._topology(),
-                b"canister": self._canister_tree,
-                b"request_status": self._request_tree,
-                b"time": _encoded_time(time),
-            }
+        stamp = Labeled(b"time", hashtree.Leaf(_encoded_time(time)))
+        whole = Fork(
+            Fork(Labeled(b"canister", self._canister_tree), self._ranges),
+            Fork(
+                Labeled(b"request_status", self._request_tree),
+                Fork(self._subnets(), stamp),
+            ),
         )
         self.certified_time = time
-        self.certificate = Certificate.sign(whole, self.keys.subnet, self._delegated(time))
+        delegation = self._delegated(time)[Ranges.SHARDED]
+        self.certificate = Certificate.sign(whole, self.keys.subnet, delegation)
         return self.certificate
 
 

@@ -150,9 +150,11 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error):
+                raise
             raise StateDirectoryError(
                 f"the state cannot be written to {self._file}: {error}",
                 hint="make room on the disk, and start the replica again",

@@ -6,6 +6,7 @@ certificate of them come later, and together. The message log, planned faults, a
 whole subnet are not kept. Runs under the machine's lock.
 """
 
+import logging
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
@@ -38,6 +39,8 @@ _SNAPSHOT_FIELDS: Final = (
     "snapshot_id", "source", "taken_at", "version", "globals", "certified_data", "global_timer",
     "low_memory_reported",
 )  # fmt: skip
+
+_log: Final = logging.getLogger(__name__)
 
 
 def seed_in(database: Database) -> bytes | None:
@@ -111,6 +114,11 @@ class Keeper:
         except StateDirectoryError as error:
             self._failure = error
             raise
+        except Exception as error:
+            # A defect of ours: nothing may be certified that is not kept, so this is the end too.
+            _log.exception("the state cannot be written")
+            self._failure = StateDirectoryError(f"the state cannot be written: {error!r}")
+            raise self._failure from error
         unsaved.canisters.clear()
         unsaved.requests.clear()
         self._written = numbers
