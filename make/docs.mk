@@ -1,6 +1,6 @@
 # The documentation as a static site.
 DOCS_ENV := build/docs-env
-.PHONY: docs docs-reference
+.PHONY: docs docs-check docs-reference
 
 $(DOCS_ENV)/.ready: requirements/docs.txt docs/_site/package-lock.json pyproject.toml | $(BIN)/python
 	@command -v npm >/dev/null || { echo "npm is missing: install Node 18 or later" >&2; exit 1; }
@@ -17,3 +17,6 @@ docs-reference: $(VENV)/.base ## rewrite the pages of docs/reference from the co
 docs: $(DOCS_ENV)/.ready ## the documentation as a site in build/site; a broken link is an error
 	@$(DOCS_ENV)/bin/python docs/_site/stage.py
 	@echo "build/site/index.html"
+
+docs-check: docs browser $(VENV)/.dev ## build the site and look at each page in a browser, wide and narrow
+	@DOCS_SITE=build/site $(BIN)/python -m pytest -q -p no:cacheprovider tests/docs/test_pages.py

@@ -1,5 +1,7 @@
 """How the site is made from its staged pages; see ``stage.py``."""
 
+from typing import Any
+
 from pygments.lexers.javascript import TypeScriptLexer
 from sphinx.application import Sphinx
 
@@ -23,13 +25,21 @@ default_role = "code"  # single backquotes in documentation strings are code
 html_theme = "furo"
 html_title = "ic-bridge"
 html_static_path = ["_static"]
-html_js_files = [("mermaid.min.js", {"defer": "defer"}), ("diagrams.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False  # the licence has a page in the tree
 html_css_files = ["site.css"]
+
+
+def _draw(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Load what draws diagrams, which is large, on the pages that have one."""
+    if '<pre class="mermaid">' in context.get("body", ""):
+        app.add_js_file("mermaid.min.js", defer="defer")
+        app.add_js_file("diagrams.js", defer="defer")
 
 
 def setup(app: Sphinx) -> None:
     """Colour the languages that the highlighter does not know like the nearest that it does."""
     app.add_lexer("motoko", TypeScriptLexer)
     app.add_lexer("candid", TypeScriptLexer)
+    app.connect("html-page-context", _draw)

@@ -5,7 +5,7 @@ what. Sources are of the house's own format, one declaration a line or more. It 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -227,11 +227,6 @@ def rust(file: Path) -> list[Declaration]:
     for owner, method in methods:
         if owner in found:
             found[owner].members.append(method)
-    for exported in re.finditer(r"#\[macro_export\]\nmacro_rules! (\w+)", text):
-        comment = _comment_before(text, exported.start())
-        found[exported[1]] = Declaration(
-            f"{exported[1]}!", "macro", f"{exported[1]}!(...)", comment
-        )
     return list(found.values())
 
 
@@ -292,6 +287,21 @@ def _public_fields(code: str) -> str:
 def _goes_on(kept: list[str]) -> bool:
     """Whether the last field is not at its end yet."""
     return not kept[-1].rstrip().endswith(",")
+
+
+_MACRO = re.compile(r"^#\[macro_export\]\nmacro_rules! (\w+)", re.MULTILINE)
+
+
+def rust_macros(files: Iterable[Path]) -> list[Declaration]:
+    """The macros that files export from the crate's root."""
+    macros = []
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        for found in _MACRO.finditer(text):
+            comment = _comment_before(text, found.start())
+            name = f"{found[1]}!"
+            macros.append(Declaration(name, "macro", f"async_flow::{name}(...)", comment))
+    return macros
 
 
 _EXPORTS = re.compile(r"^pub use ((?:\w+::)*\w+)::(?:\{([^}]*)\}|(\w+));", re.MULTILINE)

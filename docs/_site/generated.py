@@ -138,8 +138,7 @@ def error_table() -> str:
         kinds = [base.__name__ for base in error.__bases__ if base.__module__ == errors.__name__]
         cause, cure = (part.replace("``", "`") for part in cause_and_cure(error))
         cells = (
-            f"`{error.__name__}`",
-            ", ".join(f"`{name}`" for name in kinds),
+            ", a ".join(f"`{name}`" for name in [error.__name__, *kinds]),
             str(error.exit_code),
             cause,
             cure[:1].upper() + cure[1:],
@@ -151,8 +150,8 @@ All that this package raises on purpose is a `BridgeError` from `bridge.errors`.
 was wrong and what was expected; its `hint` says what to do. The command line prints both and leaves
 with the exit code of the table, without a traceback.
 
-| error | is a | exit code | cause | what to do |
-| --- | --- | --- | --- | --- |
+| error | exit code | cause | what to do |
+| --- | --- | --- | --- |
 {_lines(rows)}
 
 Reject codes of `CallRejectedError.code`: 1 the system failed for good, 2 for now, 3 there is no
@@ -277,7 +276,8 @@ def _declared(items: Iterable[Declaration], language: str, level: int) -> list[s
     """Declarations one below the other: code, then what its comment says."""
     parts = []
     for item in items:
-        parts += [f"{'#' * level} {item.name}", "", f"```{language}", item.code, "```", ""]
+        code = re.sub(r"\[(`[^`]+`)\](?:\([^)]*\))?", r"\1", item.code)
+        parts += [f"{'#' * level} {item.name}", "", f"```{language}", code, "```", ""]
         parts += [_prose(item.comment), ""] if item.comment else []
         for member in item.members:
             parts += [f"```{language}", member.code, "```", ""]
@@ -328,6 +328,8 @@ def rust_api(readme: str) -> str:
     parts = [readme.rstrip(), "", "## `async_flow::canister`", ""]
     parts += [declarations.opening_comment(in_canister), ""]
     parts += _declared(declarations.rust_exports(in_canister, crate), "rust", 3)
+    parts += ["## Macros", ""]
+    parts += _declared(declarations.rust_macros(sorted(crate.rglob("*.rs"))), "rust", 3)
     modules = re.findall(r"^pub mod (\w+);", (crate / "lib.rs").read_text("utf-8"), re.MULTILINE)
     for name in modules:
         file = crate / f"{name}.rs"

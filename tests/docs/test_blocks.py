@@ -4,7 +4,8 @@ A page is played from an empty folder. Blocks with a title are the files of that
 ``console`` block gives commands behind ``$`` and what they print (``...`` stands for anything);
 Python without a title runs as it stands, ``await`` included. ``<!-- setup ... -->`` holds Python
 that a reader need not see: what a fragment takes for given. ``<!-- needs: dfx -->`` before a block
-says that it is only run where that program is; elsewhere its syntax is checked.
+says that it is only run where that program is; elsewhere its syntax is checked. The port that a
+page gives to a replica is replaced by one that is free, wherever the page speaks of it.
 """
 
 import ast
@@ -14,12 +15,14 @@ import doctest
 import inspect
 import json
 import os
+import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,26 @@ def test_no_block_is_without_a_language():
         assert not any(fences[1::2]), page
 
 
+def free_port():
+    """A port that nothing listens on, outside of the range that systems give out by themselves."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def on_a_free_port(blocks):
+    """The blocks of a page, with the port of a replica that it starts replaced."""
+    for block in blocks:
+        if block.language == "console":
+            for given in re.findall(r"replica start .*--port (\d+)", block.code):
+                port = str(free_port())
+                blocks = [
+                    replace(one, code=re.sub(rf"\b{given}\b", port, one.code)) for one in blocks
+                ]
+    return blocks
+
+
 class Player:
     """Plays one page in one folder."""
 
@@ -144,7 +167,7 @@ class Player:
 
     async def commands(self, block, *, runs):
         if block.language == "console":
-            asked = re.findall(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
+            asked = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
             assert asked, f"{block.place}: no line begins with $"
         else:
             asked = [(block.code, "...")]
@@ -192,17 +215,50 @@ class Player:
         )
 
 
+@contextlib.asynccontextmanager
+async def playing(folder):
+    """A player, whose replicas in the background are stopped however its page ends."""
+    async with contextlib.AsyncExitStack() as stack:
+        player = Player(folder, stack)
+        stack.callback(player.run, "ic-bridge replica stop --all")
+        yield player
+
+
 @pytest.mark.parametrize("page", PAGES)
 async def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    async with contextlib.AsyncExitStack() as stack:
-        player = Player(tmp_path, stack)
-        stack.callback(player.run, "ic-bridge replica stop --all >/dev/null 2>&1; true")
-        for block in blocks_of(page):
+    async with playing(tmp_path) as player:
+        blocks = on_a_free_port(blocks_of(page))
+        for block in blocks:
             if page == "README.md" and block.language == "sh":
                 continue  # make's own commands: what CI runs
             await player.play(block)
-        await player.remaining_tests(blocks_of(page))
+        await player.remaining_tests(blocks)
+
+
+async def test_a_page_that_fails_leaves_no_replica_behind(tmp_path):
+    page = """\
+```console
+$ ic-bridge replica start --background --state-dir one --port 4944
+...4944...
+$ ic-bridge replica start --background --state-dir \\
+    two --port 4945
+...
+$ ic-bridge replica status \\
+    --json | python -c 'import json, sys; print(len(json.load(sys.stdin)["replicas"]))'
+2
+$ false
+```
+"""
+    (tmp_path / "page.md").write_text(page)
+    blocks = on_a_free_port(blocks_of(tmp_path / "page.md"))
+    assert "4944" not in blocks[0].code
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(AssertionError, match=r"\$ false\n *exit 1"):
+        async with playing(folder) as player:
+            await player.play(blocks[0])
+    assert '"running": false' in player.run("ic-bridge replica status --json").stdout
 
 
 @pytest.mark.parametrize("block", NEEDY, ids=lambda block: f"{block.page}-{block.needs}")

@@ -1,7 +1,8 @@
 """The pages that are printed from the code are what the code says."""
 
 import ast
-import importlib.util
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,125 @@ BRIDGE = TESTS.parent / "bridge"
 DOCS = TESTS.parent / "docs"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _site_on_path():
+    sys.path.insert(0, str(DOCS / "_site"))
+    yield
+    sys.path.remove(str(DOCS / "_site"))
+
+
 @pytest.fixture(scope="module")
-def generated():
-    spec = importlib.util.spec_from_file_location("generated", DOCS / "_site" / "generated.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def generated(_site_on_path):
+    return importlib.import_module("generated")
+
+
+@pytest.fixture(scope="module")
+def stage(_site_on_path):
+    return importlib.import_module("stage")
+
+
+@pytest.fixture(scope="module")
+def declarations(_site_on_path):
+    return importlib.import_module("declarations")
+
+
+def test_the_sites_order_names_each_page_once_and_no_other(stage):
+    pages = {page.removesuffix(".md") for page in stage.written()}
+    pages |= {"reference/python"}  # which stands in no file
+    assert ":caption: Reference" in stage.navigation(pages)
+    with pytest.raises(SystemExit, match=r"without a place in the site's order: .'new'"):
+        stage.navigation(pages | {"new"})
+    with pytest.raises(SystemExit, match=r"names pages that are not there: .'protocol'"):
+        stage.navigation(pages - {"protocol"})
+
+
+# --- Public names of the two libraries ------------------------------------------------------------
+
+
+def test_the_page_of_the_motoko_library_has_what_canisters_use_and_no_internals(generated):
+    page = generated.motoko_api("")
+    for name in (
+        "Node",
+        "receiver",
+        "sender",
+        "both",
+        "upToDate",
+        "Reply",
+        "Handler",
+        "OutboxEntry",
+    ):
+        assert f"### {name}\n" in page
+    assert "public func send(to : Principal, payload : Blob) : async* Outcome<Nat>\n```" in page
+    assert "public query ({ caller }) func asyncFlow_status() : async Watch.Status" in page
+    assert "public func drop(id : Nat)" in page  # which has no comment of its own
+    assert "public let none : Application\n" in page  # declared elsewhere, passed on
+    for inside in ("### InFlight", "seenTo", "postpone"):
+        assert inside not in page
+
+
+def test_the_page_of_the_rust_crate_has_what_it_exports_and_no_internals(generated):
+    page = generated.rust_api("")
+    for name in ("Application", "start", "send_as", "Memories", "read_outbox", "endpoint!"):
+        assert f"### {name}\n" in page
+    signature = "pub fn send_as(\n    id: u128,\n    to: Principal,\n"
+    assert signature in page
+    assert "pub const fn receiver(handler: fn(&Request) -> Reply) -> Application" in page
+    assert "## `async_flow::policy`" in page
+    for inside in ("pub(crate)", "fn seen_to", "fn take_work", "mod tests"):
+        assert inside not in page
+
+
+RUST = """\
+//! What it is.
+
+/// A thing.
+///
+/// # Errors
+/// None.
+#[derive(Clone)]
+pub struct Thing<T> {
+    /// Seen.
+    pub seen: Vec<(T, u8)>,
+    hidden: u8,
+}
+
+pub struct Bare(u8);
+
+impl<T: Ord> Thing<T> {
+    /// Makes it; a string may hold "{".
+    pub fn made(of: [u8; 2], and: &str) -> Result<Thing<T>, String>
+    where
+        T: Copy,
+    {
+        if and == "{" { inner() }
+    }
+
+    fn inner() {}
+
+    pub(crate) fn for_us() {}
+}
+
+impl Clone for Bare {
+    pub fn never() {}
+}
+"""
+
+
+def test_a_declaration_ends_where_its_body_begins(declarations, tmp_path):
+    (tmp_path / "thing.rs").write_text(RUST)
+    thing, bare = declarations.rust(tmp_path / "thing.rs")
+    assert "pub seen: Vec<(T, u8)>," in thing.code
+    assert "hidden" not in thing.code
+    assert thing.comment == "A thing.\n\n# Errors\nNone."
+    (made,) = thing.members
+    assert made.code == (
+        "pub fn made(of: [u8; 2], and: &str) -> Result<Thing<T>, String>\nwhere\n    T: Copy,"
+    )
+    assert (bare.name, bare.members) == ("Bare", [])
+    assert declarations.opening_comment(tmp_path / "thing.rs") == "What it is."
+
+
+# --- Errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", ["settings.md", "command-line.md", "errors.md"])
