@@ -22,6 +22,9 @@ CANISTERS = {
     "both_bounty": ([*COMMON, "bounty"], SENDING + HANDLING),
     "both_positional": ([*COMMON, "positional"], SENDING + HANDLING),
     "player": (COMMON, HANDLING),
+    "player_maf": ([*COMMON, "maf"], HANDLING),
+    "player_bounty": ([*COMMON, "bounty"], HANDLING),
+    "player_positional": ([*COMMON, "positional"], HANDLING),
 }
 FOREIGN = ["foreign_maf_sender", "foreign_maf_receiver"]
 
