@@ -203,6 +203,7 @@ async def _judge(play: Play, scenario: Scenario) -> _Verdicts:
     verdicts = _Verdicts(expected=scenario.info.requirement)
     try:
         await scenario.player(play)
+        await play.check_faults()
     except NotHeldError as error:
         verdicts.delivery = Verdict.FAILED
         verdicts.expected, verdicts.observed = error.expected, error.observed

@@ -84,9 +84,22 @@ class Endpoint(ABC):
 
         Implementations that take our settings are given short waits where time is not virtual.
         """
-        if virtual or self.entry.install != "reference" or self.entry.canister is not None:
+        if virtual or not self.takes_settings:
             return self.entry.first_retry
         return int(SHORT_WAITS["first_retry"])
+
+    @property
+    def takes_settings(self) -> bool:
+        """Whether it was installed with the settings that the scenario asks for."""
+        return self.entry.install == "reference" and self.entry.canister is None
+
+    def attempts(self, asked: int) -> int:
+        """How often it sends a message at most.
+
+        Args:
+            asked: What the scenario's settings say, where it takes them.
+        """
+        return asked if self.takes_settings else self.entry.attempts
 
     def need(self, *powers: str) -> None:
         """Insist on powers.

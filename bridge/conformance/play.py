@@ -57,6 +57,7 @@ class Play:
     relay: Relay | None
     notes: list[str] = field(default_factory=list)
     completed: set[int] | None = None
+    _awaited: list[tuple[int, Fault]] = field(default_factory=list)
     _ids: Any = field(default_factory=lambda: itertools.count(7_000_001))
 
     # --- The ends -------------------------------------------------------------------------------
@@ -158,9 +159,37 @@ class Play:
         else:
             await asyncio.sleep(_MOMENT)
 
-    async def plan(self, *faults: Fault, chances: dict[str, int] | None = None) -> None:
-        """Have chaos do something to what is said from now on."""
+    async def plan(
+        self, *faults: Fault, chances: dict[str, int] | None = None, certain: bool = True
+    ) -> None:
+        """Have chaos do something to what is said from now on.
+
+        Args:
+            faults: Exactly these.
+            chances: Of each fault, in thousandths.
+            certain: Whether a right implementation meets each of the faults.
+        """
+        at = len((await self.wire()).sightings)
         await self.chaos.plan(*faults, seed=self.seed, chances=chances)
+        if certain:
+            self._awaited += [(at, fault) for fault in faults]
+
+    async def check_faults(self) -> None:
+        """See that what was planned was done: without its fault a scenario shows nothing.
+
+        Raises:
+            BridgeError: If a fault met no message.
+        """
+        seen = (await self.wire()).sightings
+        for at, fault in self._awaited:
+            if not any(
+                (one.side, one.kind, one.fault) == (fault.side, fault.kind, fault.what)
+                for one in seen[at:]
+            ):
+                raise BridgeError(
+                    f"the scenario was not played: no {fault.kind} from {fault.side} met its "
+                    f"fault {fault.what!r}"
+                )
 
     async def handled(self, msg_id: int) -> int:
         """How often the receiver's handler ran for a flow."""

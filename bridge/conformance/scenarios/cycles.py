@@ -20,6 +20,7 @@ _MINIMUM: Final = 1_000_000
     sender=("open", "settings", "outcome"),
     receiver=("settings",),
     sender_settings={"attempts": 2},
+    receiver_settings={"attempts": 2},
 )
 async def minimum(play: Play) -> None:
     for end in (play.a, play.b):
@@ -37,3 +38,13 @@ async def minimum(play: Play) -> None:
     await play.b.configure(peers=[attached(play, ack=_MINIMUM)])
     second = await complete(play, Request.small(application(play), 2))
     play.completed = {second}
+    await play.b.configure(peers=[attached(play)])
+    third = await play.open(Request.small(application(play), 3).payload)
+    outcome = await play.outcome(third, 40)
+    play.check(
+        outcome and outcome.failure == "unknown",
+        "Failed(unknown) told where nothing is attached to ACK",
+        outcome,
+    )
+    wire = await play.wire()
+    play.check(wire.said("ACK", third), "an ACK to be tried", wire.counts())

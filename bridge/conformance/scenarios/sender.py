@@ -17,6 +17,7 @@ _GROUP: Final = "sender"
 UNPAYABLE: Final = 10**30
 _BURST: Final = 8
 _BOUND: Final = 3
+_FEW: Final = 3
 
 
 async def nothing_to_acknowledge(play: Play) -> None:
@@ -118,7 +119,7 @@ async def ack_lost(play: Play) -> None:
     ends=Ends.SENDER,
     clean_up=nothing_to_acknowledge,
     sender=("open",),
-    sender_settings={"attempts": 3},
+    sender_settings={"attempts": _FEW},
 )
 async def receiver_gone(play: Play) -> None:
     msg_id = await play.open()
@@ -130,13 +131,14 @@ async def receiver_gone(play: Play) -> None:
     if "outcome" not in play.a.powers:
         play.notes.append(f"{play.a.entry.name} cannot be asked how a flow ended")
         return
-    outcome = await play.outcome(msg_id, 40)
+    most = play.a.attempts(_FEW)
+    outcome = await play.outcome(msg_id, max(40, 10 * most))
     play.check(outcome, "a failure to be told", "nothing was told", hazards.SILENT_FAILURE)
     assert outcome is not None
     play.check(outcome.failure == "unknown", "Failed(unknown)", outcome)
     play.check(outcome.times == 1, "one telling", f"{outcome.times}")
     news = len((await play.wire()).said("NEW", msg_id))
-    play.check(news <= 3, "at most 3 NEWs", f"{news}")
+    play.check(news <= most, f"at most {most} NEWs", f"{news}")
 
 
 @scenario(
@@ -193,7 +195,9 @@ async def fin_lost(play: Play) -> None:
     await play.a.configure(peers=[attached(play, fin=UNPAYABLE)])
     request = Request.small(application(play), 2)
     second = await play.open(request.payload)
-    await play.expect(lambda wire: bool(wire.passed("ACK", second)), "ACK")
+    wire = await play.expect(lambda wire: bool(wire.passed("ACK", second)), "ACK")
+    fins = wire.said("FIN", second)
+    play.check(not fins, "no FIN while none can leave", f"{len(fins)} FIN")
     await play.a.configure(peers=[attached(play)])
     await play.answered(second)
     await check_response(play, second, request, hazards.HANDED_TWICE)
