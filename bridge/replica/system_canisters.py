@@ -17,7 +17,7 @@ from bridge.replica import management
 from bridge.replica.execution.engine import compile_module
 from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler.machine import Machine
-from bridge.replica.state.messages import FROM_SYSTEM, Request
+from bridge.replica.state.messages import FROM_SYSTEM, Reject, Request
 
 ICP_LEDGER: Final = Principal.from_text("ryjl3-tyaaa-aaaaa-aaaba-cai")
 CYCLES_MINTING_CANISTER: Final = Principal.from_text("rkp4c-7iaaa-aaaaa-aaaca-cai")
@@ -86,13 +86,18 @@ def install_missing(machine: Machine) -> None:
     with machine.lock:
         machine.begin_round()
         for canister in _CANISTERS:
-            if canister.canister_id not in machine.subnet.canisters:
+            found = machine.subnet.canisters.get(canister.canister_id)
+            if found is None:
+                _create(machine, canister)
                 _install(machine, canister)
+            elif found.module_hash is None and found.is_controller(_CONTROLLER):
+                _install(machine, canister)  # which failed at an earlier start
 
 
-def _install(machine: Machine, canister: _SystemCanister) -> None:
+def _create(machine: Machine, canister: _SystemCanister) -> None:
     _manage(
         machine,
+        canister,
         "provisional_create_canister_with_cycles",
         {
             "amount": _RESERVE,
@@ -101,8 +106,12 @@ def _install(machine: Machine, canister: _SystemCanister) -> None:
             "sender_canister_version": None,
         },
     )
+
+
+def _install(machine: Machine, canister: _SystemCanister) -> None:
     _manage(
         machine,
+        canister,
         "install_code",
         {
             "mode": candid.Case("install"),
@@ -112,19 +121,20 @@ def _install(machine: Machine, canister: _SystemCanister) -> None:
             "sender_canister_version": None,
         },
     )
-    installed = machine.subnet.canisters.get(canister.canister_id)
-    if installed is None or installed.module_hash is None:
-        raise ReplicaError(
-            f"the system canister {canister.module} could not be installed at "
-            f"{canister.canister_id}",
-            hint="install the package again, or start the replica without system canisters",
-        )
 
 
-def _manage(machine: Machine, method: str, value: dict[str, Any]) -> None:
+def _manage(
+    machine: Machine, canister: _SystemCanister, method: str, value: dict[str, Any]
+) -> None:
     signature = SIGNATURES[method]
     assert signature.argument is not None
     arg = signature.argument.encode(value)
-    management.handle(
+    answer = management.carry_out(
         machine, Request(FROM_SYSTEM, _CONTROLLER, Principal.management(), method, arg)
     )
+    if isinstance(answer, Reject):
+        raise ReplicaError(
+            f"the system canister {canister.module} could not be installed at "
+            f"{canister.canister_id}: {answer.message}",
+            hint="install the package again, or start the replica without system canisters",
+        )

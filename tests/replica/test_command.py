@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -174,3 +175,26 @@ async def test_what_makes_no_sense_is_a_usage_error(shell):
     assert (code, "is no time" in err) == (2, True)
     code, _, err = await shell.run("start", "--background", "--until-eof")
     assert (code, "exclude each other" in err) == (2, True)
+
+
+@pytest.mark.covers("command")
+async def test_it_ends_when_told_although_canisters_are_executed(
+    shell, make_client, universal_wasm, program
+):
+    process = await shell.begin("start", "--no-system-canisters", "--json")
+    told = json.loads(await process.stdout.readline())
+    running = SimpleNamespace(url=told["url"], root_key=bytes.fromhex(told["root_key"]))
+    async with aiohttp.ClientSession() as session:
+        client = make_client(running, session)
+        canisters = [await client.create(universal_wasm(True)) for _ in range(16)]
+        # Together they need a minute of two processors.
+        spinning = [
+            asyncio.create_task(client.query(canister, "query", program().spin()))
+            for canister in canisters
+        ]
+        await asyncio.sleep(0.5)
+        assert not any(task.done() for task in spinning)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+        ends = await asyncio.gather(*spinning, return_exceptions=True)
+    assert all(isinstance(end, aiohttp.ClientError) for end in ends)

@@ -1,5 +1,6 @@
-"""The engine's version: its C interface is used directly, so only the tested one is taken."""
+"""The engine: only the version whose C interface was tested, and what it keeps on disk."""
 
+import os
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ReplicaError
+from bridge.replica.execution import engine
+from bridge.replica.execution.binary import _sized
 from bridge.replica.execution.native import SUPPORTED, check_version
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,3 +31,30 @@ def test_the_installed_version_and_those_asked_for_are_the_supported_one():
     assert extras["replica"] == [f"wasmtime>={SUPPORTED},<{int(SUPPORTED) + 1}"]
     pinned = (ROOT / "requirements" / "constraints.txt").read_text()
     assert f"\nwasmtime=={SUPPORTED}." in pinned
+
+
+def test_the_cache_keeps_what_was_used_last(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # Modules of some function types and nothing else.
+    modules = [
+        b"\0asm\1\0\0\0\1" + _sized(bytes([count]) + b"\x60\0\0" * count) for count in range(1, 5)
+    ]
+
+    def compiled(number):
+        engine.forget_modules()
+        engine.compile_module(modules[number])
+
+    folder = tmp_path / "ic-bridge" / "compiled"
+    names = []
+    for number in range(3):
+        compiled(number)
+        (new,) = {file.name for file in folder.iterdir()} - set(names)
+        names.append(new)
+        os.utime(folder / new, (number, number))
+    compiled(0)  # used again, so the second is the oldest
+    size = (folder / names[0]).stat().st_size
+    monkeypatch.setattr(engine, "_CACHE_BYTES", 3 * size + size // 2)
+    compiled(3)
+    left = {file.name for file in folder.iterdir()}
+    assert len(left) == 3
+    assert set(names) - left == {names[1]}

@@ -8,7 +8,7 @@ import pytest
 from bridge import candid
 from bridge.agent import Agent, Identity
 from bridge.candid import Case
-from bridge.errors import CallRejectedError
+from bridge.errors import CallRejectedError, ReplicaError
 from bridge.principal import Principal
 from bridge.replica import Replica, system_canisters
 from bridge.replica.state.messages import Reject, Reply
@@ -39,6 +39,20 @@ MINT, TOP_UP, CREATE = 0x544E494D, 0x50555054, 0x41455243
 def interface(canister):
     text = (SOURCES / f"{NAMES[canister]}.did").read_text(encoding="utf-8")
     return candid.parse_did(text).service.methods
+
+
+def test_one_that_cannot_be_installed_is_told_why_and_installed_at_the_next_start(
+    driver, monkeypatch
+):
+    packaged = system_canisters.contracts.motoko_canister
+    with monkeypatch.context() as damaged:
+        damaged.setattr(
+            system_canisters.contracts, "motoko_canister", lambda name: packaged(name)[:1000]
+        )
+        with pytest.raises(ReplicaError, match=r"icp_ledger could not be .* is not valid"):
+            system_canisters.install_missing(driver.machine)
+    system_canisters.install_missing(driver.machine)
+    assert {name for name in NAMES if driver.canisters[name].module_hash} == set(NAMES)
 
 
 class System:

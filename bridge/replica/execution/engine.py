@@ -5,6 +5,7 @@ code is kept in memory, and in a directory that only this user can enter, becaus
 good as running it.
 """
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -27,6 +28,7 @@ from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.execution.native import ffi
 
 _REMEMBERED_MODULES: Final = 256
+_CACHE_BYTES: Final = 2 * 1024**3
 # Raised whenever the settings below or the instrumenting change what the compiled code is.
 _FORMAT: Final = "2"
 _VERSION: Final = version("wasmtime")
@@ -106,15 +108,33 @@ def _write_atomically(file: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
         Path(name).replace(file)
+        _make_room(file.parent)
     except OSError:
         return
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what was not used for longest, if the cache is too large."""
+    found = []
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            status = file.stat()
+            found.append((status.st_mtime_ns, status.st_size, file))
+    excess = sum(size for _, size, _ in found) - _CACHE_BYTES
+    for _, size, file in sorted(found):
+        if excess <= 0:
+            return
+        file.unlink(missing_ok=True)
+        excess -= size
 
 
 def _build(wasm: bytes) -> wasmtime.Module:
     file = _cache_file(wasm)
     if file is not None and file.is_file():
         try:
-            return wasmtime.Module.deserialize(engine(), file.read_bytes())
+            content = file.read_bytes()
+            os.utime(file)  # it is in use: others go first when there is no room
+            return wasmtime.Module.deserialize(engine(), content)
         except (wasmtime.WasmtimeError, OSError):
             # Of another build of the engine, or cut short: compile again.
             file.unlink(missing_ok=True)

@@ -4,10 +4,11 @@
 from bridge.replica.management import canister as _canister  # noqa: F401
 from bridge.replica.management import snapshots as _snapshots  # noqa: F401
 from bridge.replica.management.dispatch import (
+    carry_out,
     effective_canister_id,
     handle,
     ingress_filter,
     query,
 )
 
-__all__ = ["effective_canister_id", "handle", "ingress_filter", "query"]
+__all__ = ["carry_out", "effective_canister_id", "handle", "ingress_filter", "query"]

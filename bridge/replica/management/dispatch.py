@@ -95,23 +95,36 @@ def handle(machine: Machine, request: Request) -> None:
     if isinstance(checked, Reject):
         answer: Answer = checked
     else:
-        method, value, canister = checked
+        method, _, canister = checked
         if canister is not None and canister.busy and method.needs_idle:
             machine.when_idle(canister, lambda: handle(machine, request))
             return
-        if isinstance(request.origin, FromUser) and not method.from_users:
-            answer = ingress_filter(machine, request)
-        else:
-            answer = method.run(machine, request, value)
-        if canister is not None and canister.canister_id in machine.subnet.canisters:
-            # It may have been started, or thawed by cycles or settings.
-            machine.subnet.mark(canister.canister_id)
-            machine.check_timer(canister)
+        answer = _carry_out(machine, request, *checked)
     del machine.subnet.managing[request]
     if isinstance(answer, Reject):
         machine.respond(request.origin, answer, request.cycles)
     elif answer is not None:
         machine.reply(request, answer)
+
+
+def carry_out(machine: Machine, request: Request) -> Answer:
+    """Do at once what the system itself asks of the management canister; what it answers."""
+    checked = _check(machine, request)
+    return checked if isinstance(checked, Reject) else _carry_out(machine, request, *checked)
+
+
+def _carry_out(
+    machine: Machine, request: Request, method: Method, value: Any, canister: Canister | None
+) -> Answer:
+    if isinstance(request.origin, FromUser) and not method.from_users:
+        answer: Answer = ingress_filter(machine, request)
+    else:
+        answer = method.run(machine, request, value)
+    if canister is not None and canister.canister_id in machine.subnet.canisters:
+        # It may have been started, or thawed by cycles or settings.
+        machine.subnet.mark(canister.canister_id)
+        machine.check_timer(canister)
+    return answer
 
 
 def query(machine: Machine, request: Request) -> Payload:
