@@ -172,12 +172,12 @@ async def test_each_fault_fails_its_scenarios_for_its_reason(world, fault, side,
 
 @pytest.mark.timeout(1800 if ALL else 240)
 @pytest.mark.parametrize(
-    ("fault", "side"), [(name, side) for name, side, _ in FAULTS[:: 1 if ALL else 6]]
+    ("fault", "side"),
+    # Without FIN no flow of any scenario completes.
+    [(name, side) for name, side, _ in FAULTS[:: 1 if ALL else 6] if name != "sends_no_fin"],
 )
 async def test_a_fault_leaves_unrelated_scenarios_alone(world, fault, side):
     about = {id_ for name, one, ids in FAULTS for id_ in ids if (name, one) == (fault, side)}
-    if fault == "sends_no_fin":  # no flow of any scenario completes without FIN
-        return
     ids = [i for i in (UNRELATED[side] if not ALL else table()) if i not in about | LONG | {"G1"}]
     cells = await play(world, broken(fault, side), side, ids)
     wrong = {i: words(cell) for i, cell in cells.items() if cell.verdict is not Verdict.PASSED}
