@@ -166,7 +166,11 @@ class Configuration:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return _underscored(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as cause:
+    except OSError as cause:
+        raise UsageError(
+            f"{path} cannot be read: {cause.strerror}", hint="let it be read, or remove it"
+        ) from None
+    except ValueError as cause:
         raise UsageError(f"{path} cannot be read: {cause}", hint="correct or remove it") from None
 
 

@@ -43,7 +43,9 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The beginning of the body as text for a message."""
+        """The beginning of the body as text for a message; a web page is only told as one."""
+        if self.body[:200].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+            return "a web page"
         return quote(self.body[:2000].decode(errors="replace"))
 
 

@@ -99,5 +99,8 @@ def main(*, settings: bool = True) -> None:
         sys.exit(error.exit_code)
     except OSError as error:  # a file that was opened and cannot be read or written to its end
         place = f"{error.filename}: " if error.filename else ""
-        click.secho(f"ic-bridge: {place}{error.strerror or error}", fg="red", err=True)
+        words = error.strerror or error
+        if isinstance(error, FileNotFoundError) and not error.filename:
+            words = "the working directory is no longer there; change into another one"
+        click.secho(f"ic-bridge: {place}{words}", fg="red", err=True)
         sys.exit(2)

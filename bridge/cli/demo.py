@@ -36,6 +36,7 @@ def demo(seed: int | None, trace: IO[str] | None, as_json: bool) -> None:
     report = asyncio.run(run_demo(say=teller.say, see=teller.see, seed=seed))
     if trace is not None:
         write_trace(report.records, trace)
+        trace.flush()  # a full disk is told here; at the close of the file nobody would hear of it
     if as_json:
         click.echo(json.dumps({"ok": report.ok, "flows": [asdict(flow) for flow in report.flows]}))
     else:

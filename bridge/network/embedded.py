@@ -20,6 +20,12 @@ async def _read_announcement(process: asyncio.subprocess.Process) -> dict[str, s
     if not line:
         assert process.stderr is not None
         words = (await process.stderr.read()).decode(errors="replace").strip()
+        said = words.splitlines()
+        # Where the process ended as the command line does, its last words are an error and a hint.
+        for at, line in enumerate(said):
+            if line.startswith("ic-bridge: "):
+                hint = " ".join(part.strip() for part in said[at + 1 :])
+                raise ReplicaError(line.removeprefix("ic-bridge: "), hint=hint or None)
         raise ReplicaError(
             f"the embedded replica ended before it served: {words or 'it said nothing'}",
             hint=None if words else "install it with: pip install 'ic-bridge[replica]'",
@@ -77,6 +83,8 @@ async def replica_process(
         stdin=asyncio.subprocess.PIPE,  # ends with this process, even if that is killed
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # An interrupt at the terminal is for this program, which may still need the replica.
+        start_new_session=True,
     )
     drains: list[asyncio.Task[None]] = []
     try:
