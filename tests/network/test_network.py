@@ -152,6 +152,37 @@ async def test_a_replica_does_not_outlive_the_process_that_started_it_even_if_th
                     continue
 
 
+INTERRUPTED = """
+import asyncio
+from bridge import Identity, Network
+
+async def main():
+    async with Network.embedded() as network, network.agent(Identity.generate()) as agent:
+        print("begun", flush=True)
+        try:
+            await asyncio.sleep(600)
+        finally:
+            await asyncio.sleep(1)
+            print((await agent.status()).root_key == network.root_key, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.covers("process of a program's own", client="bridge")
+async def test_an_interrupt_at_the_terminal_leaves_the_replica_to_the_program() -> None:
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", INTERRUPTED, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    assert program.stdout is not None
+    async with asyncio.timeout(60):
+        assert await program.stdout.readline() == b"begun\n"
+        os.killpg(program.pid, signal.SIGINT)
+        assert await program.stdout.readline() == b"True\n"
+        await program.wait()
+
+
 @pytest.mark.covers("command", client="bridge")
 def test_a_port_that_is_taken_is_one_line_and_a_hint() -> None:
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as process:

@@ -251,3 +251,6 @@ def test_the_log_is_bounded_in_lines_and_bytes(driver, monkeypatch):
     assert sum(len(entry.arg) for entry in log.entries) <= 1000
     assert [entry.seq for entry in log.after(68)] == [69, 70]
     assert log.after(0)[0].seq == log.entries[0].seq
+    for _ in range(10):
+        log.add(0, None, Principal(b"x"), "m" * 150, b"", "request", "rejected", "t" * 150)
+    assert len(log.entries) == 3

@@ -11,6 +11,7 @@ import pytest
 from bridge import wire
 from bridge.replica import Replica
 from bridge.replica.http.load import MAX_BODY, MAX_INGRESS, HttpLimits
+from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler.machine import Limits
 
 
@@ -181,6 +182,27 @@ async def test_calls_beyond_a_canisters_queue_are_told_to_come_again(
     assert set(refused) == {(503, b"Service is overloaded, try again later.\n")}
     assert len(refused) <= 50
     await alive(client, canister, program)
+
+
+@pytest.mark.parametrize("http_limits", [HttpLimits(ingress=70)])
+async def test_management_calls_that_wait_for_a_busy_canister_are_limited_too(
+    client, canister, program
+):
+    assert (await client.call(canister, "update", program().spin(), version=2))[0] == 202
+    value = {"canister_id": canister, "sender_canister_version": None}
+    fields = {
+        "canister_id": b"",
+        "method_name": "uninstall_code",
+        "arg": SIGNATURES["uninstall_code"].argument.encode(value),
+    }
+
+    def uninstall():
+        body = client.signed(client.content("call", **fields))
+        return client.post(f"/api/v2/canister/{canister}/call", body)
+
+    answers = await asyncio.gather(*(uninstall() for _ in range(120)))
+    assert set(answers) == {(202, ""), (503, "Service is overloaded, try again later.\n")}
+    assert answers.count((202, "")) >= 70
 
 
 @pytest.mark.parametrize("http_limits", [HttpLimits(requests=3, request_bytes=100_000)])

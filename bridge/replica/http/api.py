@@ -7,7 +7,7 @@ status and a sentence, never a trace. Rule implemented: section HTTPS interface.
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
 
@@ -27,6 +27,7 @@ from bridge.replica.scheduler.rounds import Rounds
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
     FromUser,
+    Message,
     Payload,
     Reject,
     RejectCode,
@@ -223,20 +224,21 @@ class Api:
         return handler
 
     def admit(self, canister_id: Principal) -> None:
-        """Check that the canister has room for one more call by a user.
+        """Check that the canister, or the management canister, has room for one more user's call.
 
         Raises:
             RefusedError: If too many wait for it.
         """
         canister = self._subnet.canisters.get(canister_id)
-        if canister is None:
+        if canister is None and canister_id.raw:
             return
+        queue: Collection[Message] = self._subnet.managing if canister is None else canister.queue
         coming = self._sent[canister_id] - self._taken[canister_id]
-        if coming + len(canister.queue) < _FEW:
+        if coming + len(queue) < _FEW:
             return
         limits = self._load.limits
         with self._machine.lock:
-            sizes = [len(one.arg) for one in canister.queue if isinstance(one, Request)]
+            sizes = [len(one.arg) for one in queue if isinstance(one, Request)]
         if coming + len(sizes) >= limits.ingress or sum(sizes) > limits.ingress_bytes:
             raise RefusedError(503, INGRESS_FULL)
 
@@ -249,7 +251,7 @@ class Api:
     ) -> None:
         """Hand a call to the rounds, and count it until they have taken it in."""
         callee = request.receiver
-        waiting = callee in self._subnet.canisters
+        waiting = not callee.raw or callee in self._subnet.canisters
         self._sent[callee] += waiting
 
         def noted(refusal: Reject | None) -> None:
