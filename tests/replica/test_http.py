@@ -389,23 +389,42 @@ async def test_a_requests_status_is_for_its_sender_only(client, canister, progra
     assert "sender" in text
 
 
-FORBIDDEN = {
-    "the whole tree": [],
-    "all canisters": [b"canister"],
-    "certified data": [b"canister", b"<id>", b"certified_data"],
-    "another canister": [b"canister", MISSING.raw, b"module_hash"],
-    "ranges at a canister's address": [b"canister_ranges", b"x"],
-    "metrics": [b"subnet", b"<subnet>", b"metrics"],
-    "nonsense": [b"nonsense"],
+REFUSED = {
+    "the whole tree": ([], 404),
+    "all canisters": ([b"canister"], 404),
+    "a whole canister": ([b"canister", b"<id>"], 404),
+    "certified data": ([b"canister", b"<id>", b"certified_data"], 404),
+    "another canister": ([b"canister", MISSING.raw, b"module_hash"], 400),
+    "no principal": ([b"canister", bytes(30), b"module_hash"], 400),
+    "ranges at a canister's address": ([b"canister_ranges", b"x"], 404),
+    "metrics at a canister's address": ([b"subnet", b"x", b"metrics"], 404),
+    "more of a boundary node": ([b"api_boundary_nodes", b"x", b"secrets"], 404),
+    "too short a request id": ([b"request_status", b"x"], 400),
+    "more of a request": ([b"request_status", bytes(32), b"sender"], 404),
+    "nonsense": ([b"nonsense"], 404),
 }
 
 
-@pytest.mark.parametrize("name", FORBIDDEN)
-async def test_paths_that_may_not_be_read_are_refused(client, canister, name):
-    path = [canister.raw if label == b"<id>" else label for label in FORBIDDEN[name]]
+@pytest.mark.parametrize("name", REFUSED)
+async def test_paths_that_are_not_served_are_refused(client, canister, name):
+    path, expected = REFUSED[name]
+    path = [canister.raw if label == b"<id>" else label for label in path]
     status, text = await client.read_state(canister, [path])
-    assert status in (400, 403)
-    assert text
+    assert status == expected
+    assert ("Invalid path requested" in text) == (expected == 404)
+
+
+async def test_a_canisters_state_and_requests_are_not_at_the_subnets_address(client, canister):
+    _, certificate = await client.read_state(canister, [(b"time",)])
+    subnet = certificate.delegation.subnet_id
+    for version, path, expected in (
+        (2, (b"canister", canister.raw, b"module_hash"), 404),
+        (3, (b"canister", canister.raw, b"module_hash"), 404),
+        (2, (b"request_status", bytes(32)), 404),
+        (3, (b"request_status", bytes(32)), 200),
+    ):
+        status, _ = await client.read_state(subnet, [path], version=version, kind="subnet")
+        assert status == expected
 
 
 async def test_two_requests_cannot_be_asked_for_at_once(client, canister):
@@ -434,7 +453,7 @@ async def test_the_subnets_address_shows_sharded_ranges(client, replica, caniste
 async def test_unsharded_ranges_are_version_2s(client, replica, canister):
     _, certificate = await client.read_state(canister, [(b"time",)])
     path = (b"subnet", certificate.signer(replica.root_key).raw, b"canister_ranges")
-    assert (await client.read_state(canister, [path]))[0] == 403
+    assert (await client.read_state(canister, [path]))[0] == 404
     status, certificate = await client.read_state(canister, [path], version=2)
     assert status == 200
     assert certificate.value(path)
@@ -521,8 +540,8 @@ async def test_metrics_are_not_told_at_another_subnets_address(client, replica, 
     status, text = await client.read_state(
         root, [(b"subnet", subnet.raw, b"metrics")], kind="subnet"
     )
-    assert status == 403
-    assert "that subnet's address" in text
+    assert status == 400
+    assert "does not match requested principal id" in text
 
 
 async def test_the_ranges_of_one_subnet_only_can_be_asked_for(client, replica, canister):

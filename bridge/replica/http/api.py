@@ -19,7 +19,13 @@ from bridge.principal import Principal
 from bridge.replica.execution.engine import compile_module, runs_canisters_here
 from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.http.load import INGRESS_FULL, MAX_INGRESS, Load, RefusedError
-from bridge.replica.http.paths import ForbiddenPathError, Path, Scope, allowed_paths
+from bridge.replica.http.paths import (
+    ForbiddenPathError,
+    NoSuchPathError,
+    Path,
+    Scope,
+    allowed_paths,
+)
 from bridge.replica.management import effective_canister_id
 from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler.queries import NotQuickError, query, quick_query
@@ -134,6 +140,8 @@ class Api:
                 return await handler(request)
             except ForbiddenPathError as error:
                 return text_error(403, str(error))
+            except NoSuchPathError as error:
+                return text_error(404, str(error))
             except BridgeError as error:
                 return text_error(400, str(error))
 

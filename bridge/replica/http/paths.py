@@ -19,6 +19,8 @@ _STATUS_LEAVES: Final = frozenset(
 _CANISTER_LEAVES: Final = frozenset(
     {b"module_hash", b"controllers", b"canister_creation_timestamp", b"last_install_timestamp"}
 )
+_BOUNDARY_NODE_LEAVES: Final = frozenset({b"domain", b"ipv4_address", b"ipv6_address"})
+_PATHS_HINT: Final = "the interface specification lists the paths, in the section on read_state"
 _SUBNET_LEAVES: Final = (b"public_key", b"type")
 
 
@@ -41,6 +43,10 @@ class ForbiddenPathError(EnvelopeError):
     """The path exists perhaps, but not for who asks."""
 
 
+class NoSuchPathError(EnvelopeError):
+    """The path is none that is served at this address."""
+
+
 def _readable(path: Path) -> str:
     return "/" + "/".join(
         label.decode() if label.isascii() and label.decode().isprintable() else label.hex()
@@ -48,11 +54,20 @@ def _readable(path: Path) -> str:
     )
 
 
-def _invalid(path: Path) -> EnvelopeError:
-    return EnvelopeError(
-        f"Invalid path requested: {_readable(path)}",
-        hint="the interface specification lists the paths, in the section on read_state",
-    )
+def _invalid(path: Path, hint: str = _PATHS_HINT) -> NoSuchPathError:
+    return NoSuchPathError(f"Invalid path requested: {_readable(path)}", hint=hint)
+
+
+def _check_named(scope: Scope, requested: bytes) -> None:
+    """Check that a path names the very canister or subnet that the address names."""
+    effective = scope.canister_id or scope.subnet_id
+    assert effective is not None
+    if effective.raw != requested:
+        shown = Principal(requested) if len(requested) <= 29 else requested.hex()
+        raise EnvelopeError(
+            f"Effective principal id in URL {effective} does not match requested principal id: "
+            f"{shown}."
+        )
 
 
 def allowed_paths(
@@ -69,7 +84,8 @@ def allowed_paths(
         targets: The canisters to which the sender's delegations are limited, if they are.
 
     Raises:
-        EnvelopeError: If a path has no allowed form.
+        NoSuchPathError: If a path has no form that is served at this address.
+        EnvelopeError: If it names another canister, or too much is asked for at once.
         ForbiddenPathError: If this sender may not ask for it here.
     """
     shown: list[Path] = []
@@ -83,13 +99,13 @@ def allowed_paths(
                 shown += _subnet_paths(subnet, scope, path, rest)
             case (b"canister_ranges", subnet_id):
                 if scope.canister_id is not None:
-                    raise ForbiddenPathError(
-                        f"{_readable(path)} is served at the subnet's address only"
-                    )
+                    raise _invalid(path, "ask for it at the subnet's address")
                 sharded.add(subnet_id)
                 shown.append((b"canister_ranges", subnet_id))
             case (b"request_status", request_id, *rest) if (
-                len(rest) <= 1 and set(rest) <= _STATUS_LEAVES
+                len(rest) <= 1
+                and set(rest) <= _STATUS_LEAVES
+                and (scope.canister_id is not None or scope.version > 2)
             ):
                 request_ids.add(request_id)
                 _check_request(subnet, scope, sender, request_id, targets)
@@ -97,7 +113,9 @@ def allowed_paths(
             case (b"canister", canister_id, *rest):
                 _check_canister(subnet, scope, sender, path, canister_id, rest)
                 shown.append(path)
-            case (b"api_boundary_nodes", *_):
+            case (b"api_boundary_nodes", *rest) if (
+                len(rest) <= 2 and set(rest[1:]) <= _BOUNDARY_NODE_LEAVES
+            ):
                 shown.append(path)
             case _:
                 raise _invalid(path)
@@ -124,18 +142,17 @@ def _subnet_paths(
     known = ((), (b"public_key",), (b"type",), (b"node",), (b"canister_ranges",), (b"metrics",))
     if below[:1] not in known:
         raise _invalid(path)
-    if below == (b"metrics",) and (scope.subnet_id is None or scope.subnet_id.raw != names[0]):
-        raise ForbiddenPathError(f"{_readable(path)} is served at that subnet's address only")
+    if below == (b"metrics",):
+        if scope.subnet_id is None:
+            raise _invalid(path, "ask for it at the subnet's address")
+        _check_named(scope, names[0])
     out: list[Path] = []
     for name in names:
         prefix = (b"subnet", name)
         ranges = scope.version < 3 or name == keys.root_subnet_id.raw
         if below[:1] == (b"canister_ranges",):
             if not ranges:
-                raise ForbiddenPathError(
-                    f"{_readable(path)} is served by version 2 only",
-                    hint="ask for /canister_ranges/<subnet id> at the subnet's address",
-                )
+                raise _invalid(path, "ask for /canister_ranges/<subnet id> at the subnet's address")
             out.append(path)
         elif below:
             out.append(path)
@@ -185,10 +202,9 @@ def _check_canister(
     canister_id: bytes,
     rest: Sequence[bytes],
 ) -> None:
-    if scope.canister_id is None or scope.canister_id.raw != canister_id:
-        raise ForbiddenPathError(
-            f"{_readable(path)} is served only at the address of the canister that it names"
-        )
+    if scope.canister_id is None:
+        raise _invalid(path, "ask for it at the canister's address")
+    _check_named(scope, canister_id)
     match rest:
         case [leaf] if leaf in _CANISTER_LEAVES:
             return
