@@ -142,6 +142,8 @@ class Instance:
             self._load = _Entry(exports[info.load_name]._func)  # noqa: SLF001
         self._memory: Any = None
         self._memory_address = 0
+        # A Wasm memory never shrinks: the engine is asked only beyond what it was seen to have.
+        self._size_at_least = 0
         if info.has_memory:
             self._memory = exports[info.memory_name]._memory  # noqa: SLF001
             self._memory_address = ctypes.addressof(self._memory)
@@ -168,8 +170,10 @@ class Instance:
         Raises:
             TrapError: If it is not.
         """
-        if at + size > self.memory_size:
-            raise TrapError("Canister trapped: heap out of bounds")
+        if at + size > self._size_at_least:
+            self._size_at_least = self.memory_size
+            if at + size > self._size_at_least:
+                raise TrapError("Canister trapped: heap out of bounds")
 
     def read(self, at: int, size: int) -> bytes:
         """Bytes of the memory.
