@@ -8,10 +8,11 @@ from bridge.dialects.maf import Maf
 from bridge.dialects.positional import Positional
 from bridge.dialects.unified import Unified
 from bridge.errors import UsageError
+from bridge.flow import DIALECT_NAMES
 
-DIALECTS: Final[dict[str, Dialect]] = {
-    dialect.name: dialect for dialect in (Unified(), Maf(), Bounty(), Positional())
-}
+_SPOKEN = {dialect.name: dialect for dialect in (Unified(), Maf(), Bounty(), Positional())}
+# Settings speak of dialects too, and know them by their names alone.
+DIALECTS: Final[dict[str, Dialect]] = {name: _SPOKEN[name] for name in DIALECT_NAMES}
 
 
 def get(name: str) -> Dialect:

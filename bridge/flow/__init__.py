@@ -44,7 +44,7 @@ from bridge.flow.messages import (
     kind_of,
     payload_hash,
 )
-from bridge.flow.policy import Cycles, PeerPolicy, Policy
+from bridge.flow.policy import DIALECT_NAMES, Cycles, PeerPolicy, Policy
 from bridge.flow.records import Flow, ReceiverFlow, SenderFlow, is_open, stored_bytes
 from bridge.flow.sender_conditions import telling
 from bridge.flow.states import (
@@ -59,6 +59,7 @@ from bridge.flow.step import is_current, step
 from bridge.flow.transition import Transition
 
 __all__ = [
+    "DIALECT_NAMES",
     "MAX_MSG_ID",
     "Ack",
     "Answer",

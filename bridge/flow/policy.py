@@ -18,7 +18,7 @@ SECOND: Final = 1_000 * MILLISECOND
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 
-DIALECTS: Final = ("unified", "maf", "bounty", "positional")
+DIALECT_NAMES: Final = ("unified", "maf", "bounty", "positional")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,10 +201,10 @@ class Policy:
             if not holds:
                 raise PolicyError(wrong, hint="see Settings and defaults in docs/protocol.md")
         for principal, peer in self.peers.items():
-            if peer.dialect is not None and peer.dialect not in DIALECTS:
+            if peer.dialect is not None and peer.dialect not in DIALECT_NAMES:
                 raise PolicyError(
                     f"peer {principal}: {peer.dialect!r} is not a dialect",
-                    hint="choose one of " + ", ".join(DIALECTS),
+                    hint="choose one of " + ", ".join(DIALECT_NAMES),
                 )
         return self
 
@@ -289,7 +289,7 @@ def _peer(key: str, value: object) -> PeerPolicy:
         path = f"{key}.{name}"
         match name:
             case "dialect":
-                values[name] = _one_of(path, entry, DIALECTS)
+                values[name] = _one_of(path, entry, DIALECT_NAMES)
             case "null_ack":
                 values[name] = _one_of(path, entry, ("response", "receipt"))
             case "ids":

@@ -139,17 +139,6 @@ class ECDSAKey:
         return f"ECDSAKey({self._key.curve.name}, public_key={self._der[-32:].hex()})"
 
 
-def ed25519_public_key_to_der(raw: bytes) -> bytes:
-    """Wrap a raw Ed25519 public key of 32 bytes.
-
-    Raises:
-        ValueError: If it has another length.
-    """
-    if len(raw) != 32:
-        raise ValueError(f"an Ed25519 public key has 32 bytes, not {len(raw)}")
-    return _ED25519_DER_PREFIX + raw
-
-
 @lru_cache(maxsize=1024)
 def load_public_key(der: bytes) -> PublicKey:
     """Parse a DER-encoded public key of a plain scheme.

@@ -1,3 +1,5 @@
+"""Identities: keys from and to PEM, files that others may read, what is never shown."""
+
 import pickle
 import stat
 import traceback

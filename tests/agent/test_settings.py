@@ -1,3 +1,5 @@
+"""The agent's limits, waits and retries: what is refused, and what holds."""
+
 import pytest
 from aiohttp import web
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SEED = 20_260
 FLOWS = 40
 SIZES = [0, 1, 100, 127, 128, 300]
-DIALECTS = ["unified", "maf", "bounty", "positional"]
+DIALECTS = list(dialects.DIALECTS)
 
 
 @pytest.fixture(scope="module")

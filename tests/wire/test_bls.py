@@ -1,3 +1,5 @@
+"""BLS signatures: the published vectors, hostile points, and how much memory they cost."""
+
 import tracemalloc
 
 import pytest

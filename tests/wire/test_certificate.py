@@ -1,3 +1,5 @@
+"""Certificates: which ones prove what they say, and which are refused."""
+
 import tracemalloc
 
 import cbor2

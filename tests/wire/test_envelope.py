@@ -1,3 +1,5 @@
+"""Envelopes: who signed a request, by which delegations, for how long."""
+
 import itertools
 import random
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""Hash trees: digests, look-ups, proofs of presence and absence, hostile shapes."""
+
 import contextlib
 import itertools
 import random

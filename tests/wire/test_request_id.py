@@ -1,3 +1,5 @@
+"""Request ids: the hash over the content of a request."""
+
 import pytest
 
 from bridge import wire

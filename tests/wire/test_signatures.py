@@ -1,3 +1,5 @@
+"""Signatures of every scheme that the IC takes, and of none that it does not."""
+
 import base64
 import json
 from hashlib import sha256

@@ -58,12 +58,6 @@ class InvalidModuleError(ExecutionError):
         )[:_MAX_TEXT]
 
 
-class OutOfMemoryError(ExecutionError):
-    """The canister grew its memory beyond what it may have."""
-
-    error_code = "IC0507"
-
-
 class InstructionLimitError(ExecutionError):
     """One message took more instructions than a message may."""
 
@@ -80,15 +74,3 @@ class FunctionNotFoundError(ExecutionError):
     """A callback's index names no function of the table, or one of another type."""
 
     error_code = "IC0513"
-
-
-class MethodNotFoundError(ExecutionError):
-    """The canister exports no such method."""
-
-    error_code = "IC0536"
-
-
-class ModuleMissingError(ExecutionError):
-    """The canister has no Wasm module."""
-
-    error_code = "IC0537"

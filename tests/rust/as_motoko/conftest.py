@@ -13,7 +13,6 @@ import pytest
 
 from bridge import contracts
 from bridge.agent import Agent, Identity
-from bridge.network import create_canister
 from bridge.replica import Replica
 
 MOTOKO = Path(__file__).resolve().parents[2] / "motoko"
@@ -36,12 +35,6 @@ class World(motoko.World):
 
     async def deploy(self, name, settings=None, access=None):
         return await self.deploy_module(name, contracts.rust_canister(name), settings, access)
-
-    async def deploy_with_defaults(self, name):
-        canister_id = await create_canister(self.agent)
-        canister = motoko.Canister(self.agent, canister_id, motoko.interface(name))
-        await self._install(canister, name, contracts.rust_canister(name), [None])
-        return canister
 
     async def replace(self, canister, name, mode):
         wasm = contracts.rust_canister(name)

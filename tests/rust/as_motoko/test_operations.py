@@ -1,4 +1,4 @@
-"""See `conftest.py`."""
+"""The tests of that name in `tests/motoko`, on Rust canisters: see `conftest.py`."""
 
 import runpy
 from pathlib import Path
