@@ -31,7 +31,6 @@ RECEIVER = {
     "I2": Verdict.PASSED,
     "H2": "a FIN from a stranger is believed",
     "H3": "flows of different senders collide",
-    "H8": Verdict.PASSED,
     "L2": "state is lost at an upgrade",
     "R3": Verdict.UNSUPPORTED,
     "R6": Verdict.UNSUPPORTED,
@@ -49,6 +48,7 @@ PAIR = {
     "S3": Verdict.PASSED,
     "S6": "a lost FIN is never made good",
     "I4": Verdict.PASSED,
+    "H8": "a duplicate runs twice",  # it awaits its handler before it records the id
     "L3": "a failure is never told",
     "L4": "a duplicate runs twice",
     "D2": Verdict.PASSED,

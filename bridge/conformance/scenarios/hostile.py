@@ -336,6 +336,7 @@ async def repeats(play: Play) -> None:
     msg_id = await play.open(payload)
     wire = await play.answered(msg_id)
     play.check(len(wire.passed("NEW", msg_id)) > _COPIES, "the repeats to pass", wire.counts())
+    await play.ran_once(msg_id, hazards.RUNS_TWICE)
     for kind in ("ACK", "FIN"):
         said = len(wire.said(kind, msg_id))
         play.check(said == 1, f"one {kind} within echo_min", f"{said}", hazards.ENDLESS_ECHO)
