@@ -22,10 +22,10 @@ async def _read_announcement(process: asyncio.subprocess.Process) -> dict[str, s
         words = (await process.stderr.read()).decode(errors="replace").strip()
         said = words.splitlines()
         # Where the process ended as the command line does, its last words are an error and a hint.
-        for at, line in enumerate(said):
-            if line.startswith("ic-bridge: "):
+        for at, spoken in enumerate(said):
+            if spoken.startswith("ic-bridge: "):
                 hint = " ".join(part.strip() for part in said[at + 1 :])
-                raise ReplicaError(line.removeprefix("ic-bridge: "), hint=hint or None)
+                raise ReplicaError(spoken.removeprefix("ic-bridge: "), hint=hint or None)
         raise ReplicaError(
             f"the embedded replica ended before it served: {words or 'it said nothing'}",
             hint=None if words else "install it with: pip install 'ic-bridge[replica]'",
