@@ -70,7 +70,7 @@ NAVIGATION = {
         "architecture",
         "decisions/README",
     ],
-    "The project": ["changelog", "contributing", "security"],
+    "The project": ["changelog", "contributing", "ci", "security"],
 }
 
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
