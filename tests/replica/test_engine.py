@@ -1,7 +1,10 @@
 """The engine: only the version whose C interface was tested, and what it keeps on disk."""
 
 import os
+import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -58,3 +61,17 @@ def test_the_cache_keeps_what_was_used_last(tmp_path, monkeypatch):
     left = {file.name for file in folder.iterdir()}
     assert len(left) == 3
     assert set(names) - left == {names[1]}
+
+
+def test_threads_that_come_at_the_same_time_get_one_engine(monkeypatch):
+    made = engine.wasmtime.Engine
+
+    def slowly(config):
+        time.sleep(0.05)
+        return made(config)
+
+    monkeypatch.setattr(engine.wasmtime, "Engine", slowly)
+    monkeypatch.setattr(engine, "_engine", cache(engine._engine.__wrapped__))
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(engine.engine) for _ in range(4)]
+    assert len({id(each.result()) for each in found}) == 1

@@ -38,6 +38,8 @@ _REST_OF_STACK: Final = 2 * 1024 * 1024
 THREAD_STACK: Final = 16 * 1024 * 1024
 
 _lock = threading.Lock()
+# A cached function may well be called twice by two threads that come at the same time.
+_making = threading.Lock()
 _memory: "OrderedDict[bytes, CompiledModule]" = OrderedDict()
 
 
@@ -49,9 +51,14 @@ class CompiledModule:
     module: wasmtime.Module
 
 
-@cache
 def engine() -> wasmtime.Engine:
-    """The engine, with the Wasm features that the IC offers."""
+    """The engine, with the Wasm features that the IC offers; one for all threads."""
+    with _making:
+        return _engine()
+
+
+@cache
+def _engine() -> wasmtime.Engine:
     config = wasmtime.Config()
     config.consume_fuel = True
     config.cranelift_nan_canonicalization = True
