@@ -130,8 +130,8 @@ class CanisterEnd(Endpoint):
         return frozenset(powers)
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        return tuple(name for name, f in self._methods.items() if "query" not in f.modes)
+    def methods(self) -> Mapping[str, candid.Func]:
+        return self._methods
 
     # --- Calls ----------------------------------------------------------------------------------
 

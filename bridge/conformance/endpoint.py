@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bridge import candid
 from bridge.conformance.entries import Entry
 from bridge.conformance.verdicts import LackingError
 from bridge.principal import Principal
@@ -70,9 +71,9 @@ class Endpoint(ABC):
     powers: frozenset[str]
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """Names of the update methods that it publishes."""
-        return ()
+    def methods(self) -> Mapping[str, candid.Func]:
+        """The methods that it publishes, with their types."""
+        return {}
 
     @property
     def application(self) -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bridge import contracts
+from bridge import candid, contracts
 from bridge.candid import Case
 from bridge.conformance.endpoint import POWERS, Endpoint, Outcome
 from bridge.conformance.entries import Entry
@@ -17,7 +17,7 @@ from bridge.conformance.verdicts import LackingError
 from bridge.conformance.world import World
 from bridge.errors import BridgeError
 from bridge.principal import Principal
-from bridge.reference import SHORT_WAITS
+from bridge.reference import SHORT_WAITS, contract_methods
 from bridge.service import mailbox_argument
 
 _PATIENCE: Final = 60.0
@@ -181,6 +181,10 @@ class ProgramEnd(Endpoint):
         if world.virtual:
             world.settlers.append(end.step)
         return end
+
+    @property
+    def methods(self) -> Mapping[str, candid.Func]:
+        return contract_methods("mailbox")
 
     async def step(self) -> tuple[bool, int | None]:
         """Have it do what is to be done at this time; whether it did, and when next."""

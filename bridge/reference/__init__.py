@@ -5,7 +5,7 @@ keeps those, in whatever language.
 """
 
 from bridge.reference.canisters import ReferenceCanister, install_argument
-from bridge.reference.contract import contract_method
+from bridge.reference.contract import contract_method, contract_methods
 from bridge.reference.settings import SHORT_POLICY, SHORT_WAITS
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "SHORT_WAITS",
     "ReferenceCanister",
     "contract_method",
+    "contract_methods",
     "install_argument",
 ]

@@ -1,5 +1,6 @@
 """Types of the reference canisters, read from their contracts in ``candid/``."""
 
+from collections.abc import Mapping
 from functools import cache
 
 from bridge import candid, contracts
@@ -15,9 +16,14 @@ def _interface(contract: str) -> candid.Interface:
 
 def contract_method(contract: str, method: str) -> candid.Func:
     """The type of one method of one contract."""
+    return contract_methods(contract)[method]
+
+
+def contract_methods(contract: str) -> Mapping[str, candid.Func]:
+    """The types of all methods of one contract, by name."""
     service = _interface(contract).service
     assert service is not None, contract
-    return service.methods[method]
+    return service.methods
 
 
 def install_types(contract: str) -> tuple[candid.Type, ...]:
