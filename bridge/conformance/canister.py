@@ -38,6 +38,7 @@ class CanisterEnd(Endpoint):
         dialect: What it speaks.
         address: Its id.
         interface: What its metadata says of its methods; ``None`` where it says nothing.
+        argument: With which it was installed.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class CanisterEnd(Endpoint):
         dialect: str,
         address: Principal,
         interface: candid.Interface | None,
+        argument: bytes = EMPTY,
     ) -> None:
         self.entry = entry
         self.dialect = dialect
         self.address = address
         self._world = world
+        self._argument = argument
         service = interface.service if interface else None
         self._methods: Mapping[str, candid.Func] = service.methods if service else {}
         self.powers = self._read_powers()
@@ -77,16 +80,15 @@ class CanisterEnd(Endpoint):
         Raises:
             BridgeError: If it cannot be installed, or lacks the dialect's methods.
         """
+        argument = install_argument(entry, world, settings, peers)
         if entry.canister is not None:
             address = entry.canister
         else:
             address = await world.create()
-            await world.install(
-                address, entry.module(dialect), install_argument(entry, world, settings, peers)
-            )
+            await world.install(address, entry.module(dialect), argument)
         text = await world.agent.metadata(address, "candid:service")
         interface = _interface(text.decode()) if text else None
-        end = cls(world, entry, dialect, address, interface)
+        end = cls(world, entry, dialect, address, interface, argument)
         if entry.canister is not None and peers and "settings" in end.powers:
             await end.configure(peers=peers)
         return end
@@ -297,6 +299,13 @@ class CanisterEnd(Endpoint):
             )
         finally:
             await self._world.manage("start_canister", self.address)
+
+    async def go_back(self) -> bool:
+        wasm = self.entry.variant("previous") if self.dialect == "unified" else None
+        if wasm is None or self.entry.canister is not None:
+            return False
+        await self._world.install(self.address, wasm, self._argument, mode="reinstall")
+        return True
 
     async def stop(self) -> None:
         self.need("life")

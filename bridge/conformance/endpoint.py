@@ -200,6 +200,10 @@ class Endpoint(ABC):
         """Stop it, replace it by itself, start it."""
         raise self.lacking("upgrade")
 
+    async def go_back(self) -> bool:
+        """Begin anew as the previous version of it; whether its entry names one."""
+        return False
+
     async def stop(self) -> None:
         """Stop it."""
         raise self.lacking("life")

@@ -188,8 +188,9 @@ def shipped(name: str) -> Entry:
             f"there is no implementation {name!r} in this package",
             hint=f"choose one of {', '.join(SHIPPED)}, or give a .toml or .wasm file",
         )
-    file = resources.files("bridge.conformance") / "implementations" / f"{name}.toml"
-    return parse(file.read_text(encoding="utf-8"), place=Path(), called=name)
+    folder = resources.files("bridge.conformance") / "implementations"
+    text = (folder / f"{name}.toml").read_text(encoding="utf-8")
+    return parse(text, place=Path(str(folder)), called=name)
 
 
 def of(text: str, *, role: str, dialects: tuple[str, ...] = ()) -> Entry:

@@ -10,7 +10,12 @@ from bridge.principal import Principal
 _NOTHING: Final = {
     **dict.fromkeys(("nat", "nat8", "nat16", "nat32", "nat64"), 0),
     **dict.fromkeys(("int", "int8", "int16", "int32", "int64"), 0),
-    "float32": 0.0, "float64": 0.0, "bool": False, "text": "", "null": None, "reserved": None,
+    "float32": 0.0,
+    "float64": 0.0,
+    "bool": False,
+    "text": "",
+    "null": None,
+    "reserved": None,
     "principal": Principal.management(),
 }
 

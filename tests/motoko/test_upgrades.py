@@ -265,9 +265,9 @@ async def test_what_an_upgrade_takes_does_not_grow_with_the_flows_that_are_kept(
     assert await a.call("start_cost") < 1.2 * with_none
 
 
-PREVIOUS = Path(__file__).parent / "previous"
+PREVIOUS = Path(__file__).parents[2] / "bridge" / "conformance" / "implementations" / "previous"
 BUILDS = {
-    "layout 1": (PREVIOUS / "player_layout_1.wasm").read_bytes(),
+    "layout 1": (PREVIOUS / "motoko_layout_1.wasm").read_bytes(),
     "this version": contracts.motoko_canister("player"),
 }
 

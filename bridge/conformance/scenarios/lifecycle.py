@@ -27,7 +27,14 @@ _DAY: Final = 24 * HOUR
     sender=("open", "upgrade"),
 )
 async def sender_upgraded(play: Play) -> None:
-    msg_id = await play.open()
+    await _sender_upgraded(play)
+    if await _goes_back(play, play.a):
+        await _sender_upgraded(play)
+
+
+async def _sender_upgraded(play: Play) -> None:
+    given = play.fresh_id() if "ids" in play.a.powers else None
+    msg_id = await play.open(msg_id=given)
     await play.expect(lambda wire: bool(wire.passed("NEW", msg_id)), "NEW")
     await play.wait(0.1)
     await play.a.upgrade()
@@ -68,7 +75,6 @@ async def sender_upgraded(play: Play) -> None:
         )
         assert outcome is not None
         play.check(outcome.times == 1, "told once", f"{outcome.times}", hazards.HANDED_TWICE)
-    _say_of_previous(play, play.a)
 
 
 @scenario(
@@ -80,6 +86,12 @@ async def sender_upgraded(play: Play) -> None:
     receiver=("upgrade",),
 )
 async def receiver_upgraded(play: Play) -> None:
+    await _receiver_upgraded(play)
+    if await _goes_back(play, play.b):
+        await _receiver_upgraded(play)
+
+
+async def _receiver_upgraded(play: Play) -> None:
     if "player" in play.b.powers:
         deferred = await request_of(play, b"later")
         await play.b.upgrade()
@@ -106,12 +118,14 @@ async def receiver_upgraded(play: Play) -> None:
         await acknowledge(play, new.msg_id)
     play.check(acks == 0, "silence to a duplicate after the upgrade", f"{acks} ACK")
     await play.ran_once(new.msg_id, hazards.LOST_STATE)
-    _say_of_previous(play, play.b)
 
 
-def _say_of_previous(play: Play, end: Endpoint) -> None:
-    if "previous" not in end.entry.variants:
-        play.notes.append(f"the entry of {end.entry.name} names no previous version")
+async def _goes_back(play: Play, end: Endpoint) -> bool:
+    """Whether it is the previous version of itself now, so that the next upgrade is from there."""
+    if await end.go_back():
+        return True
+    play.notes.append(f"the entry of {end.entry.name} names no previous version in {play.dialect}")
+    return False
 
 
 @scenario(
