@@ -154,7 +154,7 @@ def _build(wasm: bytes) -> wasmtime.Module:
     return module
 
 
-def _check_types(info: ModuleInfo, module: wasmtime.Module) -> None:
+def _check_types(module: wasmtime.Module) -> None:
     """Entry points take and give nothing."""
     for export in module.exports:
         if not export.name.startswith("canister_"):
@@ -162,7 +162,6 @@ def _check_types(info: ModuleInfo, module: wasmtime.Module) -> None:
         kind = export.type
         if isinstance(kind, wasmtime.FuncType) and (kind.params or kind.results):
             raise InvalidModuleError(f"the function {export.name!r} must have the type () -> ()")
-    del info
 
 
 def runs_canisters_here() -> bool:
@@ -193,7 +192,7 @@ def compile_module(module: bytes) -> CompiledModule:
             return found
     info = instrument(module)
     built = _build(info.wasm)
-    _check_types(info, built)
+    _check_types(built)
     compiled = CompiledModule(info, built)
     with _lock:
         _memory[digest] = compiled
