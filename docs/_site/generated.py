@@ -5,6 +5,7 @@ Each function returns one page as Markdown. Run as a program it rewrites those t
 site is built.
 """
 
+import ast
 import dataclasses
 import importlib
 import inspect
@@ -337,6 +338,31 @@ def rust_api(readme: str) -> str:
             items = [*declarations.rust_exports(file, crate), *declarations.rust(file)]
             parts += [f"## `async_flow::{name}`", "", declarations.opening_comment(file), ""]
             parts += _declared(items, "rust", 3)
+    return "\n".join(parts)
+
+
+def modules() -> str:
+    """The page of the package's modules: the first line of each, room by room."""
+    parts = [
+        "# Modules",
+        "",
+        "What each module of the package is for, in the first line of its own documentation. The",
+        "rooms are those of [the house](architecture.md).",
+        "",
+    ]
+    package = ROOT / "bridge"
+    rows: dict[str, list[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        if path.name == "__init__.py" and path.parent == package:
+            continue
+        place = path.relative_to(package)
+        name = ".".join(part for part in place.with_suffix("").parts if part != "__init__")
+        room = place.parts[0] if len(place.parts) > 1 else "The ground floor"
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        first = " ".join(text.split("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
+        rows.setdefault(room, []).append(f"| `{name}` | {first} |")
+    for room in sorted(rows, key=lambda room: (room != "The ground floor", room)):
+        parts += [f"## {room}", "", "| module | what it is for |", "| --- | --- |", *rows[room], ""]
     return "\n".join(parts)
 
 

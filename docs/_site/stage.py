@@ -68,6 +68,7 @@ NAVIGATION = {
         "replica",
         "flow/README",
         "architecture",
+        "modules",
         "decisions/README",
     ],
     "The project": ["changelog", "contributing", "ci", "security"],
@@ -141,6 +142,7 @@ def stage() -> None:
     shutil.rmtree(STAGED, ignore_errors=True)
     pages = written()
     pages["reference/python.md"] = generated.python_api()
+    pages["modules.md"] = generated.modules()
     pages["reference/motoko.md"] = generated.motoko_api(pages["reference/motoko.md"])
     pages["reference/rust.md"] = generated.rust_api(pages["reference/rust.md"])
     pages["index.md"] += "\n" + navigation({page.removesuffix(".md") for page in pages})
