@@ -21,7 +21,7 @@ from rich.text import Text
 from bridge.agent import Identity
 from bridge.cli.conformance_view import Teller, print_report
 from bridge.conformance import reports
-from bridge.conformance.entries import SHIPPED, Entry, load, of, shipped
+from bridge.conformance.entries import SHIPPED, Entry, brought, shipped
 from bridge.conformance.place import Place
 from bridge.conformance.results import Report, RunEnded
 from bridge.conformance.runner import run
@@ -294,9 +294,11 @@ def _cast(
 ) -> _Cast:
     ours = [shipped(name) for name in SHIPPED]
     given = {
-        "sender": [(text, of(text, role="sender", dialects=dialects)) for text in senders],
-        "receiver": [(text, of(text, role="receiver", dialects=dialects)) for text in receivers],
-        "both": [(str(path), load(path)) for path in files],
+        "sender": [(text, brought(text, role="sender", dialects=dialects)) for text in senders],
+        "receiver": [
+            (text, brought(text, role="receiver", dialects=dialects)) for text in receivers
+        ],
+        "both": [(str(path), brought(str(path), role="both", dialects=dialects)) for path in files],
     }
     called = {
         entry.name: text for found in given.values() for text, entry in found if text not in SHIPPED

@@ -45,6 +45,7 @@ class Teller:
         self._counts: dict[Pair, Counter[Verdict]] = {}
         self._due: Counter[Pair] = Counter()
         self._playing: dict[CellKey, None] = {}
+        self._errors: set[str] = set()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -100,8 +101,12 @@ class Teller:
         pair = Pair(cell.key.sender, cell.key.receiver)
         self._counts.setdefault(pair, Counter())[cell.verdict] += 1
         self._progress.advance(self._task)
-        if cell.verdict in (Verdict.FAILED, Verdict.ERROR):
+        if cell.verdict is Verdict.FAILED or (
+            cell.verdict is Verdict.ERROR and cell.observed not in self._errors
+        ):
             self._console.print(_headline(cell), soft_wrap=True)
+        if cell.verdict is Verdict.ERROR:
+            self._errors.add(cell.observed)
 
     def _view(self) -> Group:
         table = Table.grid(padding=(0, 2))
@@ -130,9 +135,21 @@ def print_report(console: Console, report: Report, unmet: Sequence[Unmet]) -> No
     """The whole matrix in short, and each cell that did not pass with what to do about it."""
     console.print(_table(report))
     told = {id(one.cell) for one in unmet}
+    errors: Counter[str] = Counter()
     for cell in report.cells:
+        if cell.verdict is Verdict.ERROR:
+            errors[cell.observed] += 1
+            if errors[cell.observed] > 1:
+                continue
         if cell.verdict in (Verdict.FAILED, Verdict.ERROR) or id(cell) in told:
             _print_cell(console, cell)
+    for observed, times in errors.items():
+        if times > 1:
+            again = f"{SIGNS[Verdict.ERROR]} the same in {count_of(times - 1, 'more cell')}: "
+            words = Text(f"\n{again}", style=_COLOURS[Verdict.ERROR]) + Text(
+                _one_line(observed), style="default"
+            )
+            console.print(words, soft_wrap=True)
     for one in unmet:
         if one.cell is None:
             console.print(Text(f"required, but {one.why}: {one.what}", style="bold red"))

@@ -72,6 +72,13 @@ class Job:
                 )
         return None
 
+    def fault(self) -> str | None:
+        """What is wrong with the description of one of the two."""
+        for entry in (self.sender, self.receiver):
+            if entry is not None and entry.fault:
+                return entry.fault
+        return None
+
     def lacking(self) -> str | None:
         """Why it cannot be played, by the table's or an entry's own word."""
         scenario = self.scenario
@@ -131,9 +138,9 @@ async def play_cell(world: World | BridgeError, job: Job, key: CellKey, programs
     lacking = job.lacking()
     if lacking is not None:
         return _cell(job, key, _Verdicts.both(Verdict.UNSUPPORTED, lacking), begun)
-    distrust = job.distrust()
-    if distrust is not None:
-        return _cell(job, key, _Verdicts.both(Verdict.ERROR, distrust), begun)
+    wrong = job.fault() or job.distrust()
+    if wrong is not None:
+        return _cell(job, key, _Verdicts.both(Verdict.ERROR, wrong), begun)
     if isinstance(world, BridgeError):
         return _cell(job, key, _Verdicts.both(Verdict.ERROR, str(world)), begun)
     started = world.now

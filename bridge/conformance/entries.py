@@ -26,6 +26,7 @@ from bridge.principal import Principal
 _SECOND: Final = 1_000_000_000
 _ROLES: Final = ("sender", "receiver", "both")
 _APPLICATIONS: Final = ("unknown", "echo", "compute", "crc32", "player")
+_LONGEST_NAME: Final = 60
 _ASKED: Final = ("nothing", "watch", "own")
 VARIANTS: Final = ("priced", "sender", "receiver", "previous")
 ANSWERS: Final = ("outcome", "handled")
@@ -81,6 +82,7 @@ class Entry:
         lacks: Scenarios that it is stated to lack, with the reasons.
         variants: Other builds of it that speak ``unified``, as a packaged canister or a file:
             ``priced`` (NEW with a price), ``sender`` and ``receiver`` (one-sided), ``previous``.
+        fault: What is wrong with its description, where it can therefore not be played.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Entry:
     attempts: int = 10
     lacks: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""
 
     @property
     def sends(self) -> bool:
@@ -223,6 +226,46 @@ def of(text: str, *, role: str, dialects: tuple[str, ...] = ()) -> Entry:
     )
 
 
+def brought(text: str, *, role: str, dialects: tuple[str, ...] = ()) -> Entry:
+    """As `of`, but a TOML file with a mistake is an entry whose cells say what is wrong with it.
+
+    Args:
+        text: The name or the path.
+        role: As for `of`; also of a faulty entry that states none.
+        dialects: As for `of`; also of a faulty entry that states none, all where empty.
+
+    Raises:
+        UsageError: If it is nothing of that kind, or a file that is not there.
+    """
+    try:
+        return of(text, role=role, dialects=dialects)
+    except UsageError as error:
+        path = Path(text)
+        if path.suffix != ".toml" or not path.is_file():
+            raise
+        return _faulty(path, role, dialects, str(error))
+
+
+def _faulty(path: Path, role: str, tongues: tuple[str, ...], fault: str) -> Entry:
+    """What can be told of an implementation whose description is wrong."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raw = {}
+    name, stated, spoken = raw.get("name"), raw.get("role"), raw.get("dialects")
+    known = [d for d in dialects.DIALECTS if isinstance(spoken, list) and d in spoken]
+    return Entry(
+        name=name if isinstance(name, str) and _is_name(name) else path.stem,
+        role=stated if stated in _ROLES else role,
+        dialects=tuple(known) or tongues or tuple(dialects.DIALECTS),
+        fault=fault,
+    )
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and name.isprintable() and len(name) <= _LONGEST_NAME and "/" not in name
+
+
 def parse(text: str, *, place: Path, called: str) -> Entry:
     """Read an entry from TOML.
 
@@ -312,8 +355,10 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
     name = fields.text("name")
     if not name:
         raise fields.fault("name", "is missing", "give the name that the matrix shall show")
-    if not name.isprintable() or len(name) > 60 or "/" in name:
-        raise fields.fault("name", f"cannot be {name!r:.60}", "at most 60 printable characters")
+    if not _is_name(name):
+        raise fields.fault(
+            "name", f"cannot be {name!r:.60}", f"at most {_LONGEST_NAME} printable characters"
+        )
     spoken = fields.texts("dialects")
     if not spoken:
         raise fields.fault("dialects", "is missing", 'such as dialects = ["maf"]')

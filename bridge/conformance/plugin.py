@@ -53,9 +53,11 @@ class Asked:
         """
         dialects = tuple(self.dialects)
         ours = list(entries.SHIPPED)
-        senders = [entries.of(s, role="sender", dialects=dialects) for s in self.senders or ours]
+        senders = [
+            entries.brought(s, role="sender", dialects=dialects) for s in self.senders or ours
+        ]
         receivers = [
-            entries.of(r, role="receiver", dialects=dialects) for r in self.receivers or ours
+            entries.brought(r, role="receiver", dialects=dialects) for r in self.receivers or ours
         ]
         tasks, _ = plan_tasks(
             senders,

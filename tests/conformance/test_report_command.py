@@ -146,6 +146,28 @@ def test_an_entry_is_played_in_each_of_its_roles_and_ours_not_among_themselves(p
     assert played["called"] == {"theirs": str(entry)}
 
 
+def test_an_entry_with_a_mistake_is_the_error_of_its_cells_and_the_others_are_played(tmp_path):
+    entry = tmp_path / "their.toml"
+    entry.write_text('name = "theirs"\nwasm = "theirs.wasm"\nrole = "boss"\ndialects = ["maf"]\n')
+    words = ["--sender", "rust", "--receiver", str(entry), "--receiver", "rust"]
+    result = call(*words, "--dialect", "maf", "--scenario", "F1", "--json", "-")
+    assert result.exit_code == 1
+    cells = {cell["receiver"]: cell for cell in json.loads(result.stdout)["run"]["cells"]}
+    assert cells["theirs"]["verdict"] == "error"
+    assert "role cannot be 'boss'" in cells["theirs"]["observed"]
+    assert cells["rust"]["verdict"] == "passed"
+
+
+@pytest.mark.parametrize("text", ["name theirs", "\xff", "dialects = 3", 'name = "a/b"'])
+def test_an_entry_that_states_nothing_right_is_called_as_its_file_is(played, tmp_path, text):
+    entry = tmp_path / "their.toml"
+    entry.write_text(text, encoding="latin-1")
+    call("--receiver", str(entry), "--dialect", "maf")
+    (theirs,) = played["receivers"]
+    assert (theirs.name, theirs.dialects, theirs.role) == ("their", ("maf",), "receiver")
+    assert "their.toml" in theirs.fault
+
+
 def test_a_fresh_seed_is_drawn_and_told(played):
     first, second = call(), call()
     assert played["seed"] > 0
@@ -169,7 +191,8 @@ def test_what_did_not_pass_is_told_with_its_danger_and_how_to_play_it_again(play
         "8 of what is required did not pass",
     ):
         assert said in result.stdout
-    assert result.stdout.count("again  ") == 8
+    assert result.stdout.count("again  ") == 5
+    assert "! the same in 3 more cells: the module does not install: IC0505" in result.stdout
     assert "32 cells: 4 pairs, 2 dialects, 4 scenarios; seed 7" in result.stderr
 
 
