@@ -1,5 +1,5 @@
 # The first hour, on a machine that has nothing: a minimal Debian with what README.md asks for.
-# COMMANDS are make commands that are run there as well, such as COMMANDS=test.
+# COMMANDS is what make is asked for there as well, such as COMMANDS=test.
 COMMANDS ?=
 .PHONY: fresh-machine
 

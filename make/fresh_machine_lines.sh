@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a newcomer does with README.md in hand; fresh_machine.sh has it done. With an argument, that
-# make command is run as well, such as `test`.
+# What a newcomer does with README.md in hand; fresh_machine.sh has it done. With arguments, make is run
+# with them as well, such as `test`.
 set -euo pipefail
 cd ~/ic-bridge
 step() { echo "== $*" >&2; }
@@ -34,7 +34,7 @@ python -c 'from bridge.contracts import motoko_canister as m; open("my.wasm", "w
 ic-bridge conformance --receiver my.wasm --dialect maf --html report.html --scenario F1 --seed 1
 test -s report.html
 
-for command in "$@"; do
-  step "make $command"
-  make -C ~/ic-bridge "$command"
-done
+if [ $# -gt 0 ]; then
+  step "make $*"
+  make -C ~/ic-bridge "$@"
+fi
