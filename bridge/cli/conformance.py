@@ -37,6 +37,8 @@ _FORMS: Final[dict[str, Callable[[Report], str]]] = {
     "markdown": reports.to_markdown,
     "html": reports.to_page,
 }
+# One more than cores: each waits a while for what its replica and its programs do.
+_JOBS: Final = (os.cpu_count() or 1) + 1
 _UNREACHABLE: Final = 3
 _UNMET: Final = 1
 
@@ -138,8 +140,8 @@ def _catalogue() -> str:
 @click.option(
     "--jobs",
     type=click.IntRange(1, 64),
-    default=os.cpu_count() or 2,
-    show_default="one a core",
+    default=_JOBS,
+    show_default="one a core, and one more",
     help="Scenarios played side by side.",
 )
 @click.option(
@@ -223,6 +225,7 @@ def conformance(
                 jobs=jobs,
                 about=cast.about,
                 called=cast.called,
+                options=_again(root_key, identity),
             ):
                 teller.see(event)
                 if isinstance(event, RunEnded):
@@ -231,6 +234,12 @@ def conformance(
 
     report, reachable = asyncio.run(play())
     _tell(report, required, outputs, console, reachable=reachable)
+
+
+def _again(root_key: str | None, identity: Path | None) -> list[str]:
+    """Options of the network's that a cell needs to be played again."""
+    words = [] if root_key is None else ["--root-key", root_key]
+    return words if identity is None else [*words, "--identity", str(identity)]
 
 
 def _read(path: Path) -> Report:

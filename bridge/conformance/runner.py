@@ -67,6 +67,7 @@ async def run(
     jobs: int = 2,
     about: Collection[str] | None = None,
     called: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Event]:
     """Play scenarios between every sender and every receiver.
 
@@ -80,6 +81,7 @@ async def run(
         jobs: How many scenarios are played at once, each on an embedded replica of its own.
         about: Names of entries: only pairs with one of these are played; all where ``None``.
         called: How a command line calls entries that it cannot call by their names, by name.
+        options: What else the command line needs, to play a cell alone again.
 
     Yields:
         `RunStarted`, then a `CellStarted` and `CellEnded` for each cell, then `RunEnded` with the
@@ -95,7 +97,7 @@ async def run(
         senders, receivers, scenarios=scenarios, dialects=dialects, seed=seed, about=about
     )
     names = _by_name([*senders, *receivers])
-    again = _Again(seed, place, called or {})
+    again = _Again(seed, place, called or {}, tuple(options))
     used = tuple(d for d in spoken.DIALECTS if any(key.dialect == d for key in keys))
     infos = tuple(scenario.info for scenario in _chosen(scenarios))
     implementations = tuple([await _implementation(entry) for entry in names.values()])
@@ -256,11 +258,13 @@ class _Again:
         seed: What reproduces it.
         place: Where.
         called: How a command line calls entries that it cannot call by their names, by name.
+        options: What else it needs.
     """
 
     seed: int
     place: Place
     called: Mapping[str, str]
+    options: tuple[str, ...]
 
     def line(self, key: CellKey) -> str:
         """The command line."""
@@ -269,7 +273,7 @@ class _Again:
         words += ["--dialect", key.dialect, "--scenario", key.scenario, "--seed", str(self.seed)]
         if self.place.url is not None:
             words += ["--network", self.place.url]
-        return shlex.join(words)
+        return shlex.join([*words, *self.options])
 
 
 # --- Playing --------------------------------------------------------------------------------------

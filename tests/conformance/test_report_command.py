@@ -6,6 +6,8 @@ import socket
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from rich.console import Console
 
 from bridge.cli import conformance as door
@@ -300,3 +302,13 @@ def test_what_there_is_to_play_is_listed():
 
 def test_the_schema_is_printed():
     assert json.loads(call("--schema").stdout) == reports.schema()
+
+
+def test_what_a_network_needs_stands_in_the_line_that_plays_a_cell_again(played, tmp_path):
+    pem = tmp_path / "me.pem"
+    key = ec.generate_private_key(ec.SECP256K1())
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pem.chmod(0o600)
+    root = "30" * 133
+    call("--network", "http://127.0.0.1:9", "--root-key", root, "--identity", str(pem))
+    assert played["options"] == ["--root-key", root, "--identity", str(pem)]
