@@ -276,6 +276,27 @@ def test_the_file_is_for_its_user_alone(tmp_path):
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("reached", ["file", "tables", "seed"])
+def test_a_first_start_that_was_cut_off_is_begun_again(virtual, universal_wasm, tmp_path, reached):
+    file = tmp_path / "state"
+    if reached == "file":
+        file.touch(0o600)
+    elif reached == "tables":
+        Database(file).close()
+    else:
+        driver = virtual()
+        keep(driver, file)._database.close()
+    driver = virtual()
+    keeper = keep(driver, file)
+    driver.create(universal_wasm(True))
+    keeper.close()
+    expected = state(driver.machine)
+    driver = virtual()
+    keeper = keep(driver, file)
+    assert state(driver.machine) == expected
+    keeper.close()
+
+
 def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StateDirectoryError, match="cannot be used: Not a directory"):
