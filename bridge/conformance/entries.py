@@ -68,7 +68,9 @@ class Entry:
         packaged: The reference canister, by dialect, such as ``motoko/both_maf``.
         canister: The canister, where it is installed already.
         command: The driver program and its arguments, where it is no canister.
-        install: Its install argument: ``reference`` (candid/settings.did), or Candid text.
+        install: Its install argument: ``reference`` (candid/settings.did), or Candid text. Where an
+            entry says nothing: ``reference`` of what takes our settings, by ``asked`` or as a
+            program, and ``()`` of all others.
         install_fields: What goes into the install argument beside our settings: a record as Candid
             text.
         send: How a sender is made to open a flow; ``None`` where by `candid/reference.did`.
@@ -371,6 +373,9 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
             )
     role = fields.text("role", "both", among=_ROLES)
     canister = fields.text("canister")
+    asked = fields.text("asked", "nothing", among=_ASKED)
+    command = fields.texts("command")
+    ours = asked == "watch" or bool(command)
     entry = Entry(
         name=name,
         role=role,
@@ -381,12 +386,12 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
         },
         packaged=_packaged(fields, spoken),
         canister=None if canister is None else _canister(fields, canister),
-        command=fields.texts("command"),
-        install=_install(fields),
+        command=command,
+        install=_install(fields, "reference" if ours else "()"),
         install_fields=_install_fields(fields),
         send=_send(fields),
         answers=_answers(fields),
-        asked=fields.text("asked", "nothing", among=_ASKED),
+        asked=asked,
         application=_applications(fields, spoken),
         first_retry=_duration(fields, "first_retry", "330 s"),
         attempts=_count(fields, "attempts", 10),
@@ -449,8 +454,8 @@ def _canister(fields: _Fields, text: str) -> Principal:
         raise fields.fault("canister", f"is no canister id: {error.message}") from error
 
 
-def _install(fields: _Fields) -> str:
-    text: str = fields.text("install", "reference")
+def _install(fields: _Fields, default: str) -> str:
+    text: str = fields.text("install", default)
     if text != "reference":
         _check_values(fields, "install", text)
     return text

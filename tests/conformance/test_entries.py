@@ -27,6 +27,12 @@ def test_five_lines_are_enough():
     assert entry.first_retry == 330 * 10**9
 
 
+def test_only_who_has_our_contracts_is_installed_with_our_settings():
+    assert parse(FIVE_LINES).install == "()"
+    assert parse(FIVE_LINES + 'asked = "watch"\n').install == "reference"
+    assert parse('name = "x"\ndialects = ["maf"]\ncommand = ["x"]\n').install == "reference"
+
+
 @pytest.mark.parametrize("name", entries.SHIPPED)
 def test_the_package_brings_its_own(name):
     entry = entries.shipped(name)
