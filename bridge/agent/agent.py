@@ -132,7 +132,10 @@ class Agent:
         async with cls(url, **known) as asking:
             status = await asking.status()
         if status.root_key is None:
-            raise TransportError(f"{url} tells no root key", hint="is this a local replica?")
+            raise TransportError(
+                f"{url} tells no root key",
+                hint="check that the URL is a local replica's; of others, pass root_key",
+            )
         return cls(url, identity, status.root_key, **settings)
 
     async def __aenter__(self) -> Self:

@@ -247,7 +247,7 @@ class Exchange:
         if answer.status != 200:
             raise TransportError(
                 f"HTTP {answer.status} instead of {what}: {answer.text or 'no text'}",
-                hint="the replica is in trouble or this is none; try again",
+                hint="the replica is in trouble, or what answers there is none; check the URL, try again",
             )
 
     def refusal(self, answer: Answer, what: str) -> RequestRefusedError:
@@ -274,5 +274,7 @@ def raw_certificate(body: bytes, what: str) -> bytes:
     """
     data = decode_map(body, what, TransportError).get("certificate")
     if not isinstance(data, bytes):
-        raise TransportError(f"{what} holds no certificate", hint="this is no replica")
+        raise TransportError(
+            f"{what} holds no certificate", hint="check the URL: what answers there is no replica"
+        )
     return data

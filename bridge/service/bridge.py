@@ -476,7 +476,10 @@ class Bridge:
         """
         self._check_running()
         if not canister_id.is_canister:
-            raise LocalProtocolError(f"{canister_id} is no canister, so it keeps no outbox")
+            raise LocalProtocolError(
+                f"{canister_id} is no canister, so it keeps no outbox",
+                hint="give the id of a canister, such as rrkah-fqaaa-aaaaa-aaaaq-cai",
+            )
         self._watched.add(canister_id)
         self._admission.list_sender(canister_id)
         self._poll(canister_id)

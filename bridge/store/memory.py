@@ -45,7 +45,10 @@ class MemoryStore(Store):
         for change in changes:
             held = self._flows.get(key_of(change.subject))
             if (held and held.version) != (change.before and change.before.version):
-                raise StoreConflictError(f"flow {change.subject.msg_id} was changed meanwhile")
+                raise StoreConflictError(
+                    f"flow {change.subject.msg_id} was changed meanwhile",
+                    hint="read it again and decide anew",
+                )
         for change in changes:
             self._apply(change)
         self._notes.update(notes or {})
