@@ -247,7 +247,7 @@ class Exchange:
         if answer.status != 200:
             raise TransportError(
                 f"HTTP {answer.status} instead of {what}: {answer.text or 'no text'}",
-                hint="the replica is in trouble, or what answers there is none; check the URL, try again",
+                hint="the replica is in trouble, or what answers there is none; check the URL",
             )
 
     def refusal(self, answer: Answer, what: str) -> RequestRefusedError:

@@ -86,7 +86,11 @@ def shell(tmp_path, monkeypatch):
         ("XDG_STATE_HOME=/proc ic-bridge replica status", 1, "set XDG_STATE_HOME to a directory"),
         ("PYTHONPATH=no_wasmtime ic-bridge replica start", 1, "pip install 'ic-bridge[replica]'"),
         ("PYTHONPATH=no_wasmtime ic-bridge demo", 1, "replica needs wasmtime, which is not"),
-        ("ic-bridge conformance --receiver bad.toml", 2, "the entry bad.toml is not TOML"),
+        (
+            "ic-bridge conformance --sender rust --receiver bad.toml --scenario F1",
+            1,
+            "the entry bad.toml is not TOML",
+        ),
         ("ic-bridge conformance --from bad.json", 2, "no conformance report in JSON"),
         (f"ic-bridge conformance {SMALL} --require bad.toml", 2, "bad.toml cannot be read"),
         (f"ic-bridge conformance {SMALL} --html no/page.html", 2, "there is no folder for"),

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,15 +11,19 @@ COMMENTS = {
     ".mk": "#", ".sh": "#", ".mo": "///", ".rs": "//", ".mjs": "//", ".js": "//", ".wat": ";;",
 }  # fmt: skip
 # What is printed by a program, and what is no text of the house.
-SKIPPED = re.compile(r"node_modules|/target/|^build/|^dist/|^\.venv|/_data/")
+SKIPPED = re.compile(
+    r"node_modules|/target/|^build/|^dist/|^\.venv|^\.\w+_cache|^\.hypothesis|/_data/"
+)
 
 
 def sources(*suffixes):
     """The files of the tree, as git has them where it is there."""
-    done = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    names = done.stdout.splitlines() if done.returncode == 0 else []
+    names = []
+    if shutil.which("git") and (ROOT / ".git").exists():
+        command = ["git", "ls-files"]
+        names = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.splitlines()
     names = names or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()]
     found = [ROOT / name for name in names if not SKIPPED.search(name)]
     return [path for path in found if path.suffix in suffixes and path.is_file()]
