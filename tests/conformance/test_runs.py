@@ -5,8 +5,20 @@ import dataclasses
 import pytest
 
 from bridge.conformance import entries
-from bridge.conformance.results import CellEnded, CellStarted, RunEnded, RunStarted, Verdict
+from bridge.conformance.cell import Job, Programs, play_cell
+from bridge.conformance.instruments import Fault
+from bridge.conformance.place import Place
+from bridge.conformance.results import (
+    CellEnded,
+    CellKey,
+    CellStarted,
+    RunEnded,
+    RunStarted,
+    Verdict,
+)
 from bridge.conformance.runner import run
+from bridge.conformance.scenarios import table
+from bridge.conformance.world import World
 
 OURS = [entries.shipped(name) for name in entries.SHIPPED]
 SCENARIOS = ["F1", "S6", "R2", "I2", "H1", "L4"]
@@ -98,3 +110,18 @@ async def test_an_upgrade_is_also_played_from_the_previous_version_where_an_entr
     assert cells["motoko"].verdict is Verdict.PASSED
     assert len({record.flow for record in cells["motoko"].timeline}) == 2
     assert cells["other"].verdict in (Verdict.FAILED, Verdict.ERROR)
+
+
+async def test_a_scenario_whose_fault_met_no_message_has_not_passed():
+    lossless = table()["F1"]
+
+    async def never_met(play):
+        await play.plan(Fault("b", "ACK", 7))
+        await lossless.player(play)
+
+    rust = entries.shipped("rust")
+    job = Job(dataclasses.replace(lossless, player=never_met), "unified", rust, rust, seed=1)
+    async with World.enter(Place()) as world:
+        cell = await play_cell(world, job, CellKey("rust", "rust", "unified", "F1"), Programs())
+    assert cell.verdict is Verdict.ERROR
+    assert "no ACK from b met its fault 'lose'" in cell.observed
