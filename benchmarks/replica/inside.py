@@ -232,26 +232,37 @@ def copying():
     return found
 
 
+def side_by_side(actions, times=30, repeats=25):
+    """Processor seconds of each action, in turns: the median over repeats of the mean."""
+    found = {name: [] for name in actions}
+    for _ in range(repeats):
+        for name, action in actions.items():
+            start = time.thread_time()
+            for _ in range(times):
+                action()
+            found[name].append((time.thread_time() - start) / times)
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
 def large_state():
-    """Seconds of one call with its certificate: in an empty subnet, and in full ones."""
+    """Processor seconds of one call with its certificate: in an empty subnet, and in full ones."""
     wasm = bytes(wasmtime.wat2wasm(CANISTER))
 
-    def cost(inside, canister):
+    def certified(inside, canister):
         def both():
             inside.call(canister, "echo", b"x")
             inside.certify()
 
-        return timed(both, times=100)
+        both()
+        return both
 
     empty = Inside()
-    found = {"empty": cost(empty, empty.create(wasm))}
     crowded = Inside()
-    canister = crowded.create(wasm)
+    in_a_crowd = crowded.create(wasm)
     for _ in range(10_000):
         crowded.create()
-    found["canisters"] = cost(crowded, canister)
     busy = Inside()
-    canister = busy.create(wasm)
+    among_requests = busy.create(wasm)
     history = busy.machine.subnet.history
     for number in range(100_000):
         record = RequestRecord(
@@ -260,9 +271,13 @@ def large_state():
         history.add(record)
         history.answered(record, Reply(b"remembered"), busy.machine.time)
         busy.machine.subnet.touch_request(record)
-    busy.certify()
-    found["requests"] = cost(busy, canister)
-    return found
+    return side_by_side(
+        {
+            "empty": certified(empty, empty.create(wasm)),
+            "canisters": certified(crowded, in_a_crowd),
+            "requests": certified(busy, among_requests),
+        }
+    )
 
 
 def subnet(wasm):
