@@ -28,6 +28,7 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
 }
+# By its own title, or `a title <page>`.
 NAVIGATION = {
     "Tutorial": ["tutorial/first-flow"],
     "How to": [
@@ -57,7 +58,7 @@ NAVIGATION = {
         "reference/contracts",
         "candid",
         "conformance",
-        "conformance-matrix",
+        "The conformance matrix <conformance-matrix>",
         "rust-broken",
         "system-api",
         "replica-coverage",
@@ -110,7 +111,8 @@ def in_site(text: str, source: str, page: str) -> str:
 
 def navigation(pages: set[str]) -> str:
     """The order of the pages, which must name each of them and no other."""
-    listed = [page for part in NAVIGATION.values() for page in part]
+    entries = [entry for part in NAVIGATION.values() for entry in part]
+    listed = [entry.rpartition("<")[2].removesuffix(">") for entry in entries]
     decisions = sorted(page for page in pages if re.match(r"decisions/\d", page))
     if twice := {page for page in listed if listed.count(page) > 1}:
         raise SystemExit(f"the site's order names pages twice: {sorted(twice)}")
