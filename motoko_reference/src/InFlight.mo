@@ -23,6 +23,9 @@ module {
     var next : Nat;
   };
 
+  // More than one message adds, so that what is over never piles up.
+  let atOnce = 200;
+
   public func empty() : State {
     { calls = Map.empty(); bySlot = Map.empty(); ends = Set.empty(); counts = Map.empty(); var next = 0 };
   };
@@ -74,9 +77,10 @@ module {
     if (n <= 1) Map.remove(state.counts, Principal.compare, call.peer) else Map.add(state.counts, Principal.compare, call.peer, n - 1 : Nat);
   };
 
-  /// Drops what is over at `now`.
+  /// Drops what is over at `now`, the oldest of it: no message pays for what many others left. What is
+  /// left over still counts, until the next message.
   public func expire(state : State, now : Nat64) {
-    label old loop {
+    label old for (_ in Nat.range(0, atOnce)) {
       switch (Set.min(state.ends)) {
         case (?(until, token)) {
           if (until > now) break old;

@@ -294,19 +294,17 @@ module {
     public func receive(caller : Principal, dialect : Types.Dialect, message : Types.Message) : async* () {
       let now = observe();
       switch (Admission.message(s, caller, message)) {
-        case (?reason) return refuse(caller, reason);
-        case null {};
-      };
-      Peers.received(s.peers, caller);
-      switch message {
-        case (#NEW new) await* receiveNew(caller, dialect, new, now);
-        case (#ACK ack) await* receiveAck(caller, dialect, ack, now);
-        case (#FIN fin) {
-          if (not isReceiver) return Store.count(s, "no_receiver");
-          InFlight.release(s.calls, caller, #ack, fin.msg_id);
-          ignore await* onReceiver((caller, fin.msg_id), received(caller, dialect, message), hasRoom(caller), true);
+        case (?reason) refuse(caller, reason);
+        case null {
+          Peers.received(s.peers, caller);
+          switch message {
+            case (#NEW new) await* receiveNew(caller, dialect, new, now);
+            case (#ACK ack) await* receiveAck(caller, dialect, ack, now);
+            case (#FIN fin) await* receiveFin(caller, dialect, fin);
+          };
         };
       };
+      // Whatever came of it: a timer that came while the canister was stopped is lost.
       arm<system>();
       Store.add(s, "instructions.receive", InternetComputer.performanceCounter(0));
     };
@@ -359,6 +357,12 @@ module {
       ignore await* onSender(ack.msg_id, received(caller, dialect, #ACK ack), room);
     };
 
+    func receiveFin(caller : Principal, dialect : Types.Dialect, fin : { msg_id : Nat; hash : ?Nat32 }) : async* () {
+      if (not isReceiver) return Store.count(s, "no_receiver");
+      InFlight.release(s.calls, caller, #ack, fin.msg_id);
+      ignore await* onReceiver((caller, fin.msg_id), received(caller, dialect, #FIN fin), hasRoom(caller), true);
+    };
+
     // --- Batches ------------------------------------------------------------------------------------------
 
     /// Takes a batch apart: stores no flow, and sends each entry to this canister itself as a message
@@ -395,7 +399,7 @@ module {
     };
 
     func owes(caller : Principal, msg_id : Nat) : Bool {
-      s.policy.min_cycles > 0 and not Map.containsKey(s.receivers, Order.peerId, (caller, msg_id)) and not Store.hasPaid(s, caller, msg_id);
+      isReceiver and s.policy.min_cycles > 0 and not Map.containsKey(s.receivers, Order.peerId, (caller, msg_id)) and not Store.hasPaid(s, caller, msg_id);
     };
 
     /// An entry of a batch, from this canister itself and from nobody else.
@@ -526,9 +530,9 @@ module {
 
     // --- Who may do what ----
 
-    /// Whether this caller has an outbox: a listed agent, or one whose messages still wait.
+    /// Whether this caller has an outbox: a listed agent, or one with flows from when it was listed.
     public func hasOutbox(who : Principal) : Bool {
-      Access.isAgent(s.access, who) or Map.containsKey(s.outbox.boxes, Principal.compare, who);
+      Access.isAgent(s.access, who) or (Peer.classify(who) == #agent and Store.hasFlows(s, who));
     };
     public func mayWatch(who : Principal) : Bool { Access.mayWatch(s.access, who) };
 

@@ -277,6 +277,11 @@ module {
     usage.bytes + usage.unanswered * Nat64.toNat(policy.response_room);
   };
 
+  /// Whether any flow with this peer is kept.
+  public func hasFlows(s : State, peer : Principal) : Bool {
+    Map.containsKey(s.sending.peers, Principal.compare, peer) or Map.containsKey(s.receiving.peers, Principal.compare, peer);
+  };
+
   /// Which quota a new flow of `bytes` would exceed, or null.
   public func quota(s : State, account : Account, peer : Principal, listed : Bool, bytes : Nat) : ?Text {
     let p = s.policy;
@@ -325,8 +330,11 @@ module {
     Map.containsKey(s.paid, Order.peerId, (peer, id));
   };
 
+  // A batch adds at most a hundred: what is over never piles up, and no message pays for all of it.
+  let forgetAtOnce = 200;
+
   func forgetPaid(s : State, now : Nat64) {
-    label old loop {
+    label old for (_ in Nat.range(0, forgetAtOnce)) {
       switch (Set.min(s.paidEnds)) {
         case (?(until, key)) {
           if (until > now) break old;

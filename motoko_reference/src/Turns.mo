@@ -25,9 +25,10 @@ module {
     let found = List.empty<Due>();
     var bytes = 0;
     label fill for (due in Set.values(s.due)) {
-      if (due.0 > now or List.size(found) >= most or bytes > tickBytes) break fill;
-      List.add(found, due);
+      if (due.0 > now or List.size(found) >= most) break fill;
       bytes += bulk(s, due.1);
+      if (not List.isEmpty(found) and bytes > tickBytes) break fill;
+      List.add(found, due);
     };
     let turns = List.empty<Due>();
     for (rank in Nat.range(0, 5)) {
