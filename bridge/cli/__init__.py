@@ -5,6 +5,7 @@ code 0 yes, 1 a negative answer, 2 usage, 3 network, 4 not to be trusted. An err
 is one line and its hint, never a traceback.
 """
 
+import contextlib
 import importlib
 import os
 import sys
@@ -103,4 +104,14 @@ def main(*, settings: bool = True) -> None:
         if isinstance(error, FileNotFoundError) and not error.filename:
             words = "the working directory is no longer there; change into another one"
         click.secho(f"ic-bridge: {place}{words}", fg="red", err=True)
+        _drop_unwritten_output()
         sys.exit(2)
+
+
+def _drop_unwritten_output() -> None:
+    """Let Python not complain at its end once more of what standard output does not take."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
