@@ -4,7 +4,7 @@ RUST := rust_reference
 RUST_TARGET := $(CURDIR)/build/rust-target
 # Modules to build or check, such as "both chaos"; empty for all.
 MODULES ?=
-.PHONY: canisters canisters-check canisters-rust canisters-rust-check test-rust lint-rust bench-rust
+.PHONY: canisters canisters-check canisters-rust canisters-rust-check test-rust lint-rust bench-rust chaos
 
 # `make canisters` and `make canisters-check` are of both languages.
 canisters: canisters-rust
@@ -27,3 +27,7 @@ lint-rust: ## format check and linter of the Rust crate
 
 bench-rust: $(VENV)/.base ## what a flow costs a Rust canister, with OPEN_FLOWS flows open
 	@OPEN_FLOWS=$(OPEN_FLOWS) $(BIN)/python -m benchmarks.rust.run
+
+chaos: $(VENV)/.dev ## FLOWS (1,000) Motoko to Rust and back through the chaos canister at 20 % faults
+	@CHAOS_FLOWS=$(if $(FLOWS),$(FLOWS),1000) $(if $(SEED),CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest \
+	  tests/rust/test_chaos.py -k twenty_percent $(PYTEST_ARGS)

@@ -15,11 +15,14 @@ plain `await`, in the same language.
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 """
 TAIL = """
-- Rust keeps flows in stable memory, which is written through system calls at each step and is there
-  after an upgrade as it was; Motoko keeps them on its heap, which an upgrade keeps as it is. The
-  instructions of a step pay for that.
+- Rust keeps a small record of each flow, and apart from it what the flow carries, in stable
+  memory. A step writes one record. The index from keys to records, the due times and the sums
+  live on the heap and are made anew from the records at each start, so an upgrade takes longer
+  with more flows; Motoko keeps all of it on its heap, which an upgrade keeps as it is.
+- What still grows with the number of open flows is mostly the application's: `player` keeps its
+  outcomes, runs and tellings in stable maps.
 - Bytes are those of the whole memory in Rust, which grows by a megabyte at a time for each of its
-  maps, and those in use after a collection in Motoko.
+  parts, and those in use after a collection in Motoko.
 - Cycles are reckoned by the public fees of a subnet of 13 nodes, from what the message log holds.
 """
 

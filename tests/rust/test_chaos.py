@@ -76,7 +76,7 @@ async def test_without_faults_the_two_see_but_each_other(world, one, other):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(max(600, 2 * FLOWS))
 @pytest.mark.parametrize(("one", "other"), [("motoko", "rust"), ("rust", "motoko")])
 async def test_at_twenty_percent_faults_all_flows_end_and_each_is_processed_once(world, one, other):
     chances = {"lose": 50, "reject": 30, "corrupt": 30, "repeat": 30, "delay": 30, "reorder": 30}

@@ -103,7 +103,7 @@ impl Message {
 }
 
 /// Ids, hash, tags and lengths around a payload, rounded up (bytes).
-const OVERHEAD: u64 = 64;
+pub(crate) const OVERHEAD: u64 = 64;
 
 /// CRC-32 (IEEE) of a payload; null equals empty, and both give 0. It detects damage; it
 /// authenticates nothing.

@@ -68,6 +68,24 @@ pub fn is_open(flow: Option<&ReceiverFlow>, of: Of) -> bool {
     }
 }
 
+/// Whether [`step`] looks at what the flow carries, its payload or response. If not, it decides the same
+/// of a flow that carries empty strings in their places, and leaves or drops them.
+pub fn looks_inside(flow: &ReceiverFlow, event: &Event, now: u64) -> bool {
+    match &event.what {
+        What::Due if flow.state == State::Acknowledging => {
+            event.room || flow.ends.is_some_and(|ends| ends <= now) || flow.send_due.is_none()
+        }
+        What::Due => flow.state != State::Finished,
+        What::Received(r) => match &r.message {
+            Message::Fin { hash, .. } => hash.is_some() && *hash != flow.response_hash,
+            _ => true,
+        },
+        What::Answer { .. } | What::FailedForGood { .. } => false,
+        What::Deferred | What::NotSent(_) => false,
+        _ => true,
+    }
+}
+
 fn rows(s: &mut Step<'_>) -> Decided {
     let event = s.event;
     let Some(state) = s.flow.as_ref().map(|flow| flow.state) else {

@@ -73,6 +73,25 @@ pub fn is_open(flow: Option<&SenderFlow>, of: Of) -> bool {
     }
 }
 
+/// Whether [`step`] looks at what the flow carries, its payload or responses. If not, it decides the same
+/// of a flow that carries empty strings in their places, and leaves or drops them.
+pub fn looks_inside(flow: &SenderFlow, event: &Event) -> bool {
+    match &event.what {
+        What::Due => event.room || !matches!(flow.state, State::Queued | State::Sending),
+        What::Received(r) => match &r.message {
+            Message::Ack { hash: Some(hash), .. } => {
+                flow.is_unanswered() && *hash != flow.payload_hash
+            }
+            _ => false,
+        },
+        // A late response may be next to be told.
+        What::Returned { .. } => flow.state == State::Failed,
+        What::NotSent(_) | What::Refused(_) | What::Rejected(_) => false,
+        What::Restarted { .. } | What::Cancel | What::Finish | What::DropDeadLetter => false,
+        _ => true,
+    }
+}
+
 fn rows(s: &mut Step<'_>) -> Decided {
     let event = s.event;
     let Some(state) = s.flow.as_ref().map(|flow| flow.state) else {

@@ -29,8 +29,8 @@ pub struct Due {
 }
 
 impl Due {
-    /// A due flow that we opened.
-    pub fn sender(time: u64, now: u64, flow: &SenderFlow) -> Due {
+    /// A due flow that we opened, with a payload of so many bytes.
+    pub fn sender(time: u64, now: u64, flow: &SenderFlow, payload: u64) -> Due {
         let waits = matches!(flow.state, State::Queued | State::Sending);
         let rank = match flow.state {
             _ if flow.fin_due.is_some_and(|due| due <= now) => 1,
@@ -38,14 +38,13 @@ impl Due {
             State::Queued => 4,
             _ => 0,
         };
-        let bulk = flow.payload.as_ref().filter(|_| waits).map_or(0, |b| b.len() as u64);
+        let bulk = if waits { payload } else { 0 };
         Due { time, key: Key::Sender(flow.msg_id), peer: flow.peer, rank, bulk }
     }
 
-    /// A due flow that a peer opened.
-    pub fn receiver(time: u64, now: u64, flow: &ReceiverFlow) -> Due {
+    /// A due flow that a peer opened, with a response of so many bytes.
+    pub fn receiver(time: u64, now: u64, flow: &ReceiverFlow, bulk: u64) -> Due {
         let rank = if flow.send_due.is_some_and(|due| due <= now) { 2 } else { 0 };
-        let bulk = flow.response.as_ref().map_or(0, |b| b.len() as u64);
         Due { time, key: Key::Receiver(flow.peer, flow.msg_id), peer: flow.peer, rank, bulk }
     }
 }

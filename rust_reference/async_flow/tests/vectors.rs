@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use async_flow::event::{Decision, Effect, Event, Of, Received, Transmit, What};
+use async_flow::event::{Decision, Effect, Event, NotAllowed, Of, Received, Transmit, What};
 use async_flow::flow::{ReceiverFlow, SenderFlow};
 use async_flow::message::{Blob, Kind, Message};
 use async_flow::policy::{Policy, Settings};
-use async_flow::step::Rules;
+use async_flow::step::{Rules, Transition};
 use async_flow::words::{Dialect, Failure, NullAck, Role, State, Telling};
 use async_flow::{receiver, sender};
 use candid::Principal;
@@ -324,6 +324,43 @@ fn expected_after(vector: &Value) -> Option<Value> {
     Some(Value::Object(all))
 }
 
+fn hollow(carried: &Option<Blob>) -> Option<Blob> {
+    carried.as_ref().map(|_| Blob::new())
+}
+
+fn hollow_sender(flow: &SenderFlow) -> SenderFlow {
+    SenderFlow {
+        payload: hollow(&flow.payload),
+        response: hollow(&flow.response),
+        wrong_payload: hollow(&flow.wrong_payload),
+        ..flow.clone()
+    }
+}
+
+fn hollow_receiver(flow: &ReceiverFlow) -> ReceiverFlow {
+    ReceiverFlow {
+        payload: hollow(&flow.payload),
+        response: hollow(&flow.response),
+        ..flow.clone()
+    }
+}
+
+/// Steps on a flow and on one that carries nothing are the same but for what is carried.
+fn is_blind<F: PartialEq + std::fmt::Debug>(
+    whole: Result<Transition<F>, NotAllowed>,
+    empty: Result<Transition<F>, NotAllowed>,
+    hollow: fn(&F) -> F,
+) -> Result<(), String> {
+    let shown = |t: Result<Transition<F>, NotAllowed>| {
+        t.map(|t| (t.flow.as_ref().map(hollow), t.changed, t.effects))
+    };
+    let (whole, empty) = (shown(whole), shown(empty));
+    match whole == empty {
+        true => Ok(()),
+        false => Err(format!("it does look inside: {whole:?}\n  and\n    {empty:?}")),
+    }
+}
+
 fn play(policies: &Value, vector: &Value) -> Result<(), String> {
     let happened = &vector["event"];
     if happened["msg_id"].as_str().is_some_and(|id| id.parse::<u128>().is_err()) {
@@ -351,6 +388,12 @@ fn play(policies: &Value, vector: &Value) -> Result<(), String> {
     let wanted = expected_after(vector);
     let (same_flow, shown, changed, effects) = if is_for_sender(vector) {
         let flow = (!before.is_null()).then(|| sender_flow(before));
+        if let Some(flow) = flow.as_ref().filter(|flow| !sender::looks_inside(flow, &event)) {
+            let (whole, empty) = [flow.clone(), hollow_sender(flow)]
+                .map(|flow| sender::step(Some(flow), &event, now, rules))
+                .into();
+            is_blind(whole, empty, hollow_sender)?;
+        }
         match sender::step(flow.clone(), &event, now, rules) {
             Err(error) => return if wants_error { Ok(()) } else { Err(error.to_string()) },
             Ok(t) => {
@@ -362,6 +405,13 @@ fn play(policies: &Value, vector: &Value) -> Result<(), String> {
         }
     } else {
         let flow = (!before.is_null()).then(|| receiver_flow(before));
+        if let Some(flow) = flow.as_ref().filter(|flow| !receiver::looks_inside(flow, &event, now))
+        {
+            let (whole, empty) = [flow.clone(), hollow_receiver(flow)]
+                .map(|flow| receiver::step(Some(flow), &event, now, rules))
+                .into();
+            is_blind(whole, empty, hollow_receiver)?;
+        }
         match receiver::step(flow.clone(), &event, now, rules) {
             Err(error) => return if wants_error { Ok(()) } else { Err(error.to_string()) },
             Ok(t) => {

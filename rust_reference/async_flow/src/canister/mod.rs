@@ -6,9 +6,11 @@
 mod application;
 mod calls;
 mod endpoint;
+mod flows;
 mod install;
 mod node;
 mod outbox;
+mod pages;
 mod store;
 mod watch;
 mod work;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr::fn_addr_eq;
 use std::time::Duration;
 
 use candid::Principal;
@@ -13,16 +14,16 @@ use ic_cdk_timers::TimerId;
 use super::application::{Answer, Application};
 use super::calls::Gathered;
 use super::install::{self, Install};
-use super::store::{Before, Memories, PeerId, Store};
+use super::store::{Memories, Store};
 use super::work::{self, Job};
 use crate::admission::{self, Circumstances};
 use crate::dialect::{Unreadable, BATCH_BYTES, BATCH_MESSAGES};
 use crate::event::{Decision, Effect, Event, NotAllowed, Of, Received, Transmit, What};
 use crate::flow::earliest;
-use crate::message::{Blob, Kind, Message};
+use crate::message::{Blob, Kind, Message, OVERHEAD};
 use crate::step::Rules;
 use crate::turns::{self, Due};
-use crate::words::{classify, Class, Dialect, Key, NullAck, Role};
+use crate::words::{classify, Class, Dialect, Key, NullAck, Role, State};
 use crate::{receiver, sender};
 
 pub(crate) struct Node {
@@ -84,8 +85,10 @@ impl Node {
     fn step_sender(&mut self, id: u128, what: What, room: bool) -> Result<Vec<Effect>, NotAllowed> {
         let (now, why) = (time(), why(&what));
         let event = self.event(what, room);
-        let old = self.store.senders.get(&id);
-        let before = old.as_ref().map(Before::of_sender);
+        let kept = self.store.sender(id);
+        let hollow = fn_addr_eq(self.app.sender_table, sender::step as sender::Table)
+            && kept.as_ref().is_some_and(|kept| !sender::looks_inside(&kept.flow, &event));
+        let old = kept.clone().map(|kept| self.store.read(kept, hollow));
         let meta = &self.store.meta;
         let peer = old.as_ref().map(|flow| meta.peers.null_ack(&flow.peer));
         let rules = Rules {
@@ -95,7 +98,7 @@ impl Node {
         };
         let t = (self.app.sender_table)(old, &event, now, rules)?;
         if t.changed {
-            self.store.put_sender(id, before, t.flow, now, why);
+            self.store.put_sender(id, kept, t.flow, hollow, why);
         }
         Ok(t.effects)
     }
@@ -109,8 +112,10 @@ impl Node {
     ) -> Result<Vec<Effect>, NotAllowed> {
         let (now, why) = (time(), why(&what));
         let event = self.event(what, room);
-        let old = self.store.receivers.get(&PeerId(peer, id));
-        let before = old.as_ref().map(Before::of_receiver);
+        let kept = self.store.receiver(peer, id);
+        let hollow = fn_addr_eq(self.app.receiver_table, receiver::step as receiver::Table)
+            && kept.as_ref().is_some_and(|kept| !receiver::looks_inside(&kept.flow, &event, now));
+        let old = kept.clone().map(|kept| self.store.read(kept, hollow));
         let rules = Rules {
             policy: &self.store.meta.policy,
             null_ack: NullAck::Response,
@@ -118,7 +123,7 @@ impl Node {
         };
         let t = (self.app.receiver_table)(old, &event, now, rules)?;
         if t.changed {
-            self.store.put_receiver(peer, id, before, t.flow, now, why);
+            self.store.put_receiver(peer, id, kept, t.flow, hollow, why);
         }
         Ok(t.effects)
     }
@@ -170,11 +175,9 @@ pub fn receive(caller: Principal, dialect: Dialect, message: Message) {
             _ if classify(&caller) != Class::Agent => false,
             Message::New { .. } => false,
             Message::Ack { msg_id, .. } => {
-                node.store.senders.get(msg_id).is_some_and(|flow| flow.peer == caller)
+                node.store.sender(*msg_id).is_some_and(|kept| kept.flow.peer == caller)
             }
-            Message::Fin { msg_id, .. } => {
-                node.store.receivers.contains_key(&PeerId(caller, *msg_id))
-            }
+            Message::Fin { msg_id, .. } => node.store.has_receiver(caller, *msg_id),
         };
         let meta = &node.store.meta;
         let refused =
@@ -227,7 +230,7 @@ fn receive_new(caller: Principal, dialect: Dialect, message: Message, now: u64) 
         }
         let mut r = received(caller, dialect, message);
         r.listed = node.store.meta.access.is_listed(&caller);
-        if !node.store.receivers.contains_key(&PeerId(caller, id)) {
+        if !node.store.has_receiver(caller, id) {
             let usages = node.store.usages(Role::Receiver, caller);
             let circumstances = Circumstances {
                 now,
@@ -267,7 +270,7 @@ fn receive_ack(caller: Principal, dialect: Dialect, message: Message, now: u64) 
             node.store.count("no_sender");
             return None;
         }
-        let Some(flow) = node.store.senders.get(&id) else {
+        let Some(flow) = node.store.sender(id).map(|kept| kept.flow) else {
             // One global rate for FINs that answer ACKs of unknown flows.
             let may = classify(&caller) == Class::Canister && node.has_room(&caller);
             let policy = &node.store.meta.policy;
@@ -328,7 +331,7 @@ pub fn receive_batch(caller: Principal, entries: Vec<Result<Message, Unreadable>
             let Message::New { msg_id, .. } = &entry else { return true };
             let policy = &node.store.meta.policy;
             let (price, until) = (policy.min_cycles, now.saturating_add(policy.lifetime));
-            let known = node.store.receivers.contains_key(&PeerId(caller, *msg_id));
+            let known = node.store.has_receiver(caller, *msg_id);
             if price == 0 || known || node.store.has_paid(caller, *msg_id) {
                 return true;
             }
@@ -406,7 +409,7 @@ pub fn send_as(
             Class::Agent if meta.access.is_agent(&to) => {}
             _ => return Some("a peer must be a canister or a listed agent".to_string()),
         }
-        if node.store.senders.contains_key(&id) {
+        if node.store.has_sender(id) {
             return None;
         }
         let usages = node.store.usages(Role::Sender, to);
@@ -428,7 +431,7 @@ fn asked(key: Key, what: What) -> Result<(), NotAllowed> {
     let room = with(|node| {
         let peer = match key {
             Key::Receiver(peer, _) => Some(peer),
-            Key::Sender(id) => node.store.senders.get(&id).map(|flow| flow.peer),
+            Key::Sender(id) => node.store.sender(id).map(|kept| kept.flow.peer),
         };
         peer.is_none_or(|peer| node.has_room(&peer))
     });
@@ -536,12 +539,12 @@ pub fn rerun(sender: Principal, id: u128) -> Result<(), NotAllowed> {
 
 /// Whether a flow that we opened is stored.
 pub fn is_known(id: u128) -> bool {
-    with(|node| node.store.senders.contains_key(&id))
+    with(|node| node.store.has_sender(id))
 }
 
 /// Whether a flow that a peer opened is stored.
 pub fn knows_received(sender: Principal, id: u128) -> bool {
-    with(|node| node.store.receivers.contains_key(&PeerId(sender, id)))
+    with(|node| node.store.has_receiver(sender, id))
 }
 
 // --- Who may do what ----------------------------------------------------------------------------------------
@@ -633,9 +636,9 @@ impl Node {
         }
         let meta = &self.store.meta;
         let seeding = (!meta.ids.is_seeded()).then_some(self.seed_due);
-        let due = self.store.due.first_key_value().map(|((time, _), ())| time);
+        let due = self.store.due().next().map(|(time, _)| *time);
         // While tombstones are kept, time is observed often enough for them.
-        let glance = (!self.store.receivers.is_empty()).then(|| meta.time.next_look(&meta.policy));
+        let glance = (!self.store.has_no_receivers()).then(|| meta.time.next_look(&meta.policy));
         earliest([seeding, due, glance])
     }
 
@@ -697,20 +700,20 @@ impl Node {
     fn due(&self, now: u64, most: usize) -> Vec<Due> {
         let mut found = Vec::new();
         let mut bytes = 0;
-        for entry in self.store.due.iter() {
-            let (time, key) = *entry.key();
+        for (time, key) in self.store.due() {
+            let (time, key) = (*time, *key);
             if time > now || found.len() >= most || bytes > turns::TICK_BYTES {
                 break;
             }
             let due = match key {
-                Key::Sender(id) => {
-                    self.store.senders.get(&id).map(|flow| Due::sender(time, now, &flow))
-                }
-                Key::Receiver(peer, id) => self
-                    .store
-                    .receivers
-                    .get(&PeerId(peer, id))
-                    .map(|flow| Due::receiver(time, now, &flow)),
+                Key::Sender(id) => self.store.sender(id).map(|kept| {
+                    let (payload, _) = kept.sizes();
+                    Due::sender(time, now, &kept.flow, payload)
+                }),
+                Key::Receiver(peer, id) => self.store.receiver(peer, id).map(|kept| {
+                    let (_, response) = kept.sizes();
+                    Due::receiver(time, now, &kept.flow, response)
+                }),
             };
             if let Some(due) = due {
                 bytes += due.bulk;
@@ -722,22 +725,46 @@ impl Node {
 
     fn due_of(&self, key: Key) -> Option<(u64, Principal)> {
         match key {
-            Key::Sender(id) => self.store.senders.get(&id).and_then(|f| Some((f.due?, f.peer))),
-            Key::Receiver(peer, id) => {
-                let flow = self.store.receivers.get(&PeerId(peer, id))?;
-                Some((flow.due?, peer))
+            Key::Sender(id) => {
+                let flow = self.store.sender(id)?.flow;
+                Some((flow.due?, flow.peer))
             }
+            Key::Receiver(peer, id) => Some((self.store.receiver(peer, id)?.flow.due?, peer)),
         }
     }
 
     /// Whether what is pending for a flow is still wanted.
     pub(crate) fn is_open(&self, key: Key, of: Of) -> bool {
         match key {
-            Key::Sender(id) => sender::is_open(self.store.senders.get(&id).as_ref(), of),
+            Key::Sender(id) => {
+                sender::is_open(self.store.sender(id).map(|kept| kept.flow).as_ref(), of)
+            }
             Key::Receiver(peer, id) => {
-                receiver::is_open(self.store.receivers.get(&PeerId(peer, id)).as_ref(), of)
+                receiver::is_open(self.store.receiver(peer, id).map(|kept| kept.flow).as_ref(), of)
             }
         }
+    }
+
+    /// Whether there is room for what a due flow would transmit: known before the flow's payload is read.
+    fn has_room_for(&self, key: Key, peer: &Principal) -> bool {
+        if classify(peer) != Class::Agent {
+            return self.has_room(peer);
+        }
+        let waits = match key {
+            Key::Sender(id) => self.store.sender(id).map(|kept| {
+                match matches!(kept.flow.state, State::Queued | State::Sending) {
+                    true => (Kind::New, id, kept.sizes().0),
+                    false => (Kind::Fin, id, 0),
+                }
+            }),
+            Key::Receiver(peer, id) => {
+                self.store.receiver(peer, id).map(|kept| (Kind::Ack, id, kept.sizes().1))
+            }
+        };
+        let policy = &self.store.meta.policy;
+        waits.is_none_or(|(kind, id, bytes)| {
+            self.store.outbox.takes(*peer, kind, id, OVERHEAD + bytes, policy)
+        })
     }
 
     fn share(&mut self) -> What {
@@ -780,7 +807,7 @@ fn work_on_one(fell_due: u64, key: Key) {
     }
     let room = with(|node| {
         let (due, peer) = node.due_of(key)?;
-        (due <= time()).then(|| node.has_room(&peer))
+        (due <= time()).then(|| node.has_room_for(key, &peer))
     });
     if let Some(room) = room {
         let _ = on(key, What::Due, room, false);
@@ -788,7 +815,7 @@ fn work_on_one(fell_due: u64, key: Key) {
     with(|node| {
         let now = time();
         if let Some((due, _)) = node.due_of(key) {
-            if due <= now && node.store.due.contains_key(&(due, key)) {
+            if due <= now && node.store.is_due(due, key) {
                 let retry = now.saturating_add(node.store.meta.policy.send_retry);
                 node.store.postpone(due, key, retry);
             }

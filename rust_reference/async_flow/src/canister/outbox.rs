@@ -48,6 +48,20 @@ impl Outbox {
         Outbox { entries: Map::init(entries), places: Map::init(places), sizes: Map::init(sizes) }
     }
 
+    /// Whether a message of this kind and size would be put in or left, without the message.
+    pub fn takes(
+        &self,
+        agent: Principal,
+        kind: Kind,
+        msg_id: u128,
+        size: u64,
+        policy: &Policy,
+    ) -> bool {
+        let used = self.sizes.get(&Who(agent)).unwrap_or_default();
+        (used.messages < policy.outbox_messages && used.bytes + size <= policy.outbox_bytes)
+            || self.places.contains_key(&(PeerId(agent, msg_id), kind_byte(kind)))
+    }
+
     /// Puts a message in, or leaves the one that waits for the same flow and kind; `seq` is used up
     /// only where it is put in. False: it is full.
     pub fn put(
@@ -62,10 +76,10 @@ impl Outbox {
         if self.places.contains_key(&place) {
             return true;
         }
-        let mut used = self.sizes.get(&Who(agent)).unwrap_or_default();
-        if used.messages >= policy.outbox_messages || used.bytes + size > policy.outbox_bytes {
+        if !self.takes(agent, kind, msg_id, size, policy) {
             return false;
         }
+        let mut used = self.sizes.get(&Who(agent)).unwrap_or_default();
         used.messages += 1;
         used.bytes += size;
         self.sizes.insert(Who(agent), used);
@@ -171,20 +185,17 @@ fn message(s: &Store, agent: Principal, entry: &Entry, now: u64) -> Option<Messa
     let msg_id = entry.msg_id;
     Some(match entry.kind {
         Kind::Ack => {
-            let flow = s.receivers.get(&PeerId(agent, msg_id))?;
+            let flow = s.read(s.receiver(agent, msg_id)?, false);
             Message::Ack { msg_id, payload: flow.response, hash: Some(flow.payload_hash) }
         }
         Kind::New => {
-            let flow = s.senders.get(&msg_id)?;
+            let kept = s.sender(msg_id)?;
             // Its lifetime is tested right before it is handed out, too.
-            if flow.state != State::Sending || flow.ends.is_none_or(|ends| now >= ends) {
+            if kept.flow.state != State::Sending || kept.flow.ends.is_none_or(|ends| now >= ends) {
                 return None;
             }
-            Message::New { msg_id, payload: flow.payload? }
+            Message::New { msg_id, payload: s.read(kept, false).payload? }
         }
-        Kind::Fin => {
-            let flow = s.senders.get(&msg_id)?;
-            Message::Fin { msg_id, hash: flow.response_hash }
-        }
+        Kind::Fin => Message::Fin { msg_id, hash: s.sender(msg_id)?.flow.response_hash },
     })
 }

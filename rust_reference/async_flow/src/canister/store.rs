@@ -2,10 +2,12 @@
 //!
 //! Every write of a flow goes through `put_sender` or `put_receiver`, which keep the due index, the
 //! sums, the outbox, the restart marks and the history in step. No cost here grows with the number of
-//! flows by more than a logarithm. `Meta` is small, lives on the heap, and is saved before an upgrade.
+//! flows by more than the logarithm of a search on the heap. What follows from the flows (indices, sums,
+//! marks) lives on the heap and is made anew at each start; `Meta`, with the bounded history, lives there
+//! too and is saved before an upgrade.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use candid::{CandidType, Principal};
 use ic_stable_structures::memory_manager::MemoryId;
@@ -13,6 +15,7 @@ use ic_stable_structures::storable::Bound;
 use ic_stable_structures::{StableBTreeMap, Storable};
 use serde::{Deserialize, Serialize};
 
+use super::flows::{open_contents, Contents, Flow, Flows, Kept};
 use super::outbox::Outbox;
 use crate::access::{Access, Peers};
 use crate::flow::{ReceiverFlow, SenderFlow};
@@ -30,11 +33,11 @@ use crate::world::{FinRate, ObservedTime};
 pub(crate) type Map<K, V> = StableBTreeMap<K, V, Memory>;
 
 /// How many memories, from the first one that it is given, the library uses.
-pub const MEMORIES: u8 = 14;
+pub const MEMORIES: u8 = 9;
 
 // --- How things are laid out ------------------------------------------------------------------------
 
-crate::stored!(SenderFlow, ReceiverFlow, Change, Usage, super::outbox::Entry, super::outbox::Size);
+crate::stored!(super::outbox::Entry, super::outbox::Size);
 
 /// A principal as a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,27 +74,6 @@ impl Storable for PeerId {
     }
 }
 
-impl Storable for Key {
-    const BOUND: Bound = Bound::Bounded { max_size: 46, is_fixed_size: false };
-    fn to_bytes(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.into_bytes())
-    }
-    fn into_bytes(self) -> Vec<u8> {
-        match self {
-            Key::Sender(id) => [&[0], id.to_be_bytes().as_slice()].concat(),
-            Key::Receiver(peer, id) => [&[1], PeerId(peer, id).into_bytes().as_slice()].concat(),
-        }
-    }
-    fn from_bytes(bytes: Cow<'_, [u8]>) -> Self {
-        let PeerId(peer, id) = PeerId::from_bytes(Cow::Borrowed(&bytes[1..]));
-        if bytes[0] == 0 {
-            Key::Sender(id)
-        } else {
-            Key::Receiver(peer, id)
-        }
-    }
-}
-
 /// One entry of the bounded history (`candid/watch.did`).
 #[derive(CandidType, Serialize, Deserialize, Clone, Debug)]
 pub struct Change {
@@ -114,10 +96,33 @@ pub struct Change {
 }
 
 /// Sums over the flows of one side.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sums {
     pub total: Usage,
-    pub unlisted: Usage,
+    unlisted: Usage,
+    peers: BTreeMap<Principal, Usage>,
+}
+
+impl Sums {
+    fn exchange(&mut self, peer: Principal, listed: bool, out: Usage, into: Usage) {
+        if out == into {
+            return;
+        }
+        self.total.exchange(out, into);
+        if !listed {
+            self.unlisted.exchange(out, into);
+        }
+        let usage = self.peers.entry(peer).or_default();
+        usage.exchange(out, into);
+        if usage.is_empty() {
+            self.peers.remove(&peer);
+        }
+    }
+
+    /// Peers with which there are flows.
+    pub fn peers(&self) -> u64 {
+        self.peers.len() as u64
+    }
 }
 
 /// What concerns no single flow.
@@ -129,12 +134,11 @@ pub(crate) struct Meta {
     pub time: ObservedTime,
     pub ids: Ids,
     pub counters: BTreeMap<String, u64>,
-    pub sending: Sums,
-    pub receiving: Sums,
     pub start: u64,
     pub started: u64,
     pub next_change: u64,
-    pub oldest_change: u64,
+    /// The latest changes, oldest first.
+    pub history: VecDeque<Change>,
     pub next_seq: u64,
     /// Due flows in the next tick: 1 while the last tick did not end.
     pub batch: u32,
@@ -142,33 +146,92 @@ pub(crate) struct Meta {
 
 // --- The store ----------------------------------------------------------------------------------------
 
-/// What of a flow, as it was stored, the indices need to know.
-pub(crate) struct Before {
+/// What of a stored flow the indices need to know.
+struct Summary {
     usage: Usage,
     listed: bool,
     due: Option<u64>,
     state: State,
     peer: Principal,
+    /// Whether a handler is at work on it or a telling is not taken: what a restart has to look at.
+    tells: bool,
 }
 
-impl Before {
-    pub fn of_sender(flow: &SenderFlow) -> Before {
-        Before {
-            usage: Usage::of_sender(flow),
+impl From<&Kept<SenderFlow>> for Summary {
+    fn from(kept: &Kept<SenderFlow>) -> Summary {
+        let flow = &kept.flow;
+        Summary {
+            usage: kept.usage(),
             listed: true,
             due: flow.due,
             state: flow.state,
             peer: flow.peer,
+            tells: flow.pending().is_some() || flow.state == State::Corrupt,
         }
     }
+}
 
-    pub fn of_receiver(flow: &ReceiverFlow) -> Before {
-        Before {
-            usage: Usage::of_receiver(flow),
+impl From<&Kept<ReceiverFlow>> for Summary {
+    fn from(kept: &Kept<ReceiverFlow>) -> Summary {
+        let flow = &kept.flow;
+        let at_work = flow.state == State::Processing && !flow.deferred;
+        Summary {
+            usage: kept.usage(),
             listed: flow.listed,
             due: flow.due,
             state: flow.state,
             peer: flow.peer,
+            tells: flow.pending().is_some() || at_work,
+        }
+    }
+}
+
+/// What follows from the flows, for both sides.
+#[derive(Default)]
+struct Index {
+    due: BTreeSet<(u64, Key)>,
+    /// Where the due index holds another time than the flow.
+    postponed: BTreeMap<Key, u64>,
+    /// Flows that this start found with a handler at work or an untaken telling, until it has seen to
+    /// them.
+    interrupted: BTreeSet<Key>,
+    sending: Sums,
+    receiving: Sums,
+}
+
+impl Index {
+    fn sums(&mut self, key: Key) -> &mut Sums {
+        match key {
+            Key::Sender(_) => &mut self.sending,
+            Key::Receiver(..) => &mut self.receiving,
+        }
+    }
+
+    /// A flow that was there when the canister started.
+    fn found(&mut self, key: Key, flow: &Summary) {
+        if flow.tells {
+            self.interrupted.insert(key);
+        }
+        self.exchange(key, None, Some(flow));
+    }
+
+    fn exchange(&mut self, key: Key, old: Option<&Summary>, new: Option<&Summary>) {
+        let held = self.postponed.remove(&key).or_else(|| old.and_then(|f| f.due));
+        let due = new.and_then(|f| f.due);
+        if held != due {
+            if let Some(time) = held {
+                self.due.remove(&(time, key));
+            }
+            if let Some(time) = due {
+                self.due.insert((time, key));
+            }
+        }
+        if !new.is_some_and(|f| f.tells) {
+            self.interrupted.remove(&key);
+        }
+        if let Some(flow) = new.or(old) {
+            let usage = |f: Option<&Summary>| f.map(|f| f.usage).unwrap_or_default();
+            self.sums(key).exchange(flow.peer, flow.listed, usage(old), usage(new));
         }
     }
 }
@@ -176,26 +239,15 @@ impl Before {
 pub(crate) struct Store {
     pub meta: Meta,
     saved: Saved,
-    pub senders: Map<u128, SenderFlow>,
-    pub receivers: Map<PeerId, ReceiverFlow>,
-    pub due: Map<(u64, Key), ()>,
-    /// Where the due index holds another time than the flow.
-    postponed: Map<Key, u64>,
-    /// Flows with a handler at work or an untaken telling, by the number of the start in which that
-    /// began: what a restart has to look at.
-    attention: Map<Key, u64>,
-    oldest: Map<(u64, Key), ()>,
-    usages: Map<(u8, Who), Usage>,
+    senders: Flows<SenderFlow>,
+    receivers: Flows<ReceiverFlow>,
+    contents: Contents,
+    index: Index,
     pub outbox: Outbox,
     paid: Map<PeerId, u64>,
     paid_ends: Map<(u64, PeerId), ()>,
-    pub events: Map<u64, Change>,
     pub in_flight: InFlight,
     pub fin_rate: FinRate,
-}
-
-fn role_byte(role: Role) -> u8 {
-    u8::from(role == Role::Receiver)
 }
 
 impl Store {
@@ -203,28 +255,28 @@ impl Store {
     pub fn open(memories: &Memories, first: u8) -> Store {
         let memory = |n: u8| memories.get(MemoryId::new(first + n));
         let (saved, meta) = Saved::open(memory(0));
-        let first =
-            Meta { next_change: 1, oldest_change: 1, next_seq: 1, batch: 100, ..Meta::default() };
+        let first = Meta { next_change: 1, next_seq: 1, batch: 100, ..Meta::default() };
+        let mut index = Index::default();
         Store {
             meta: meta.unwrap_or(first),
             saved,
-            senders: Map::init(memory(1)),
-            receivers: Map::init(memory(2)),
-            due: Map::init(memory(3)),
-            postponed: Map::init(memory(4)),
-            attention: Map::init(memory(5)),
-            oldest: Map::init(memory(6)),
-            usages: Map::init(memory(7)),
-            outbox: Outbox::open(memory(8), memory(9), memory(10)),
-            paid: Map::init(memory(11)),
-            paid_ends: Map::init(memory(12)),
-            events: Map::init(memory(13)),
+            senders: Flows::open(memory(1), |kept: &Kept<SenderFlow>| {
+                index.found(Key::Sender(kept.flow.msg_id), &Summary::from(kept));
+            }),
+            receivers: Flows::open(memory(2), |kept: &Kept<ReceiverFlow>| {
+                index.found(Key::Receiver(kept.flow.peer, kept.flow.msg_id), &Summary::from(kept));
+            }),
+            contents: open_contents(memory(3)),
+            index,
+            outbox: Outbox::open(memory(4), memory(5), memory(6)),
+            paid: Map::init(memory(7)),
+            paid_ends: Map::init(memory(8)),
             in_flight: InFlight::default(),
             fin_rate: FinRate::default(),
         }
     }
 
-    /// Before an upgrade: what lives on the heap.
+    /// Before an upgrade: what lives on the heap and does not follow from the flows.
     pub fn save(&mut self) {
         self.saved.save(&self.meta);
     }
@@ -255,30 +307,77 @@ impl Store {
         }
     }
 
+    // --- Reading flows ----------------------------------------------------------------------------------
+
+    /// A flow that we opened, without what it carries.
+    pub fn sender(&self, id: u128) -> Option<Kept<SenderFlow>> {
+        self.senders.get(&id)
+    }
+
+    /// A flow that a peer opened, without what it carries.
+    pub fn receiver(&self, peer: Principal, id: u128) -> Option<Kept<ReceiverFlow>> {
+        self.receivers.get(&PeerId(peer, id))
+    }
+
+    /// The same, with or without what it carries.
+    pub fn read<F: Flow>(&self, kept: Kept<F>, hollow: bool) -> F {
+        match hollow {
+            true => kept.hollow(),
+            false => kept.whole(&self.contents),
+        }
+    }
+
+    pub fn has_sender(&self, id: u128) -> bool {
+        self.senders.contains(&id)
+    }
+
+    pub fn has_receiver(&self, peer: Principal, id: u128) -> bool {
+        self.receivers.contains(&PeerId(peer, id))
+    }
+
+    /// Whether no flow that a peer opened is kept.
+    pub fn has_no_receivers(&self) -> bool {
+        self.receivers.is_empty()
+    }
+
+    /// Flows that we opened, by id.
+    pub fn senders_from(&self, id: u128) -> impl Iterator<Item = (u128, Kept<SenderFlow>)> + '_ {
+        self.senders.range(id..)
+    }
+
+    /// Flows that peers opened, by peer and id.
+    pub fn receivers_from(
+        &self,
+        first: PeerId,
+    ) -> impl Iterator<Item = (PeerId, Kept<ReceiverFlow>)> + '_ {
+        self.receivers.range(first..)
+    }
+
     // --- Writing flows ----------------------------------------------------------------------------------
 
+    /// Stores what became of a flow that we opened. `hollow`: the step saw it without what it carries.
     pub fn put_sender(
         &mut self,
         id: u128,
-        old: Option<Before>,
+        old: Option<Kept<SenderFlow>>,
         new: Option<SenderFlow>,
-        now: u64,
+        hollow: bool,
         why: &str,
     ) {
-        let key = Key::Sender(id);
-        let after = new.as_ref().map(Before::of_sender);
-        let tells =
-            new.as_ref().is_some_and(|f| f.pending().is_some() || f.state == State::Corrupt);
-        match new {
+        let before = old.as_ref().map(Summary::from);
+        let after = match new {
             Some(flow) => {
-                self.senders.insert(id, flow);
+                let kept = self.senders.put(&mut self.contents, old.as_ref(), flow, hollow);
+                Some(Summary::from(&kept))
             }
             None => {
-                self.senders.remove(&id);
+                if let Some(old) = &old {
+                    self.senders.remove(&mut self.contents, old);
+                }
+                None
             }
-        }
-        self.index(key, old.as_ref(), after.as_ref(), tells);
-        if let Some(before) = &old {
+        };
+        if let Some(before) = &before {
             let waits = after.as_ref().is_some_and(|f| f.state == State::Sending);
             if classify(&before.peer) == Class::Agent {
                 if before.state == State::Sending && !waits {
@@ -289,159 +388,111 @@ impl Store {
                 }
             }
         }
-        self.follow(Role::Sender, id, old, after, now, why);
+        self.follow(Key::Sender(id), id, before, after, why);
     }
 
+    /// The same for a flow that a peer opened.
     pub fn put_receiver(
         &mut self,
         peer: Principal,
         id: u128,
-        old: Option<Before>,
+        old: Option<Kept<ReceiverFlow>>,
         new: Option<ReceiverFlow>,
-        now: u64,
+        hollow: bool,
         why: &str,
     ) {
-        let key = Key::Receiver(peer, id);
-        let after = new.as_ref().map(Before::of_receiver);
-        let tells = new.as_ref().is_some_and(|f| {
-            f.pending().is_some() || (f.state == State::Processing && !f.deferred)
-        });
-        match new {
+        let before = old.as_ref().map(Summary::from);
+        let after = match new {
             Some(flow) => {
-                self.receivers.insert(PeerId(peer, id), flow);
+                let kept = self.receivers.put(&mut self.contents, old.as_ref(), flow, hollow);
+                Some(Summary::from(&kept))
             }
             None => {
-                self.receivers.remove(&PeerId(peer, id));
+                if let Some(old) = &old {
+                    self.receivers.remove(&mut self.contents, old);
+                }
+                None
             }
-        }
-        self.index(key, old.as_ref(), after.as_ref(), tells);
+        };
         let over = after.as_ref().is_none_or(|f| f.state == State::Finished);
         if over && classify(&peer) == Class::Agent {
             self.outbox.remove(peer, Kind::Ack, id);
         }
-        self.follow(Role::Receiver, id, old, after, now, why);
-    }
-
-    fn index(&mut self, key: Key, old: Option<&Before>, new: Option<&Before>, tells: bool) {
-        let held = self.postponed.remove(&key).or_else(|| old.and_then(|f| f.due));
-        let due = new.and_then(|f| f.due);
-        if held != due {
-            if let Some(time) = held {
-                self.due.remove(&(time, key));
-            }
-            if let Some(time) = due {
-                self.due.insert((time, key), ());
-            }
-        }
-        self.attend(key, tells);
+        self.follow(Key::Receiver(peer, id), id, before, after, why);
     }
 
     fn follow(
         &mut self,
-        role: Role,
-        id: u128,
-        old: Option<Before>,
-        new: Option<Before>,
-        now: u64,
+        key: Key,
+        msg_id: u128,
+        old: Option<Summary>,
+        new: Option<Summary>,
         why: &str,
     ) {
-        self.weigh(role, old.as_ref(), new.as_ref());
+        self.index.exchange(key, old.as_ref(), new.as_ref());
         let Some(peer) = new.as_ref().or(old.as_ref()).map(|f| f.peer) else { return };
         let (from, to) = (old.map(|f| f.state), new.map(|f| f.state));
         if from == to {
             return;
         }
+        let role = match key {
+            Key::Sender(_) => Role::Sender,
+            Key::Receiver(..) => Role::Receiver,
+        };
         let meta = &mut self.meta;
-        let seq = meta.next_change;
+        let (seq, time, why) = (meta.next_change, ic_cdk::api::time(), why.to_string());
         meta.next_change += 1;
-        let why = why.to_string();
-        self.events.insert(seq, Change { seq, time: now, role, peer, msg_id: id, from, to, why });
-        while meta.next_change - meta.oldest_change > u64::from(meta.policy.events) {
-            self.events.remove(&meta.oldest_change);
-            meta.oldest_change += 1;
+        meta.history.push_back(Change { seq, time, role, peer, msg_id, from, to, why });
+        while meta.history.len() as u64 > u64::from(meta.policy.events) {
+            meta.history.pop_front();
         }
+    }
+
+    // --- What is due ------------------------------------------------------------------------------------
+
+    /// Due times, earliest first.
+    pub fn due(&self) -> impl ExactSizeIterator<Item = &(u64, Key)> {
+        self.index.due.iter()
+    }
+
+    /// Whether the due index holds this flow at this time.
+    pub fn is_due(&self, at: u64, key: Key) -> bool {
+        self.index.due.contains(&(at, key))
     }
 
     /// Holds a due flow back until `until`, without a change of the flow.
     pub fn postpone(&mut self, at: u64, key: Key, until: u64) {
-        self.due.remove(&(at, key));
-        self.due.insert((until, key), ());
-        self.postponed.insert(key, until);
-    }
-
-    fn attend(&mut self, key: Key, needed: bool) {
-        let start = self.meta.start;
-        if let Some(since) = self.attention.get(&key) {
-            if needed && since == start {
-                return;
-            }
-            self.oldest.remove(&(since, key));
-            if !needed {
-                self.attention.remove(&key);
-                return;
-            }
-        } else if !needed {
-            return;
-        }
-        self.attention.insert(key, start);
-        self.oldest.insert((start, key), ());
+        self.index.due.remove(&(at, key));
+        self.index.due.insert((until, key));
+        self.index.postponed.insert(key, until);
     }
 
     /// A flow that a start before the present one left with a handler at work or an untaken telling.
     pub fn interrupted(&self) -> Option<Key> {
-        let ((since, key), ()) = self.oldest.first_key_value()?;
-        (since < self.meta.start).then_some(key)
+        self.index.interrupted.first().copied()
     }
 
     /// Marks an interrupted flow as seen to in this start.
     pub fn seen_to(&mut self, key: Key) {
-        if self.attention.contains_key(&key) {
-            self.attend(key, true);
-        }
+        self.index.interrupted.remove(&key);
     }
 
     // --- Sums and marks ---------------------------------------------------------------------------------
 
-    fn weigh(&mut self, role: Role, old: Option<&Before>, new: Option<&Before>) {
-        let (out, into) =
-            (old.map(|f| f.usage).unwrap_or_default(), new.map(|f| f.usage).unwrap_or_default());
-        let Some(flow) = new.or(old) else { return };
-        if out == into {
-            return;
-        }
-        let sums = match role {
-            Role::Sender => &mut self.meta.sending,
-            Role::Receiver => &mut self.meta.receiving,
-        };
-        sums.total.exchange(out, into);
-        if !flow.listed {
-            sums.unlisted.exchange(out, into);
-        }
-        let own = (role_byte(role), Who(flow.peer));
-        let mut usage = self.usages.get(&own).unwrap_or_default();
-        usage.exchange(out, into);
-        if usage.is_empty() {
-            self.usages.remove(&own);
-        } else {
-            self.usages.insert(own, usage);
+    pub fn sums(&self, role: Role) -> &Sums {
+        match role {
+            Role::Sender => &self.index.sending,
+            Role::Receiver => &self.index.receiving,
         }
     }
 
     pub fn usages(&self, role: Role, peer: Principal) -> Usages {
-        let sums = match role {
-            Role::Sender => &self.meta.sending,
-            Role::Receiver => &self.meta.receiving,
-        };
+        let sums = self.sums(role);
         Usages {
-            peer: self.usages.get(&(role_byte(role), Who(peer))).unwrap_or_default(),
+            peer: sums.peers.get(&peer).copied().unwrap_or_default(),
             everyone: sums.total,
             unlisted: sums.unlisted,
         }
-    }
-
-    pub fn known_peers(&self, role: Role) -> u64 {
-        let from = (role_byte(role), Who(Principal::from_slice(&[])));
-        self.usages.range(from..).filter(|entry| entry.key().0 == role_byte(role)).count() as u64
     }
 
     pub fn remember_paid(&mut self, peer: Principal, id: u128, until: u64) {
@@ -455,6 +506,13 @@ impl Store {
     pub fn has_paid(&self, peer: Principal, id: u128) -> bool {
         self.paid.contains_key(&PeerId(peer, id))
     }
+
+    /// Changes after a number, oldest first.
+    pub fn changes_after(&self, seq: u64) -> impl Iterator<Item = &Change> {
+        let oldest = self.meta.next_change - self.meta.history.len() as u64;
+        let passed = seq.saturating_add(1).saturating_sub(oldest);
+        self.meta.history.iter().skip(usize::try_from(passed).unwrap_or(usize::MAX))
+    }
 }
 
 #[cfg(test)]
@@ -464,8 +522,8 @@ mod tests {
     #[test]
     fn keys_come_back_as_they_were() {
         let peer = Principal::from_slice(&[1, 2, 3, 1]);
-        for key in [Key::Sender(u128::MAX), Key::Receiver(peer, 7), Key::Sender(0)] {
-            assert_eq!(Key::from_bytes(key.to_bytes()), key);
+        for key in [PeerId(peer, u128::MAX), PeerId(peer, 7)] {
+            assert_eq!(PeerId::from_bytes(key.to_bytes()), key);
         }
         let none = PeerId(Principal::from_slice(&[]), 5);
         assert_eq!(PeerId::from_bytes(none.to_bytes()), none);

@@ -5,15 +5,13 @@ use serde::Serialize;
 use serde_bytes::ByteBuf;
 
 use super::node::with;
-use super::store::{Change, PeerId, Store, Sums};
+use super::store::{Change, PeerId, Store};
 use crate::flow::{ReceiverFlow, SenderFlow};
 use crate::policy::Policy;
 use crate::words::{Failure, Key, Role, State};
 
-/// The most flows that one page looks at, so that a filter which matches nothing stays cheap, and the
-/// most stored bytes.
+/// The most flows that one page looks at, so that a filter which matches nothing stays cheap.
 const PAGE_FLOWS: usize = 5_000;
-const PAGE_BYTES: usize = 50_000_000;
 const PAGE_MOST: usize = 1_000;
 
 /// Messages that passed, by peer; the row without a peer: all others.
@@ -138,13 +136,13 @@ pub struct EventsQuery {
 pub fn status() -> Status {
     with(|node| {
         let s = &node.store;
-        let mut gauges = account("sender", Role::Sender, &s.meta.sending, s);
-        gauges.extend(account("receiver", Role::Receiver, &s.meta.receiving, s));
+        let mut gauges = account("sender", Role::Sender, s);
+        gauges.extend(account("receiver", Role::Receiver, s));
         let others = [
             ("in flight", s.in_flight.len() as u64),
             ("outbox messages", s.outbox.messages()),
-            ("due flows", s.due.len()),
-            ("events kept", s.events.len()),
+            ("due flows", s.due().len() as u64),
+            ("events kept", s.meta.history.len() as u64),
             ("time lag", s.meta.time.lag),
             ("starts", s.meta.start),
             ("stable bytes", ic_cdk::api::stable_size().saturating_mul(65_536)),
@@ -172,12 +170,13 @@ pub fn status() -> Status {
     })
 }
 
-fn account(name: &str, role: Role, sums: &Sums, s: &Store) -> Vec<(String, u64)> {
+fn account(name: &str, role: Role, s: &Store) -> Vec<(String, u64)> {
+    let sums = s.sums(role);
     vec![
         (format!("{name} open flows"), sums.total.open),
         (format!("{name} tombstones"), sums.total.tombstones),
         (format!("{name} bytes"), sums.total.counted_bytes(&s.meta.policy)),
-        (format!("{name} peers"), s.known_peers(role)),
+        (format!("{name} peers"), sums.peers()),
     ]
 }
 
@@ -187,20 +186,18 @@ struct Page<'a> {
     most: usize,
     flows: Vec<FlowView>,
     looked: usize,
-    bytes: usize,
 }
 
 impl Page<'_> {
     fn is_full(&self) -> bool {
-        self.flows.len() >= self.most || self.looked >= PAGE_FLOWS || self.bytes >= PAGE_BYTES
+        self.flows.len() >= self.most || self.looked >= PAGE_FLOWS
     }
 
-    fn look(&mut self, view: FlowView, bytes: usize) {
+    fn look(&mut self, view: FlowView) {
         if self.query.state.is_none_or(|wanted| wanted == view.state) {
             self.flows.push(view);
         }
         self.looked += 1;
-        self.bytes += bytes;
     }
 
     fn end(self, next: Option<Key>) -> FlowsPage {
@@ -216,24 +213,22 @@ pub fn flows(query: FlowsQuery) -> FlowsPage {
 
 fn page(s: &Store, query: &FlowsQuery) -> FlowsPage {
     let most = PAGE_MOST.min(query.limit as usize);
-    let mut page = Page { query, most, flows: Vec::new(), looked: 0, bytes: 0 };
+    let mut page = Page { query, most, flows: Vec::new(), looked: 0 };
     let from: Option<Key> = query.cursor.as_ref().and_then(|c| postcard::from_bytes(c).ok());
     if most == 0 {
         return page.end(None);
     }
-    let len = |blob: &Option<ByteBuf>| blob.as_ref().map_or(0, |bytes| bytes.len());
     let first_sender = match (query.role, from) {
         (Some(Role::Receiver), _) | (_, Some(Key::Receiver(..))) => None,
         (_, Some(Key::Sender(id))) => Some(id),
         (_, None) => Some(0),
     };
     if let Some(first) = first_sender {
-        for entry in s.senders.range(first..) {
+        for (id, kept) in s.senders_from(first) {
             if page.is_full() {
-                return page.end(Some(Key::Sender(*entry.key())));
+                return page.end(Some(Key::Sender(id)));
             }
-            let flow = entry.value();
-            page.look(FlowView::from(&flow), len(&flow.payload) + len(&flow.response));
+            page.look(FlowView::from(&kept.flow));
         }
     }
     let first_receiver = match (query.role, from) {
@@ -241,13 +236,11 @@ fn page(s: &Store, query: &FlowsQuery) -> FlowsPage {
         (_, Some(Key::Receiver(peer, id))) => PeerId(peer, id),
         _ => PeerId(Principal::from_slice(&[]), 0),
     };
-    for entry in s.receivers.range(first_receiver..) {
+    for (PeerId(peer, id), kept) in s.receivers_from(first_receiver) {
         if page.is_full() {
-            let PeerId(peer, id) = *entry.key();
             return page.end(Some(Key::Receiver(peer, id)));
         }
-        let flow = entry.value();
-        page.look(FlowView::from(&flow), len(&flow.payload) + len(&flow.response));
+        page.look(FlowView::from(&kept.flow));
     }
     page.end(None)
 }
@@ -255,9 +248,8 @@ fn page(s: &Store, query: &FlowsQuery) -> FlowsPage {
 /// Changes after a number, oldest first.
 pub fn events(query: EventsQuery) -> Vec<Change> {
     with(|node| {
-        let Some(first) = query.after.checked_add(1) else { return Vec::new() };
         let most = PAGE_MOST.min(query.limit as usize);
-        node.store.events.range(first..).take(most).map(|entry| entry.value()).collect()
+        node.store.changes_after(query.after).take(most).cloned().collect()
     })
 }
 

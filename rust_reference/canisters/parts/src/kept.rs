@@ -8,10 +8,11 @@ use async_flow::event::Tell;
 use async_flow::message::Blob;
 use async_flow::stable::SMALL_BUCKET_PAGES;
 use async_flow::words::{Failure, Telling};
-use candid::{CandidType, Decode, Deserialize, Encode, Principal};
+use candid::{CandidType, Deserialize, Principal};
 use ic_stable_structures::memory_manager::MemoryId;
 use ic_stable_structures::storable::Bound;
 use ic_stable_structures::{DefaultMemoryImpl, StableBTreeMap, Storable};
+use serde::Serialize;
 
 /// The first of the library's memories.
 pub const FIRST_MEMORY: u8 = 10;
@@ -19,7 +20,7 @@ pub const FIRST_MEMORY: u8 = 10;
 pub use async_flow::stable::Memory;
 
 /// How a flow ended.
-#[derive(CandidType, Deserialize, Clone, Debug)]
+#[derive(CandidType, Serialize, Deserialize, Clone, Debug)]
 #[allow(non_camel_case_types)]
 pub enum Outcome {
     /// With a response.
@@ -33,18 +34,7 @@ pub enum Outcome {
     failed(Failure),
 }
 
-impl Storable for Outcome {
-    const BOUND: Bound = Bound::Unbounded;
-    fn to_bytes(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(Encode!(self).expect("it encodes"))
-    }
-    fn into_bytes(self) -> Vec<u8> {
-        Encode!(&self).expect("it encodes")
-    }
-    fn from_bytes(bytes: Cow<'_, [u8]>) -> Self {
-        Decode!(&bytes, Outcome).expect("a stored outcome")
-    }
-}
+async_flow::stored!(Outcome);
 
 /// A flow that a peer opened.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,9 +120,9 @@ pub fn outcome(id: u128) -> Option<Outcome> {
 pub fn ran(request: &Request) {
     let flow = Flow(request.msg_id, request.sender);
     KEPT.with_borrow_mut(|kept| {
-        let times = kept.runs.get(&flow).unwrap_or(0);
-        kept.runs.insert(flow, times + 1);
-        if times == 0 {
+        if let Some(times) = kept.runs.insert(flow, 1) {
+            kept.runs.insert(flow, times + 1);
+        } else {
             let next = kept.ages.last_key_value().map_or(0, |(age, _)| age + 1);
             kept.ages.insert(next, flow);
         }

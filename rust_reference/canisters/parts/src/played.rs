@@ -10,15 +10,17 @@ use std::pin::pin;
 use async_flow::canister::{self as node, Answer, Application, Listener, Reply, Request};
 use async_flow::event::{Ask, Decision, NotAllowed, Tell};
 use async_flow::message::{Blob, Message};
+use async_flow::stable::{pack, unpack};
 use async_flow::words::{Dialect, Key};
-use candid::{CandidType, Decode, Deserialize, Encode, Principal};
+use candid::{CandidType, Deserialize, Principal};
 use ic_cdk::call::Call;
 use ic_stable_structures::{StableBTreeMap, StableCell};
+use serde::Serialize;
 
 use crate::{memory, ran, Memory, SendRequest, SendResult};
 
 /// How tellings and questions are met.
-#[derive(CandidType, Deserialize, Clone, Copy, Default)]
+#[derive(CandidType, Serialize, Deserialize, Clone, Copy, Default)]
 pub struct Direction {
     /// Tellings and questions trap up to this try.
     trap_until: u32,
@@ -38,12 +40,15 @@ thread_local! {
 }
 
 fn direction() -> Direction {
-    DIRECTION.with_borrow(|cell| Decode!(cell.get(), Direction).unwrap_or_default())
+    DIRECTION.with_borrow(|cell| match cell.get().as_slice() {
+        [] => Direction::default(),
+        bytes => unpack(bytes),
+    })
 }
 
-fn write(log: &mut Log, line: &impl CandidType) {
+fn write(log: &mut Log, line: &impl Serialize) {
     let next = log.last_key_value().map_or(0, |(last, _)| last + 1);
-    log.insert(next, Encode!(line).expect("it encodes"));
+    log.insert(next, pack(line));
 }
 
 // --- The application ------------------------------------------------------------------------------------
@@ -121,7 +126,7 @@ pub fn application() -> Application {
 
 /// Says how tellings and questions are met.
 pub fn direct(how: Direction) {
-    DIRECTION.with_borrow_mut(|cell| cell.set(Encode!(&how).expect("it encodes")));
+    DIRECTION.with_borrow_mut(|cell| cell.set(pack(&how)));
 }
 
 /// A decision about a wrong hash.
@@ -230,12 +235,10 @@ pub struct Heard {
 
 /// Every telling and question so far.
 pub fn heard() -> Heard {
-    let told = TOLD.with_borrow(|log| {
-        log.iter().map(|line| Decode!(&line.value(), Tell).expect("a telling")).collect()
-    });
-    let asked = ASKED.with_borrow(|log| {
-        log.iter().map(|line| Decode!(&line.value(), Ask).expect("a question")).collect()
-    });
+    let told =
+        TOLD.with_borrow(|log| log.iter().map(|line| unpack::<Tell>(&line.value())).collect());
+    let asked =
+        ASKED.with_borrow(|log| log.iter().map(|line| unpack::<Ask>(&line.value())).collect());
     Heard { told, asked }
 }
 
