@@ -1,9 +1,7 @@
-"""What a start makes of the stored flows: its cost, and tellings that nobody took."""
+"""What a start makes of the stored flows, and what a waiting one costs."""
 
 import pytest
 
-from bridge import candid
-from bridge.candid import Case
 from bridge.principal import Principal
 
 NOBODY = Principal.from_text("r7inp-6aaaa-aaaaa-aaabq-cai")
@@ -70,49 +68,3 @@ async def test_a_flow_that_waits_for_room_costs_no_more_for_a_large_payload(worl
         assert await a.state(2) == "queued"
         spent.append(await ticked(a) - before)
     assert 0 < spent[1] < 1.5 * spent[0]
-
-
-async def with_a_telling_under_way(world):
-    """A sender that has an answer, while its message to itself which tells that is held back."""
-    a, b = await world.deploy("player"), await world.deploy("player")
-    held = {"action": "delay", "from": str(a.id), "to": str(a.id), "method": "async_flow_self"}
-    await world.admin("POST", "faults", held | {"nth": 1, "nanoseconds": 10**13})
-    await a.open(b.id, 1)
-    await a.until(1, "answered")
-    await world.quiet()
-    assert await a.heard() == []
-    return a
-
-
-async def is_told_again(world, a):
-    await world.replace(a, "player", "upgrade")
-    await world.advance(1.2)
-    await a.until(1, "acknowledged")
-    assert await a.heard() == [("answered", 2)]
-    assert (await a.call("heard"))["told"][0]["redelivered"]
-
-
-async def test_an_upgrade_without_a_stop_tells_again_what_nobody_took(world):
-    a = await with_a_telling_under_way(world)
-    await is_told_again(world, a)
-
-
-async def test_a_telling_that_a_snapshot_caught_is_told_after_the_upgrade_that_follows(world):
-    a = await with_a_telling_under_way(world)
-
-    async def snapshot(method, types, value):
-        arg = candid.encode([candid.Record(types)], [value])
-        return await world.agent.update(
-            Principal.management(), method, arg, effective_canister_id=a.id
-        )
-
-    name = {"canister_id": candid.PrincipalType}
-    reply = await snapshot("take_canister_snapshot", name, {"canister_id": a.id})
-    (taken,) = candid.decode([candid.Record({"id": candid.Blob})], reply)
-    await a.call("act", Case("finish", 1))
-    await a.until(1, "acknowledged")
-    types = name | {"snapshot_id": candid.Blob}
-    value = {"canister_id": a.id, "snapshot_id": taken["id"]}
-    await snapshot("load_canister_snapshot", types, value)
-    assert await a.state(1) == "answered"
-    await is_told_again(world, a)

@@ -103,12 +103,18 @@ fn save() {
 #[ic_cdk::post_upgrade]
 fn resume(start: Option<Start>) {
     if has(Fault::loses_state) {
-        // All memories of the library but the first, which holds its settings: without its mark a map
-        // is made anew.
+        // All memories of the library but the first, which holds its settings. Pages are empty by their
+        // numbers, which stand behind their mark; a map without its mark is made anew.
         for n in 1..node::MEMORIES {
             let memory = reference_parts::memory(FIRST_MEMORY + n);
             if memory.size() > 0 {
-                memory.write(0, &[0; 3]);
+                let mut mark = [0; 3];
+                memory.read(0, &mut mark);
+                if mark == *b"AFP" {
+                    memory.write(4, &[0; 8]);
+                } else {
+                    memory.write(0, &[0; 3]);
+                }
             }
         }
     }
