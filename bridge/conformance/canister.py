@@ -198,18 +198,7 @@ class CanisterEnd(Endpoint):
             found = [v for v in await self._by_entry(method, msg_id=msg_id) if v is not None]
             return Outcome(response=found[0], times=len(found)) if found else None
         if "act" in self._methods:
-            ends = [t for t in await self.told() if t["msg_id"] == msg_id]
-            ends = [t for t in ends if t["what"].label in ("answered", "failed", "late")]
-            if not ends:
-                return None
-            last = ends[-1]
-            what = last["what"].label
-            return Outcome(
-                last["failure"].label if what == "failed" else None,
-                last["response"],
-                late=what == "late",
-                times=sum(end["what"].label == what for end in ends),
-            )
+            return Outcome.among(await self.told(), msg_id)
         ended = await self.call("outcome", msg_id)
         if ended is None:
             return None

@@ -5,9 +5,9 @@ it can be asked, what can be done to it. A scenario names the powers that it nee
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from bridge import candid
 from bridge.conformance.entries import Entry
@@ -47,6 +47,26 @@ class Outcome:
     response: bytes | None = None
     late: bool = False
     times: int = 1
+
+    @classmethod
+    def among(cls, told: Iterable[Mapping[str, Any]], msg_id: int) -> Self | None:
+        """The last outcome of one flow among what an application was told, as by `Endpoint.told`.
+
+        Returns:
+            ``None`` if none has been told.
+        """
+        ends = [t for t in told if t["msg_id"] == msg_id]
+        ends = [t for t in ends if t["what"].label in ("answered", "failed", "late")]
+        if not ends:
+            return None
+        last = ends[-1]
+        what = last["what"].label
+        return cls(
+            last["failure"].label if what == "failed" else None,
+            last["response"],
+            late=what == "late",
+            times=sum(end["what"].label == what for end in ends),
+        )
 
     def __str__(self) -> str:
         if self.failure is not None:

@@ -202,18 +202,7 @@ class ProgramEnd(Endpoint):
         await self._program.ask("open", to=str(to), payload=payload.hex(), times=times)
 
     async def outcome(self, msg_id: int) -> Outcome | None:
-        ends = [t for t in await self.told() if t["msg_id"] == msg_id]
-        ends = [t for t in ends if t["what"].label in ("answered", "failed", "late")]
-        if not ends:
-            return None
-        last = ends[-1]
-        what = last["what"].label
-        return Outcome(
-            last["failure"].label if what == "failed" else None,
-            last["response"],
-            late=what == "late",
-            times=sum(end["what"].label == what for end in ends),
-        )
+        return Outcome.among(await self.told(), msg_id)
 
     async def handled(self, sender: Principal, msg_id: int) -> int:
         return int(await self._program.ask("handled", sender=str(sender), msg_id=str(msg_id)))
