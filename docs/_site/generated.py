@@ -85,14 +85,18 @@ with each kind of message, unless the peer's own table says otherwise.
 # --- Command line ---------------------------------------------------------------------------------
 
 
-def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
+def _commands(command: click.Command, context: click.Context) -> Iterator[click.Context]:
+    yield context
     if isinstance(command, click.Group):
-        with click.Context(command, info_name=path) as context:
-            for name in command.list_commands(context):
-                found = command.get_command(context, name)
-                if found is not None and not found.hidden:
-                    yield from _commands(found, f"{path} {name}")
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            if found is not None and not found.hidden:
+                yield from _commands(found, _context(found, name, context))
+
+
+def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
+    """The context that a run of the command has: what a parent sets, as ``-h``, holds below it."""
+    return click.Context(command, parent, name, terminal_width=96, **command.context_settings)
 
 
 def command_line() -> str:
@@ -104,9 +108,9 @@ def command_line() -> str:
         "answer, 2 wrong usage, 3 the network, 4 an answer that is not to be trusted.",
         "",
     ]
-    for path, command in _commands(root, "ic-bridge"):
-        with click.Context(command, info_name=path, terminal_width=96) as context:
-            parts += [f"## {path}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+    for context in _commands(root, _context(root, "ic-bridge", None)):
+        text = context.command.get_help(context).rstrip()
+        parts += [f"## {context.command_path}", "", "```text", text, "```", ""]
     return "\n".join(parts)
 
 

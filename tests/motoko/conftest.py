@@ -259,14 +259,8 @@ class World:
         await self.admin("POST", "time", {"advance": int(retries * RETRY)})
 
     async def quiet(self):
-        """Wait until the replica has nothing to do."""
-        before = None
-        for _ in range(PATIENCE):
-            rounds = (await self.admin("GET", "status"))["rounds"]
-            if rounds == before:
-                return
-            before = rounds
-            await asyncio.sleep(0.05)
+        """Wait until the replica has nothing to do at its present time."""
+        await self.admin("POST", "time", {"quiet": True})
 
     async def lose(self, sender, receiver, *, nth=1, contains=None):
         """Lose the nth message from now between two canisters."""
