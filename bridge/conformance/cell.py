@@ -82,8 +82,6 @@ class Job:
     def lacking(self) -> str | None:
         """Why it cannot be played, by the table's or an entry's own word."""
         scenario = self.scenario
-        if scenario.lacking:
-            return scenario.lacking
         if scenario.dialects and self.dialect not in scenario.dialects:
             return scenario.why_not
         for entry in (self.sender, self.receiver):

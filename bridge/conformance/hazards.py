@@ -86,3 +86,14 @@ IDS_COLLIDE: Final = Hazard(
     "or none.",
     "Know a flow by (sender, msg_id), never by msg_id alone.",
 )
+TOLD_NOT_DONE: Final = Hazard(
+    "a request that was done is told as not done",
+    "The sender's application undoes or repeats what the receiver has done: it is paid and "
+    "compensated, or paid twice.",
+    "Tell unsent or refused only where no attempt can have arrived, and unknown everywhere else.",
+)
+NEVER_LATE: Final = Hazard(
+    "a late answer is lost",
+    "A process that waits for the outcome it does not know waits for ever, and holds what it locked.",
+    "Take the first ACK that comes after the failure, and hand it over, marked as late.",
+)

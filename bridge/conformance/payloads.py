@@ -13,6 +13,7 @@ _COMPUTE: Final = contract_method("compute", "compute")
 _REQUEST: Final = candid.Codec(_COMPUTE.args)
 _RESPONSE: Final = candid.Codec(_COMPUTE.results)
 _LARGE: Final = 1_500_000
+_REFUSAL: Final = b"failed for good"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,24 @@ class Request:
     def null(cls) -> "Request":
         """Has an application that obeys answer with null."""
         return cls(b"null", None)
+
+    @classmethod
+    def refused(cls, application: str) -> "Request | None":
+        """One that is answered with an error; ``None`` where no such answer can be had."""
+        if application == "player":
+            return cls(b"fail", _REFUSAL)
+        return cls.empty(application) if application == "compute" else None
+
+
+def is_error(application: str, response: bytes | None) -> bool:
+    """Whether an answer says that the work was not done; of applications with `Request.refused`."""
+    if application == "compute":
+        try:
+            (answer,) = _RESPONSE.decode(response or b"")
+        except CandidError:
+            return False
+        return bool(answer.label == "err")
+    return application == "player" and response == _REFUSAL
 
 
 def right_answer(

@@ -15,6 +15,7 @@ from bridge.conformance.scenarios import (
     lifecycle,
     outbox,
     receiver,
+    saga,
     sender,
 )
 from bridge.conformance.scenarios.registry import Ends, Scenario
@@ -28,7 +29,8 @@ _GROUPS: Final = {
     receiver: "R",
     integrity: "I",
     hostile: "H",
-    lifecycle: "LG",
+    lifecycle: "L",
+    saga: "G",
     dialect: "D",
     outbox: "O",
     cycles: "C",

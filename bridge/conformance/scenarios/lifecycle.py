@@ -1,4 +1,4 @@
-"""Groups L and G: upgrades, standstills, jumps of time; and processes over flows."""
+"""Group L: upgrades, standstills, and jumps of time."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from bridge.conformance.play import Play
 from bridge.conformance.scenarios.flows import acknowledge, application, check_response
 from bridge.conformance.scenarios.receiver import acked, key, request_of
 from bridge.conformance.scenarios.registry import Ends, scenario
-from bridge.conformance.scenarios.sender import nothing_to_acknowledge, right_ack
+from bridge.conformance.scenarios.sender import right_ack
 from bridge.conformance.world import HOUR, MINUTE
 from bridge.flow import payload_hash
 
@@ -228,14 +228,3 @@ async def time_jumps(play: Play) -> None:
             hazards.SILENT_FAILURE,
         )
     play.completed = {msg_id}
-
-
-@scenario(
-    "G1",
-    _GROUP,
-    "saga: timeout, then late success",
-    "parked, then completed; never both paid and compensated",
-    lacking="the package has no saga: processes over flows are left to the application",
-)
-async def saga(play: Play) -> None:
-    await nothing_to_acknowledge(play)

@@ -41,7 +41,6 @@ class Scenario:
         dialects: In which it is played, or unsupported with ``why_not`` elsewhere; all if empty.
         only: Whether it belongs to the matrix in ``dialects`` alone.
         why_not: Why not in other dialects.
-        lacking: Why it can be played nowhere; empty where it can.
     """
 
     info: ScenarioInfo
@@ -55,7 +54,6 @@ class Scenario:
     dialects: tuple[str, ...] = ()
     only: bool = False
     why_not: str = ""
-    lacking: str = ""
 
 
 _TABLE: Final[dict[str, Scenario]] = {}
