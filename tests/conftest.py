@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["pytester"]  # only here can it be asked for
+pytest_plugins = ["pytester", "canister_world"]  # only here can they be asked for
 
 _LIST = Path(__file__).with_name("allowed_skips.txt")
 

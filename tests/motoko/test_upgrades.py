@@ -278,9 +278,9 @@ async def test_flows_in_every_state_go_on_after_an_upgrade_from(world, agent, bu
     """What an older build, or this one, stored in each state ends as if nothing had been."""
     lists = {"agents": [agent.principal]}
     patient = {"handler_attempts": 2, "outbox_messages": 1}
-    a = await world.deploy_module("player", BUILDS[build], patient, lists)
+    a = await world.deploy("player", patient, lists, module=BUILDS[build])
     brief = {"answer_within": 30_000_000_000, "attempts": 1}
-    b = await world.deploy_module("player", BUILDS[build], brief, lists)
+    b = await world.deploy("player", brief, lists, module=BUILDS[build])
     states = await in_every_state(world, agent, a, b)
     heard = await a.heard()
     for canister in (a, b):

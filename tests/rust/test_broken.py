@@ -124,10 +124,7 @@ class Stage:
         return status["cycles"]
 
     async def upgrade(self):
-        await self.world.manage("stop_canister", self.broken)
-        await self.world._install(self.broken, "rust", "broken", None, "upgrade")
-        await self.world.manage("start_canister", self.broken)
-        await self.broken.configure()
+        await self.world.upgrade(self.broken, "broken")
         await self.step()
 
     async def listed(self):
@@ -185,7 +182,7 @@ async def acks_for_ever(stage):
 
 @probe(right=None, wrong="acknowledging")
 async def ignores_ulid_time(stage):
-    peers = [(stage.boxes[0].id, {"ids": Case("ulid")})]
+    peers = [{"peer": stage.boxes[0].id, "ids": Case("ulid")}]
     assert await stage.broken.configure(peers=peers) is None
     await stage.new()
     return await stage.broken.state(7)
@@ -422,6 +419,13 @@ async def drops_late(stage):
     return await stage.told()
 
 
+@probe(right=["unknown"], wrong=["unsent"], settings={"attempts": 1})
+async def fails_as_unsent(stage):
+    await stage.open()
+    await stage.step(2)
+    return [line["failure"].label for line in (await stage.broken.call("heard"))["told"]]
+
+
 @probe(right=["cancelled"], wrong=["unsent"])
 async def cancels_as_unsent(stage):
     await stage.act("cancel", await stage.open())
@@ -477,7 +481,7 @@ async def waits_for_replies(stage):
 
 @probe(right="acknowledged", wrong="sending")
 async def attaches_no_cycles(stage):
-    priced = await stage.world.deploy("rust", "priced", {"min_cycles": PRICE})
+    priced = await stage.world.deploy("priced", {"min_cycles": PRICE})
     attach = {"new": PRICE, "ack": 0, "fin": 0}
     assert await stage.broken.configure({"attach_cycles": attach}) is None
     return await stage.broken.state(await stage.open(to=priced))
@@ -485,7 +489,7 @@ async def attaches_no_cycles(stage):
 
 @probe(right="com_asyncFlow_ackack", wrong="com_asyncFlow_fin")
 async def fin_by_one_name(stage):
-    peers = [(stage.boxes[0].id, {"dialect": Case("bounty")})]
+    peers = [{"peer": stage.boxes[0].id, "dialect": Case("bounty")}]
     assert await stage.broken.configure(peers=peers) is None
     await stage.ack(await stage.open(), dialect="bounty")
     return (await stage.lines())[-1][0]
@@ -558,14 +562,11 @@ async def staged(world, owner, *, settings=None, faults=()):
         "peers": None,
         "faults": [Case(fault) for fault in faults],
     }
-    broken = await world.deploy_with("rust", "broken", value)
+    broken = await world.deploy_with("broken", value)
     box = dict.fromkeys(
         ["peers", "closed", "messages", "bytes", "messages_per_caller", "bytes_per_caller"]
     )
-    boxes = [
-        await world.deploy_with("rust", "mailbox", box | {"owner": owner.principal})
-        for _ in range(2)
-    ]
+    boxes = [await world.deploy_with("mailbox", box | {"owner": owner.principal}) for _ in range(2)]
     return Stage(world, broken, boxes, owner)
 
 

@@ -36,8 +36,9 @@ async def between(world, one, other, **given):
     """Two canisters and chaos between them."""
     kept = {"linger": 900 * SECOND, "retention": 900 * SECOND, "horizon": 1_800 * SECOND}
     kept |= {"attempts": 20, "lifetime": 600 * SECOND, "open_flows_per_peer": 10_000}
-    a, b = await world.deploy(one, "both", kept), await world.deploy(other, "both", kept)
-    chaos = await world.deploy_with("rust", "chaos", plan(a, b, **given))
+    a = await world.deploy("both", kept, language=one)
+    b = await world.deploy("both", kept, language=other)
+    chaos = await world.deploy_with("chaos", plan(a, b, **given))
     return a, chaos, b
 
 
@@ -52,7 +53,7 @@ async def log_of(chaos):
 async def ended(world, sender, ids):
     """How these flows ended. Time moves ahead whenever nothing else is left to do."""
     for _ in range(1_500):
-        await world.admin("POST", "time", {"advance": SECOND // 2, "quiet": True})
+        await world.admin("POST", "time", {"advance": 5 * SECOND, "quiet": True})
         states = {flow["msg_id"]: flow["state"].label for flow in await sender.flows("sender")}
         if all(states[msg_id] in ("acknowledged", "failed") for msg_id in ids):
             return [states[msg_id] for msg_id in ids]
@@ -106,10 +107,10 @@ async def test_an_agent_is_a_peer_of_it_by_its_mailbox(world, eventually):
     async with world.another_agent() as owner:
         rest = ["peers", "closed", "messages", "bytes", "messages_per_caller", "bytes_per_caller"]
         settings = dict.fromkeys(rest) | {"owner": owner.principal}
-        box = await world.deploy_with("rust", "mailbox", settings)
-        echo = await world.deploy("rust", "echo")
+        box = await world.deploy_with("mailbox", settings)
+        echo = await world.deploy("echo")
         faults = [("a", "NEW", 1, Case("lose")), ("b", "ACK", 1, Case("repeat", 1))]
-        chaos = await world.deploy_with("rust", "chaos", plan(box, echo, faults=faults))
+        chaos = await world.deploy_with("chaos", plan(box, echo, faults=faults))
 
         async def say(kind, **fields):
             message = Case(kind, {"msg_id": 7} | fields)
@@ -127,7 +128,7 @@ async def test_an_agent_is_a_peer_of_it_by_its_mailbox(world, eventually):
         await echo.until(7, "finished")
 
 
-async def test_the_same_plan_does_the_same_again(world):
+async def test_the_same_plan_does_the_same_again(world, eventually):
     a, chaos, b = await between(world, "rust", "rust")
     faults = []
     for _ in range(2):
@@ -139,10 +140,7 @@ async def test_the_same_plan_does_the_same_again(world):
             news = [e for e in await log_of(chaos) if e["seq"] > before and is_new(e)]
             return len(news) >= 20 and news
 
-        for _ in range(500):
-            if news := await all_came():
-                break
-            await asyncio.sleep(0.02)
+        news = await eventually(all_came)
         faults.append([entry["what"].value for entry in news[:20]])
         await ended(world, a, [flow["msg_id"] for flow in await a.flows("sender")])
     assert faults[0] == faults[1]
@@ -167,31 +165,32 @@ async def test_an_exact_fault_hits_that_message_and_the_log_tells_it(world):
     assert came["msg_id"] == msg_id
 
 
-async def test_held_messages_survive_an_upgrade(world):
-    faults = [("a", "NEW", 1, Case("delay", 3 * SECOND))]
+async def test_held_messages_survive_an_upgrade(world, eventually):
+    faults = [("a", "NEW", 1, Case("delay", 30 * SECOND))]
     a, chaos, b = await between(world, "rust", "rust", faults=faults)
     msg_id = await a.send(chaos.id, b"x")
-    for _ in range(200):
-        if (await chaos.call("chaos_status"))["held"] == 1:
-            break
-        await asyncio.sleep(0.02)
+
+    async def held():
+        return (await chaos.call("chaos_status"))["held"] == 1
+
+    await eventually(held)
     assert await b.flows() == []
-    await world.upgrade(chaos, "chaos", touch=None)
+    await world.upgrade_with(chaos, "chaos", None)
     assert (await chaos.call("chaos_status"))["held"] == 1
     assert len(await log_of(chaos)) >= 1
     await world.advance(3.1)
     await b.until(msg_id, "acknowledging", "finished")
 
 
-async def test_strangers_pass_nothing_and_read_nothing(world):
+async def test_strangers_pass_nothing_and_read_nothing(world, eventually):
     a, chaos, _ = await between(world, "rust", "rust")
-    stranger = await world.deploy("rust", "both")
+    stranger = await world.deploy("both")
     await stranger.send(chaos.id, b"x")
-    for _ in range(200):
-        if counters := dict((await chaos.call("chaos_status"))["counters"]):
-            break
-        await asyncio.sleep(0.02)
-    assert counters == {"refused.caller": 1}
+
+    async def counters():
+        return dict((await chaos.call("chaos_status"))["counters"])
+
+    assert await eventually(counters) == {"refused.caller": 1}
     async with world.another_agent() as nobody:
         with pytest.raises(BridgeError):
             await chaos.call("chaos_log", {"after": 0, "limit": 1}, agent=nobody)

@@ -214,12 +214,10 @@ async def test_what_canisters_send_is_byte_for_byte_what_python_says(world, lang
     async with world.another_agent() as owner:
         settings = {"first_retry": 600 * 10**9, "max_delay": 600 * 10**9, "lifetime": 900 * 10**9}
         settings |= {"horizon": 1_800 * 10**9, "linger": 900 * 10**9, "retention": 900 * 10**9}
-        canister = await world.deploy(language, name, settings)
+        canister = await world.deploy(name, settings, language=language)
         kept = ["peers", "closed", "messages", "bytes", "messages_per_caller", "bytes_per_caller"]
-        box = await world.deploy_with(
-            "rust", "mailbox", dict.fromkeys(kept) | {"owner": owner.principal}
-        )
-        assert await canister.configure(peers=[(box.id, {"dialect": Case(dialect)})]) is None
+        box = await world.deploy_with("mailbox", dict.fromkeys(kept) | {"owner": owner.principal})
+        assert await canister.configure(peers=[{"peer": box.id, "dialect": Case(dialect)}]) is None
 
         async def say(message):
             fields = {
@@ -240,7 +238,7 @@ async def test_what_canisters_send_is_byte_for_byte_what_python_says(world, lang
             await say(Ack(msg_id, response, None))
         for _ in range(FLOWS):
             await say(New(dice.getrandbits(dice.randrange(1, 129)), dice.randbytes(9)))
-        await world.admin("POST", "time", {"quiet": True})
+        await world.quiet()
         lines = await recorded(world, dialect, canister, box)
     kinds = Counter()
     for sender, method, arg in lines:

@@ -26,7 +26,10 @@ OK = candid.Variant(
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 async def test_a_flow_ends_acknowledged_and_finished_with_the_right_response(world, one, other):
-    sender, receiver = await world.deploy(one, "sender"), await world.deploy(other, "receiver")
+    sender, receiver = (
+        await world.deploy("sender", language=one),
+        await world.deploy("receiver", language=other),
+    )
     payload = NUMBERS.encode({"numbers": [2**64 - 1, 7, 1]})
     msg_id = await sender.send(receiver.id, payload)
     await sender.until(msg_id, "acknowledged")
@@ -42,7 +45,10 @@ async def test_a_flow_ends_acknowledged_and_finished_with_the_right_response(wor
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 async def test_each_lost_message_is_made_good(world, one, other):
-    sender, receiver = await world.deploy(one, "sender"), await world.deploy(other, "receiver")
+    sender, receiver = (
+        await world.deploy("sender", language=one),
+        await world.deploy("receiver", language=other),
+    )
     await world.lose(sender, receiver)  # NEW
     await world.lose(receiver, sender)  # ACK
     msg_id = await sender.send(receiver.id)
@@ -57,7 +63,7 @@ async def test_each_lost_message_is_made_good(world, one, other):
 
 
 async def test_a_hundred_flows_at_once_all_complete(world, eventually):
-    sender, receiver = await world.deploy("rust", "sender"), await world.deploy("rust", "echo")
+    sender, receiver = await world.deploy("sender"), await world.deploy("echo")
     ids = await asyncio.gather(*(sender.send(receiver.id, b"x") for _ in range(100)))
     assert len(set(ids)) == 100
 
@@ -69,7 +75,7 @@ async def test_a_hundred_flows_at_once_all_complete(world, eventually):
 
 
 async def test_large_payloads_and_responses_are_carried_exactly(world):
-    sender, echo = await world.deploy("rust", "sender"), await world.deploy("rust", "echo")
+    sender, echo = await world.deploy("sender"), await world.deploy("echo")
     payload = bytes(range(256)) * 6_000
     msg_id = await sender.send(echo.id, payload)
     await sender.until(msg_id, "acknowledged")
@@ -77,12 +83,11 @@ async def test_large_payloads_and_responses_are_carried_exactly(world):
 
 
 async def test_a_flow_to_nobody_fails_and_its_end_is_told(world):
-    sender = await world.deploy("rust", "sender", {"attempts": 2})
+    sender = await world.deploy("sender", {"attempts": 2})
     nobody = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
     msg_id = await sender.send(nobody)
     for _ in range(3):
         await world.advance(4.1)
-        await asyncio.sleep(0.05)
     await sender.until(msg_id, "failed")
     outcome = await sender.call("outcome", msg_id)
     assert outcome.label == "failed"
@@ -93,7 +98,7 @@ async def test_a_flow_to_nobody_fails_and_its_end_is_told(world):
 
 
 async def test_upgraded_on_either_side_the_flow_completes_and_is_processed_once(world):
-    sender, receiver = await world.deploy("rust", "sender"), await world.deploy("rust", "receiver")
+    sender, receiver = await world.deploy("sender"), await world.deploy("receiver")
     await world.lose(sender, receiver)
     msg_id = await sender.send(receiver.id)
     assert await sender.state(msg_id) == "sending"
@@ -112,14 +117,14 @@ async def test_upgraded_on_either_side_the_flow_completes_and_is_processed_once(
 
 async def test_settings_lists_and_ids_survive_an_upgrade(world):
     async with world.another_agent() as agent:
-        both = await world.deploy("rust", "both", access={"agents": [agent.principal]})
+        both = await world.deploy("both", access={"agents": [agent.principal]})
         first = await both.send(both.id)
         await both.until(first, "acknowledged", "finished")
         await world.upgrade(both, "both")
         await both.configure({"attempts": 3})
         status = await both.call("asyncFlow_status")
         assert status["settings"]["attempts"] == 3
-        assert status["settings"]["horizon"] == 120_000_000_000
+        assert status["settings"]["horizon"] == 1_200_000_000_000
         assert await both.outbox(agent) == []
         assert await both.send(both.id) > first
 
@@ -131,8 +136,8 @@ async def test_settings_lists_and_ids_survive_an_upgrade(world):
 @pytest.mark.parametrize(("one", "other"), [("rust", "motoko"), ("motoko", "rust")])
 async def test_each_dialect_is_spoken_with_the_other_language(world, dialect, one, other):
     name = f"both_{dialect}"
-    a, b = await world.deploy(one, name), await world.deploy(other, name)
-    assert await a.configure(peers=[(b.id, {"dialect": Case(dialect)})]) is None
+    a, b = await world.deploy(name, language=one), await world.deploy(name, language=other)
+    assert await a.configure(peers=[{"peer": b.id, "dialect": Case(dialect)}]) is None
     msg_id = await a.send(b.id, b"hello")
     await a.until(msg_id, "acknowledged")
     await b.until(msg_id, "finished")
@@ -140,8 +145,14 @@ async def test_each_dialect_is_spoken_with_the_other_language(world, dialect, on
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 async def test_retries_travel_in_one_batch(world, one, other, eventually):
-    sender, receiver = await world.deploy(one, "sender"), await world.deploy(other, "echo")
-    assert await sender.configure({"in_flight": 1}, peers=[(receiver.id, {"batch": True})]) is None
+    sender, receiver = (
+        await world.deploy("sender", language=one),
+        await world.deploy("echo", language=other),
+    )
+    assert (
+        await sender.configure({"in_flight": 1}, peers=[{"peer": receiver.id, "batch": True}])
+        is None
+    )
     await world.manage("stop_canister", receiver)
     for _ in range(10):
         await sender.send(receiver.id)
@@ -160,7 +171,7 @@ async def test_retries_travel_in_one_batch(world, one, other, eventually):
 
 
 async def test_strangers_neither_drive_nor_watch_nor_have_an_outbox(world):
-    both = await world.deploy("rust", "both")
+    both = await world.deploy("both")
     async with world.another_agent() as stranger:
         for method, value in [
             ("send", {"to": both.id, "payload": b""}),
@@ -176,7 +187,7 @@ async def test_strangers_neither_drive_nor_watch_nor_have_an_outbox(world):
 
 
 async def test_nobody_but_the_canister_itself_gives_it_work(world):
-    both = await world.deploy("rust", "both")
+    both = await world.deploy("both")
     with pytest.raises(BridgeError, match="only this canister itself"):
         await both.agent.update(both.id, "async_flow_self", b"\x05")
 
@@ -186,14 +197,14 @@ async def test_nobody_but_the_canister_itself_gives_it_work(world):
 )
 async def test_malformed_arguments_change_nothing(world, arg):
     async with world.another_agent() as agent:
-        both = await world.deploy("rust", "both", access={"agents": [agent.principal]})
+        both = await world.deploy("both", access={"agents": [agent.principal]})
         with pytest.raises(BridgeError):
             await agent.update(both.id, "asyncFlow", arg)
         assert await both.flows() == []
 
 
 async def test_a_bad_setting_is_refused_with_the_reason(world):
-    both = await world.deploy("rust", "both")
+    both = await world.deploy("both")
     assert "in_flight" in await both.configure({"in_flight": 501})
     assert "min_cycles" in await both.configure({"min_cycles": 1})
 
@@ -203,7 +214,7 @@ async def test_a_bad_setting_is_refused_with_the_reason(world):
 
 async def test_python_sends_and_receives_through_the_outbox(world):
     agent = world.agent
-    both = await world.deploy("rust", "both", access={"agents": [agent.principal]})
+    both = await world.deploy("both", access={"agents": [agent.principal]})
 
     async def handle(request):
         return b"python heard " + request.payload

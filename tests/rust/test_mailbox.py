@@ -16,7 +16,7 @@ def settings(**given):
 
 
 async def mailbox_of(world, owner, **given):
-    return await world.deploy_with("rust", "mailbox", settings(owner=owner.principal, **given))
+    return await world.deploy_with("mailbox", settings(owner=owner.principal, **given))
 
 
 async def say(mailbox, owner, to, dialect, kind, **fields):
@@ -36,7 +36,7 @@ async def counters(mailbox):
 async def test_an_agent_sends_to_a_canister_of_a_foreign_dialect(world, dialect, eventually):
     async with world.another_agent() as owner:
         mailbox = await mailbox_of(world, owner)
-        foreign = await world.deploy("motoko", f"both_{dialect}")
+        foreign = await world.deploy(f"both_{dialect}", language="motoko")
         assert await say(mailbox, owner, foreign, dialect, "NEW", msg_id=7, payload=b"x") == "sent"
         (entry,) = await eventually(lambda: read(mailbox, owner))
         assert entry["from"] == foreign.id
@@ -55,8 +55,10 @@ async def test_a_canister_of_any_dialect_opens_a_flow_to_an_agent(world, dialect
     async with world.another_agent() as owner:
         mailbox = await mailbox_of(world, owner)
         name = "both" if dialect == "unified" else f"both_{dialect}"
-        foreign = await world.deploy("motoko", name)
-        assert await foreign.configure(peers=[(mailbox.id, {"dialect": Case(dialect)})]) is None
+        foreign = await world.deploy(name, language="motoko")
+        assert (
+            await foreign.configure(peers=[{"peer": mailbox.id, "dialect": Case(dialect)}]) is None
+        )
         msg_id = await foreign.send(mailbox.id, b"please")
         (entry,) = await eventually(lambda: read(mailbox, owner))
         assert (entry["dialect"].label, entry["message"].label) == (dialect, "NEW")
@@ -74,7 +76,7 @@ async def test_a_repeat_of_what_waits_adds_nothing_and_after_the_trim_it_comes_a
 ):
     async with world.another_agent() as owner:
         mailbox = await mailbox_of(world, owner)
-        sender = await world.deploy("rust", "sender")
+        sender = await world.deploy("sender")
         await sender.send(mailbox.id)
         (entry,) = await eventually(lambda: read(mailbox, owner))
 
@@ -98,14 +100,14 @@ async def test_a_repeat_of_what_waits_adds_nothing_and_after_the_trim_it_comes_a
 async def test_what_waits_survives_an_upgrade_in_order(world, eventually):
     async with world.another_agent() as owner:
         mailbox = await mailbox_of(world, owner, messages=50)
-        sender = await world.deploy("rust", "sender")
+        sender = await world.deploy("sender")
         ids = [await sender.send(mailbox.id) for _ in range(5)]
 
         async def all_wait():
             return len(await read(mailbox, owner)) == 5
 
         await eventually(all_wait)
-        await world.upgrade(mailbox, "mailbox", touch=None)
+        await world.upgrade_with(mailbox, "mailbox", None)
         waiting = await read(mailbox, owner)
         assert [entry["message"].value["msg_id"] for entry in waiting] == ids
         assert (await mailbox.call("mailbox_status"))["settings"]["messages"] == 50
@@ -116,7 +118,7 @@ async def test_what_waits_survives_an_upgrade_in_order(world, eventually):
 
 async def test_a_strangers_flood_harms_the_stranger_alone(world, eventually):
     async with world.another_agent() as owner:
-        peer, stranger = await world.deploy("rust", "sender"), await world.deploy("rust", "sender")
+        peer, stranger = await world.deploy("sender"), await world.deploy("sender")
         mailbox = await mailbox_of(world, owner, peers=[peer.id], messages=10)
         for _ in range(12):
             await stranger.send(mailbox.id)
@@ -137,7 +139,7 @@ async def test_a_strangers_flood_harms_the_stranger_alone(world, eventually):
 
 async def test_a_closed_mailbox_takes_from_its_peers_alone(world, eventually):
     async with world.another_agent() as owner:
-        stranger = await world.deploy("rust", "sender")
+        stranger = await world.deploy("sender")
         mailbox = await mailbox_of(world, owner, closed=True)
         await stranger.send(mailbox.id)
 
@@ -169,7 +171,7 @@ async def test_nobody_but_its_owner_uses_it(world):
 
 async def test_it_needs_an_owner(world):
     with pytest.raises(BridgeError, match="owner"):
-        await world.deploy_with("rust", "mailbox", None)
+        await world.deploy_with("mailbox", None)
 
 
 async def test_what_cannot_leave_is_told_at_once(world):
