@@ -8,11 +8,13 @@ from bridge.replica.execution.table import (
     ANYWHERE,
     BURN,
     CHANGE,
+    HOST_CALL,
     U32,
     U64,
     blob,
     charge,
     copy_out,
+    over_limit,
     row,
     text_of,
     violation,
@@ -148,30 +150,37 @@ def _stable64_grow(run: Run, pages: int) -> int:
 @row("stable64_write", "lll", "", ANYWHERE)
 def _stable64_write(run: Run, offset: int, src: int, size: int) -> None:
     charge(run, size)
-    stable = run.instance.stable
+    instance = run.instance
+    stable = instance.stable
     if size > _MAX_TOUCHED:
         raise _too_much_touched()
-    data = run.instance.read(src, size)
+    if src + size > instance.checked:
+        instance.check(src, size)
     before = stable.touched
     try:
-        stable.write(offset, data)
+        stable.write_from(instance.view, src, offset, size)
     except IndexError as error:
         raise _stable_bounds() from error
     # A byte here and there makes whole pages: they count, and they are limited.
-    charge(run, max(0, stable.touched - before - size))
-    if stable.touched > _MAX_TOUCHED:
+    touched = stable.touched
+    charge(run, touched - before - size if touched - before > size else 0)
+    if touched > _MAX_TOUCHED:
         raise _too_much_touched()
 
 
 @row("stable64_read", "lll", "", ANYWHERE)
 def _stable64_read(run: Run, dst: int, offset: int, size: int) -> None:
-    charge(run, size)
-    run.instance.check(dst, size)
+    # Some canisters call nothing so often as this: here, and below, calls of our own are saved.
+    used = run.host_instructions = run.host_instructions + HOST_CALL + size
+    if used > run.instruction_limit:
+        raise over_limit(run)
+    instance = run.instance
+    if dst + size > instance.checked:
+        instance.check(dst, size)
     try:
-        data = run.instance.stable.read(offset, size)
+        instance.stable.read_into(instance.view, dst, offset, size)
     except IndexError as error:
         raise _stable_bounds() from error
-    run.instance.write(dst, data)
 
 
 @row("stable_size", "", "i", ANYWHERE, only32=True)

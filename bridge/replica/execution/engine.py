@@ -30,12 +30,15 @@ from bridge.replica.execution.native import ffi
 _REMEMBERED_MODULES: Final = 256
 _CACHE_BYTES: Final = 2 * 1024**3
 # Raised whenever the settings below or the instrumenting change what the compiled code is.
-_FORMAT: Final = "2"
+_FORMAT: Final = "3"
 _VERSION: Final = version("wasmtime")
 # The stack of one execution; threads that run canisters need THREAD_STACK.
 _MAX_STACK: Final = 5 * 1024 * 1024
 _REST_OF_STACK: Final = 2 * 1024 * 1024
 THREAD_STACK: Final = 16 * 1024 * 1024
+# The largest memory that the IC offers. So much address space is set apart for each one, so that
+# it never moves when it grows, and whoever knows where it begins need not ask again.
+MAX_MEMORY: Final = 6 * 1024**3
 
 _lock = threading.Lock()
 # A cached function may well be called twice by two threads that come at the same time.
@@ -65,6 +68,8 @@ def _engine() -> wasmtime.Engine:
     # The engine wants its (unused) stacks for asynchronous calls to be no smaller.
     ffi.wasmtime_config_async_stack_size_set(config.ptr(), _MAX_STACK)
     config.max_wasm_stack = _MAX_STACK
+    config.memory_may_move = False
+    config.memory_reservation = MAX_MEMORY
     config.wasm_bulk_memory = True
     config.wasm_component_model = False
     config.wasm_exceptions = False

@@ -1,11 +1,10 @@
 """The bridge from Wasm to the System API: one host function for each row and pointer width.
 
-A host function never raises through the engine: the failure is kept with the thread's run and the
-code is stopped by a trap, so that several threads can run canisters at once.
+A host function never raises through the engine: the failure is kept with the run and the code is
+stopped by a trap. A canister calls them a hundred times in a message: what they do counts.
 """
 
 import ctypes
-import threading
 from functools import cache
 from typing import Any, Final
 
@@ -21,24 +20,8 @@ _U64: Final = 2**64 - 1
 _U32: Final = 2**32 - 1
 _TYPES: Final = {"i": wasmtime.ValType.i32, "l": wasmtime.ValType.i64}
 
-
-class _Current(threading.local):
-    """The run of this thread: one thread runs one canister at a time."""
-
-    run: Run | None = None
-    failure: BaseException | None = None
-
-    def enter(self, run: Run) -> None:
-        """Begin a run."""
-        self.run, self.failure = run, None
-
-    def leave(self) -> BaseException | None:
-        """End the run; what made a host function fail, if one did."""
-        failure, self.failure, self.run = self.failure, None, None
-        return failure
-
-
-current: Final = _Current()
+# What runs at present, by the number of the instance.
+running: Final[dict[int, Run]] = {}
 
 
 @cache
@@ -46,30 +29,49 @@ def _host_function(row: Row, memory64: bool) -> tuple[wasmtime.FuncType, Any, An
     """The engine's view of one row of the System API, for one pointer width."""
     params, result = signature(row, memory64=memory64)
     kind = wasmtime.FuncType([_TYPES[p]() for p in params], [_TYPES[r]() for r in result])
-    # A value takes 16 bytes of the array: each second word.
-    places = [(2 * at, _U32 if letter == "i" else _U64) for at, letter in enumerate(params)]
+    # A value takes 16 bytes of the array, of which only those of its type mean something. Where
+    # all are alike, the array is seen as one of that type, and nothing need be masked.
+    halves = {*params, *result} == {"i"}
+    alike = halves or "i" not in params
+    second, third = (4, 8) if halves else (2, 4)
+    places = [(second * at, _U32 if letter == "i" else _U64) for at, letter in enumerate(params)]
+    # Most have so many parameters: for them there is a quicker way.
+    count = len(params) if alike else -1
     function = row.function
     contexts = int(row.contexts)
 
-    def callback(_env: int, _caller: int, words: Any, _count: int) -> int:
-        run = current.run
-        assert run is not None
+    def callback(instance: int, _caller: int, words: Any, _length: int) -> int:
+        run = running[instance]
         try:
             if not run.mode_bits & contexts:
                 check_context(run, row)
-            value = function(run, *[words[at] & mask for at, mask in places])
+            if count == 3:
+                value = function(run, words[0], words[second], words[third])
+            elif not count:
+                value = function(run)
+            elif count == 2:
+                value = function(run, words[0], words[second])
+            else:
+                value = function(run, *[words[at] & mask for at, mask in places])
         except BaseException as error:  # noqa: BLE001 - raised again where Wasm was entered
-            current.failure = error
+            run.failure = error
             return new_trap()
         if value is not None:
             words[0] = value
         return 0
 
-    return (kind, *as_callback(callback))
+    return (kind, *as_callback(callback, halves=halves))
 
 
-def host_functions(store: wasmtime.Store, compiled: CompiledModule) -> list[wasmtime.Func]:
+def host_functions(
+    store: wasmtime.Store, compiled: CompiledModule, number: int
+) -> list[wasmtime.Func]:
     """What a module imports.
+
+    Args:
+        store: Where they are to live.
+        compiled: The module.
+        number: Of the instance: the functions act for what ``running`` has under it.
 
     Raises:
         InvalidModuleError: If it imports what the System API does not have.
@@ -95,7 +97,7 @@ def host_functions(store: wasmtime.Store, compiled: CompiledModule) -> list[wasm
             store._context(),  # noqa: SLF001 - the C interface wants it
             kind.ptr(),
             callback,
-            None,
+            number,
             NO_FINALIZER,
             ctypes.byref(raw),
         )

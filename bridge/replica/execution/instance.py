@@ -4,12 +4,13 @@ Uses the engine's C interface directly, which takes a third of the time of its P
 """
 
 import ctypes
+import itertools
 from typing import Any, Final
 
 import wasmtime
 
 from bridge.replica.execution import pages
-from bridge.replica.execution.engine import CompiledModule, engine
+from bridge.replica.execution.engine import MAX_MEMORY, CompiledModule, engine
 from bridge.replica.execution.failures import (
     ContractViolationError,
     ExecutionError,
@@ -18,7 +19,7 @@ from bridge.replica.execution.failures import (
     InvalidModuleError,
     TrapError,
 )
-from bridge.replica.execution.host import arrow, current, host_functions
+from bridge.replica.execution.host import arrow, host_functions, running
 from bridge.replica.execution.native import (
     Words,
     ffi,
@@ -29,6 +30,7 @@ from bridge.replica.execution.native import (
     move,
     quick_func_call,
     set_fuel,
+    view,
 )
 from bridge.replica.execution.rollback import Rollback, best_engine
 from bridge.replica.execution.run import Run
@@ -39,6 +41,8 @@ WASM_PAGE: Final = 65_536
 _U64: Final = 2**64 - 1
 _U32: Final = 2**32 - 1
 _MAX_TABLE: Final = 1_000_000
+
+_numbers: Final = itertools.count(1)
 
 _TRAP_TEXTS: Final = {
     wasmtime.TrapCode.STACK_OVERFLOW: "stack overflow",
@@ -77,6 +81,9 @@ class Instance:
         rollback: How its memory is remembered; by default the best that this machine offers.
 
     Attributes:
+        view: The memory, and beyond it what it may grow into: only what ``check`` lets pass may be
+            touched.
+        checked: The size that the memory was last seen to have.
         mark: Another object after each change that was kept: while it is the same, memory and
             globals are the same.
         written: Pages written and kept since they were last taken, by their offsets; ``None`` while
@@ -98,6 +105,7 @@ class Instance:
         self.stable = stable
         self.memory_limit = memory_limit
         self._rollback = rollback or best_engine()()
+        self._number = next(_numbers)
         self.kept_size = 0
         self.mark = object()
         self.written: dict[int, bytes] | None = None
@@ -118,13 +126,19 @@ class Instance:
         self._instantiate()
 
     def _instantiate(self) -> None:
+        self._memory: Any = None
+        self._memory_address = self._data = 0
+        # The memory of before goes with its store.
+        self.view = memoryview(b"")
+        # A Wasm memory never shrinks: the engine is asked only beyond what it was seen to have.
+        self.checked = 0
         self._store = wasmtime.Store(engine())
         self._store.set_limits(memory_size=self.memory_limit, table_elements=_MAX_TABLE)
         self._store.set_fuel(_U64)
         context = self._store._context()  # noqa: SLF001 - the C interface wants it
         self._context_pointer = context
         self._context = ctypes.cast(context, ctypes.c_void_p).value
-        imports = host_functions(self._store, self.compiled)
+        imports = host_functions(self._store, self.compiled, self._number)
         try:
             instance = wasmtime.Instance(self._store, self.compiled.module, imports)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
@@ -140,13 +154,12 @@ class Instance:
         if info.global_types:
             self._save = _Entry(exports[info.save_name]._func)  # noqa: SLF001
             self._load = _Entry(exports[info.load_name]._func)  # noqa: SLF001
-        self._memory: Any = None
-        self._memory_address = 0
-        # A Wasm memory never shrinks: the engine is asked only beyond what it was seen to have.
-        self._size_at_least = 0
         if info.has_memory:
             self._memory = exports[info.memory_name]._memory  # noqa: SLF001
             self._memory_address = ctypes.addressof(self._memory)
+            # It never moves, so that this is asked once only.
+            self._data = int(memory_data(self._context, self._memory_address))
+            self.view = view(self._data, MAX_MEMORY)
         self._table: Any = exports[info.table_name]._table if info.has_table else None  # noqa: SLF001
         self._callbacks: dict[int, _Entry] = {}
 
@@ -159,20 +172,15 @@ class Instance:
             return 0
         return int(memory_data_size(self._context, self._memory_address))
 
-    @property
-    def _data(self) -> int:
-        """Where the memory begins; growing may move it."""
-        return int(memory_data(self._context, self._memory_address))
-
     def check(self, at: int, size: int) -> None:
         """Refuse a range that is not inside the memory.
 
         Raises:
             TrapError: If it is not.
         """
-        if at + size > self._size_at_least:
-            self._size_at_least = self.memory_size
-            if at + size > self._size_at_least:
+        if at + size > self.checked:
+            self.checked = self.memory_size
+            if at + size > self.checked:
                 raise TrapError("Canister trapped: heap out of bounds")
 
     def read(self, at: int, size: int) -> bytes:
@@ -181,8 +189,9 @@ class Instance:
         Raises:
             TrapError: If the range is not inside the memory.
         """
-        self.check(at, size)
-        return ctypes.string_at(self._data + at, size) if size else b""
+        if at + size > self.checked:
+            self.check(at, size)
+        return self.view[at : at + size].tobytes()
 
     def write(self, at: int, data: bytes) -> None:
         """Write into the memory.
@@ -190,10 +199,10 @@ class Instance:
         Raises:
             TrapError: If the range is not inside the memory.
         """
-        size = len(data)
-        self.check(at, size)
-        if size:
-            move(self._data + at, data, size)
+        end = at + len(data)
+        if end > self.checked:
+            self.check(at, len(data))
+        self.view[at:end] = data
 
     # --- rollback -------------------------------------------------------------------------------
 
@@ -445,15 +454,16 @@ class Instance:
         run.instance = self
         self._trap.value = 0
         set_fuel(self._context, run.instruction_limit)
-        current.enter(run)
+        running[self._number] = run
         try:
             error = func_call(
                 self._context, entry.address, self._values_address, 1, self._trap_address
             )
             run.instructions = self.instructions_used(run)
         finally:
-            failure = current.leave()
+            del running[self._number]
         trap = self._trap.value
+        failure, run.failure = run.failure, None
         if failure is not None:
             if trap:
                 ffi.wasm_trap_delete(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))

@@ -36,9 +36,17 @@ check_version(version("wasmtime"))
 ffi: Final[Any] = _ffi
 
 Words: Final[Any] = ctypes.POINTER(ctypes.c_uint64)
-Callback: Final[Any] = ctypes.CFUNCTYPE(
-    ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, Words, ctypes.c_size_t
-)
+_HalfWords: Final[Any] = ctypes.POINTER(ctypes.c_uint32)
+
+
+def _callback(values: Any) -> Any:
+    # Integers where C has pointers: making an object of a pointer costs more.
+    size = ctypes.c_size_t
+    return ctypes.CFUNCTYPE(size, size, size, values, size)
+
+
+_Callback: Final = _callback(Words)
+_HalfCallback: Final = _callback(_HalfWords)
 NO_FINALIZER: Final[Any] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
 
 _quick: Final = ctypes.PyDLL(str(ffi.filename))
@@ -72,7 +80,24 @@ def new_trap() -> int:
     return ctypes.cast(trap, ctypes.c_void_p).value or 0
 
 
-def as_callback(function: Any) -> tuple[Any, Any]:
-    """A host function for the engine, and what must live as long as it does."""
-    kept = Callback(function)
+_view: Final = ctypes.pythonapi.PyMemoryView_FromMemory
+_view.restype, _view.argtypes = ctypes.py_object, (_address, ctypes.c_ssize_t, ctypes.c_int)
+_WRITABLE: Final = 0x200
+
+
+def view(address: int, size: int) -> memoryview:
+    """Memory of the engine; touching it where, or when, there is none ends the process."""
+    found: memoryview = _view(address, size, _WRITABLE)
+    return found
+
+
+def as_callback(function: Any, *, halves: bool) -> tuple[Any, Any]:
+    """A host function for the engine, and what must live as long as it does.
+
+    Args:
+        function: It is given the number that it was made known with, the caller, the array of
+            values, of which each takes 16 bytes, and the length of that.
+        halves: Whether it sees the values as an array of 32-bit numbers instead of 64-bit ones.
+    """
+    kept = (_HalfCallback if halves else _Callback)(function)
     return ctypes.cast(kept, ffi.wasmtime_func_unchecked_callback_t), kept

@@ -113,9 +113,17 @@ def _always(_callee: bytes, /) -> bool:
 
 
 class Guest(Protocol):
-    """The running module, as the System API's functions see it."""
+    """The running module, as the System API's functions see it.
+
+    Attributes:
+        view: The Wasm memory, and beyond it the addresses that it may grow into. Only a range that
+            ``check`` lets pass may be touched.
+        checked: Up to here every range passes.
+    """
 
     stable: StableMemory
+    view: memoryview
+    checked: int
 
     @property
     def memory_size(self) -> int:
@@ -145,6 +153,7 @@ class Run:
         may_call: Whether the queue to a callee has room, and the subnet takes another call.
         instruction_limit: Instructions that this message may use.
         instructions_before: What earlier messages of the same call context used.
+        failure: What made a host function fail, if one did.
     """
 
     mode: Mode
@@ -185,6 +194,7 @@ class Run:
     data_certificate: bytes | None = None
     host_instructions: int = 0
     instructions: int = 0
+    failure: BaseException | None = None
 
     def __post_init__(self) -> None:
         self.balance = self.environment.balance

@@ -15,7 +15,7 @@ U64: Final = 2**64 - 1
 U32: Final = 2**32 - 1
 # What a call into the host counts besides one for each byte that it moves: without it, a loop
 # around a host call would take much longer than its instructions say.
-_HOST_CALL: Final = 500
+HOST_CALL: Final = 500
 
 Function = Callable[..., int | None]
 
@@ -80,9 +80,14 @@ def charge(run: Run, size: int) -> None:
     Raises:
         InstructionLimitError: If the message has used up what it may.
     """
-    run.host_instructions += _HOST_CALL + size
+    run.host_instructions += HOST_CALL + size
     if run.host_instructions > run.instruction_limit:
-        raise InstructionLimitError(limit_text(run.instruction_limit))
+        raise over_limit(run)
+
+
+def over_limit(run: Run) -> InstructionLimitError:
+    """The failure of a message that has used up what it may."""
+    return InstructionLimitError(limit_text(run.instruction_limit))
 
 
 def limit_text(limit: int) -> str:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from bridge.replica.execution.engine import CompiledModule
+from bridge.replica.execution.engine import MAX_MEMORY, CompiledModule
 from bridge.replica.execution.failures import ExecutionError, MemoryLimitError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.state.stable import StableMemory
 
 MAX_WASM32: Final = 4 * 1024**3
-MAX_WASM64: Final = 6 * 1024**3
 MAX_STABLE_PAGES: Final = 500 * 1024**3 // 65_536
 
 _log: Final = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ def new_instance(compiled: CompiledModule, stable: StableMemory) -> Instance:
     Raises:
         InvalidModuleError: If the module cannot be instantiated.
     """
-    limit = MAX_WASM64 if compiled.info.memory64 else MAX_WASM32
+    limit = MAX_MEMORY if compiled.info.memory64 else MAX_WASM32
     return Instance(compiled, stable, limit)
 
 

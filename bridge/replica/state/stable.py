@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from typing import Final, Self
 
 WASM_PAGE: Final = 65_536
-_PAGE: Final = 16_384
-_ZEROS: Final = bytes(_PAGE)
+_PAGE_BITS: Final = 14
+_PAGE: Final = 1 << _PAGE_BITS
+_IN_PAGE: Final = _PAGE - 1
+_ZEROS: Final = memoryview(bytes(_PAGE))
 
 
 class StableMemory:
@@ -34,10 +36,10 @@ class StableMemory:
         self.limit = limit
         self.size = 0
         self.kept_size = 0
-        self._pages: dict[int, bytearray] = {}
+        self._pages: dict[int, memoryview] = {}
         # Pages that no copy and no journal knows, and that may so be changed in place.
         self._own: set[int] = set()
-        self._journal: dict[int, bytearray | None] | None = None
+        self._journal: dict[int, memoryview | None] | None = None
         self._size_before = 0
         self.written: set[int] | None = None
 
@@ -55,16 +57,27 @@ class StableMemory:
         Raises:
             IndexError: If that reaches beyond the size.
         """
+        data = bytearray(size if offset + size <= self.size * WASM_PAGE else 0)
+        self.read_into(memoryview(data), 0, offset, size)
+        return bytes(data)
+
+    def read_into(self, view: memoryview, at: int, offset: int, size: int) -> None:
+        """Copy bytes ``offset`` to ``offset + size`` into another memory, at ``at``.
+
+        Raises:
+            IndexError: If that reaches beyond the size.
+        """
         if offset + size > self.size * WASM_PAGE:
             raise IndexError(offset)
         pages = self._pages
-        first, start = divmod(offset, _PAGE)
-        if start + size <= _PAGE:
-            page = pages.get(first)
-            return bytes(size) if page is None else bytes(page[start : start + size])
-        last = (offset + size - 1) // _PAGE
-        joined = b"".join(pages.get(number, _ZEROS) for number in range(first, last + 1))
-        return joined[start : start + size]
+        number, start = offset >> _PAGE_BITS, offset & _IN_PAGE
+        end = start + size
+        while end > _PAGE:
+            part = _PAGE - start
+            view[at : at + part] = pages.get(number, _ZEROS)[start:]
+            number, start = number + 1, 0
+            at, size, end = at + part, size - part, end - _PAGE
+        view[at : at + size] = pages.get(number, _ZEROS)[start:end]
 
     def write(self, offset: int, data: bytes) -> None:
         """Write ``data`` at ``offset``.
@@ -72,22 +85,37 @@ class StableMemory:
         Raises:
             IndexError: If that reaches beyond the size.
         """
-        if offset + len(data) > self.size * WASM_PAGE:
+        self.write_from(memoryview(data), 0, offset, len(data))
+
+    def write_from(self, view: memoryview, at: int, offset: int, size: int) -> None:
+        """Copy bytes of another memory, from ``at`` on, to ``offset`` and the following.
+
+        Raises:
+            IndexError: If that reaches beyond the size.
+        """
+        if offset + size > self.size * WASM_PAGE:
             raise IndexError(offset)
-        pages, journal, own = self._pages, self._journal, self._own
-        done = 0
-        while done < len(data):
-            number, start = divmod(offset + done, _PAGE)
-            part = data[done : done + _PAGE - start]
-            page = pages.get(number)
-            if journal is not None and number not in journal:
-                journal[number] = page
-                own.discard(number)
-            if page is None or number not in own:
-                page = pages[number] = bytearray(_PAGE if page is None else page)
-                own.add(number)
-            page[start : start + len(part)] = part
-            done += len(part)
+        number, start = offset >> _PAGE_BITS, offset & _IN_PAGE
+        end = start + size
+        while end > _PAGE:
+            part = _PAGE - start
+            self._writable(number)[start:] = view[at : at + part]
+            number, start = number + 1, 0
+            at, size, end = at + part, size - part, end - _PAGE
+        if size:
+            page = self._pages[number] if number in self._own else self._writable(number)
+            page[start:end] = view[at : at + size]
+
+    def _writable(self, number: int) -> memoryview:
+        """A page to be changed in place, which ``undo`` has as it was."""
+        page = self._pages.get(number)
+        if page is not None and number in self._own:
+            return page
+        if self._journal is not None:
+            self._journal.setdefault(number, page)
+        page = self._pages[number] = memoryview(bytearray(_PAGE if page is None else page))
+        self._own.add(number)
+        return page
 
     @property
     def touched(self) -> int:
@@ -97,6 +125,8 @@ class StableMemory:
     def begin(self) -> None:
         """Start to remember what is overwritten."""
         self._journal = {}
+        # Until they are in the journal, they are to be left as they are.
+        self._own.clear()
         self._size_before = self.size
 
     def keep(self) -> None:
@@ -137,7 +167,7 @@ class StableMemory:
         """A memory of ``size`` Wasm pages with these pages, as ``take_all`` gave them."""
         made = cls(limit)
         made.size = made.kept_size = size
-        made._pages = {offset // _PAGE: bytearray(page) for offset, page in contents}
+        made._pages = {offset // _PAGE: memoryview(bytearray(page)) for offset, page in contents}
         return made
 
     def parts(self) -> list[tuple[int, bytes]]:
