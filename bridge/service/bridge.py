@@ -81,6 +81,9 @@ class Bridge:
         mailbox: A mailbox canister that the agent owns.
         policy: The settings; the protocol's defaults where absent.
         handler: Answers requests; without it this side is only a sender.
+        sends: Whether this side opens flows. One that does not is only a receiver: an ACK for no
+            flow that it has is counted and left, where a sender would answer that it wants no more.
+            Flows that an earlier bridge opened on the store go on.
         on_outcome: Told how a flow ended that no coroutine waits for. Where absent, such an outcome
             is kept, and counts in the quotas, until `response` or `finish` takes it.
         on_corrupt: Decides about payloads that do not match their hash; asks for a resend where
@@ -108,6 +111,7 @@ class Bridge:
         mailbox: Principal | None = None,
         policy: Policy | None = None,
         handler: Handler | None = None,
+        sends: bool = True,
         on_outcome: OutcomeHandler | None = None,
         on_corrupt: CorruptionHandler = resend_when_corrupt,
         on_operator: OperatorHandler | None = None,
@@ -165,9 +169,11 @@ class Bridge:
             self._performer,
             self._tasks,
             receives=handler is not None,
+            sends=sends,
             observer=observer,
         )
         self._receives = handler is not None
+        self._sends = sends
         self._running = False
         self._holds = contextlib.ExitStack()
 
@@ -318,7 +324,7 @@ class Bridge:
         Raises:
             FlowFailedError: If the flow failed; it says whether the request was certainly not done.
             LocalProtocolError: If the peer is no canister, the id is in use for another payload or
-                peer, a bound of the policy is reached, or the bridge ends first.
+                peer, a bound of the policy is reached, the bridge is only a receiver or ends first.
             UsageError: If there is no such dialect.
         """
         self._check_running()
@@ -361,6 +367,10 @@ class Bridge:
         self, peer: Principal, payload: bytes, msg_id: int, dialect: str | None
     ) -> SenderFlow | None:
         """Open a flow; returns the one that was opened before under this id."""
+        if not self._sends:
+            raise LocalProtocolError(
+                "this bridge opens no flows", hint="make it without sends=False to send"
+            )
         spoken = await self._dialects.choose(peer, dialect)
         known: SenderFlow | None = None
 

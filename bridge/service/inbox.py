@@ -29,6 +29,7 @@ class Inbox:
         performer: Decides.
         tasks: Where decisions run, whatever becomes of who waits for them.
         receives: Whether there is a handler for requests.
+        sends: Whether flows are opened here.
         observer: Told of each message received.
     """
 
@@ -41,6 +42,7 @@ class Inbox:
         tasks: Tasks,
         *,
         receives: bool,
+        sends: bool,
         observer: Callable[[Sighting], None] | None,
     ) -> None:
         self._engine = engine
@@ -49,6 +51,7 @@ class Inbox:
         self._performer = performer
         self._tasks = tasks
         self._receives = receives
+        self._sends = sends
         self._observer = observer
 
     async def take(self, entries: Iterable[Entry]) -> None:
@@ -93,6 +96,9 @@ class Inbox:
                     event, refused=verdict.refused, paid=verdict.paid, floor=verdict.floor
                 )
             if record is None and isinstance(message, Ack):
+                if not self._sends:
+                    counters["ACK to a side that only receives"] += 1
+                    return dataclasses.replace(event, room=False)
                 room = self._admission.may_fin_unknown(self._engine.clock())
                 return dataclasses.replace(event, room=room)
             return dataclasses.replace(event, room=self._transmitter.has_room(caller))

@@ -574,3 +574,37 @@ async def test_a_peer_whose_calls_hang_does_not_hold_up_the_messages_to_others(
         while not bridge._transmitter._in_flight.count(hanging, 0):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
         assert await bridge.send(peer.canister_id, b"hello") == b"hello"
+
+
+# --- One role alone -----------------------------------------------------------------------------
+
+
+async def test_a_side_that_only_receives_counts_acks_answers_requests_and_opens_no_flow(
+    peer, bridge_to, until
+) -> None:
+    async def echo(request):
+        return request.payload
+
+    async with MemoryStore() as store, bridge_to(store, handler=echo, sends=False) as bridge:
+        bridge.watch(peer.canister_id)
+        peer.put(Ack(5, b"late"))
+        await until(lambda: bridge.counters.get("ACK to a side that only receives"))
+        peer.put(New(6, b"hello"))
+        await until(lambda: Ack in peer.kinds(6))
+        assert peer.kinds(5) == []
+        with pytest.raises(LocalProtocolError, match="opens no flows"):
+            await bridge.post(peer.canister_id, b"hello")
+
+
+async def test_flows_that_are_open_go_on_when_the_next_bridge_only_receives(
+    peer, bridge_to, until
+) -> None:
+    peer.answers = False
+    async with MemoryStore() as store:
+        async with bridge_to(store) as bridge:
+            msg_id = await bridge.post(peer.canister_id, b"hello")
+            await until(lambda: New in peer.kinds(msg_id))
+        peer.answers = True
+        async with bridge_to(store, sends=False) as bridge:
+            assert await bridge.response(msg_id) == b"hello"
+        assert Fin in peer.kinds(msg_id)
