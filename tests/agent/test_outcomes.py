@@ -1,7 +1,5 @@
 """Calls that do not simply end with a reply: the agent tells what is proved, and no more."""
 
-import asyncio
-
 import pytest
 from aiohttp import web
 
@@ -28,9 +26,13 @@ async def accepted(_):
 
 
 async def test_a_call_that_nobody_takes_is_proved_never_to_run(connect, replica, canister):
-    async with connect(Identity.generate()) as agent:
-        call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + SECOND // 4)
+    async def after_its_expiry(ask):
+        ask.replica.skew = 61 * SECOND
+
+    async with connect(Identity.generate(), clock=lambda: replica.now) as agent:
+        call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + 60 * SECOND)
         replica.lie("call", accepted, forever=True)
+        replica.lie("read_state", None, after_its_expiry)
         with pytest.raises(CallNeverExecutedError, match="never will") as caught:
             await agent.submit(call)
         assert "safe to call again" in caught.value.hint
@@ -48,10 +50,10 @@ async def test_a_call_that_ran_long_before_its_expiry_is_not_proved_absent_after
     connect, replica, canister
 ):
     """The IC forgets a call five minutes after it ended, which may be right after its expiry."""
-    async with connect(Identity.generate()) as agent:
-        call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + SECOND // 4)
+    async with connect(Identity.generate(), clock=lambda: replica.now) as agent:
+        call = agent.sign_update(canister, "greet", ingress_expiry=replica.now + 60 * SECOND)
         assert await agent.submit(call) == REPLY
-        await asyncio.sleep(0.3)
+        replica.skew = 61 * SECOND
         replica.statuses.clear()  # forgotten
         with pytest.raises(CallOutcomeUnknownError, match="cannot tell any more"):
             await agent.wait(call)

@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from bridge.conformance import reports
 from bridge.conformance.results import Implementation
@@ -72,6 +72,7 @@ def test_a_cell_opens_what_was_expected_and_seen_its_danger_and_its_timeline(ope
     page = open_page()
     cell(page, "S6").click()
     dialog = page.locator("dialog")
+    expect(dialog).to_be_visible()
     assert dialog.locator("h2").inner_text().split() == ["S6", "FIN", "lost", "[Outgoing", "4]"]
     words = dialog.inner_text()
     for said in (
@@ -99,11 +100,10 @@ def test_a_cell_opens_what_was_expected_and_seen_its_danger_and_its_timeline(ope
 def test_escape_closes_a_cell_and_the_focus_is_where_it_was(open_page):
     page = open_page()
     cell(page, "S6").click()
-    assert page.evaluate("document.activeElement.id") == "cell-title"
+    expect(page.locator("#cell-title")).to_be_focused()
     page.keyboard.press("Escape")
-    assert not page.locator("dialog").is_visible()
-    focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert focused.startswith("S6, motoko to theirs, maf")
+    expect(page.locator("dialog")).to_be_hidden()
+    expect(cell(page, "S6")).to_be_focused()
 
 
 def test_steps_lead_from_cell_to_cell_and_end_at_the_last(open_page):
@@ -111,20 +111,23 @@ def test_steps_lead_from_cell_to_cell_and_end_at_the_last(open_page):
     first = page.locator("button.mark").first
     first.click()
     back, on = page.locator('[data-step="-1"]'), page.locator('[data-step="1"]')
-    assert back.is_disabled()
-    seen = [page.locator(".where").inner_text()]
+    where = page.locator(".where")
+    expect(back).to_be_disabled()
+    begin = where.inner_text()
     on.click()
+    expect(where).not_to_have_text(begin)
+    second = where.inner_text()
     page.keyboard.press("ArrowRight")
-    seen.append(page.locator(".where").inner_text())
+    expect(where).to_have_text("motoko → theirs · unified")
     page.keyboard.press("ArrowLeft")
+    expect(where).to_have_text(second)
     page.keyboard.press("ArrowLeft")
-    assert page.locator(".where").inner_text() == seen[0]
-    assert seen[1] == "motoko → theirs · unified"
+    expect(where).to_have_text(begin)
 
 
 def test_an_address_leads_to_its_cell(open_page):
     page = open_page(address="#S6/theirs/theirs/unified")
-    assert page.locator(".where").inner_text() == "theirs → theirs · unified"
+    expect(page.locator(".where")).to_have_text("theirs → theirs · unified")
     page.locator(".close").click()
     page.wait_for_url(lambda url: "#" not in url)
     cell(page, "F1").click()
@@ -153,7 +156,7 @@ def test_of_many_flows_the_longest_are_drawn_and_the_rest_is_told(open_page, sam
         dataclasses.replace(sample_report, cells=cells), address="#F1/motoko/motoko/unified"
     )
     drawing = page.locator(".drawing")
-    assert drawing.locator("svg").count() == 4
+    expect(drawing.locator("svg")).to_have_count(4)
     assert "flow 7" in drawing.locator(".title").all_text_contents()
     assert "Of 30 flows the 4 with the most messages" in drawing.inner_text()
     assert "the first 40 messages" in drawing.inner_text()
@@ -168,36 +171,35 @@ def test_arrow_keys_move_through_the_matrix_and_enter_opens(open_page):
     page.locator("button.mark[tabindex='0']").focus()
     for key in ("ArrowDown", "ArrowRight", "ArrowRight", "End", "Home", "ArrowUp", "ArrowDown"):
         page.keyboard.press(key)
-    focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert focused == "S6, motoko to motoko, unified: passed"
-    assert page.locator("button.mark[tabindex='0']").count() == 1
+    expect(page.get_by_label("S6, motoko to motoko, unified: passed")).to_be_focused()
+    expect(page.locator("button.mark[tabindex='0']")).to_have_count(1)
     page.keyboard.press("Enter")
-    assert page.locator("dialog").is_visible()
+    expect(page.locator("dialog")).to_be_visible()
 
 
 def test_only_failed_cells_are_shown_when_asked_for(open_page):
     page = open_page()
     page.locator(".chip.failed").click()
     rows = page.locator(".matrix tbody tr:not(.group):visible")
-    assert rows.count() == 1
-    assert rows.locator("button.mark:not(.off)").count() == 4
+    expect(rows).to_have_count(1)
+    expect(rows.locator("button.mark:not(.off)")).to_have_count(4)
     page.locator(".chip").first.click()
-    assert rows.count() == 4
+    expect(rows).to_have_count(4)
 
 
 def test_a_pair_is_shown_alone_when_chosen(open_page):
     page = open_page()
     page.get_by_label("theirs → motoko: 8 passed").click()
-    assert page.locator("button.mark:visible").count() == 8
+    expect(page.locator("button.mark:visible")).to_have_count(8)
     page.get_by_label("theirs → motoko: 8 passed").click()
-    assert page.locator("button.mark:visible").count() == 32
+    expect(page.locator("button.mark:visible")).to_have_count(32)
 
 
 def test_a_danger_leads_to_the_cells_that_show_it(open_page):
     page = open_page()
     page.get_by_text("Seen in 4 cells").click()
     page.get_by_role("button", name=re.compile("S6 theirs → theirs · maf")).click()
-    assert page.locator(".where").inner_text() == "theirs → theirs · maf"
+    expect(page.locator(".where")).to_have_text("theirs → theirs · maf")
 
 
 # --- On every screen ------------------------------------------------------------------------------
@@ -209,8 +211,9 @@ def test_nothing_is_wider_than_the_screen(open_page, width, scheme):
     page = open_page(width=width, scheme=scheme)
     assert overflow(page) == 0
     page.locator("button.mark:visible").nth(3).click()
-    assert overflow(page) == 0
     dialog = page.locator("dialog")
+    expect(dialog).to_be_visible()
+    assert overflow(page) == 0
     assert dialog.evaluate("node => node.scrollWidth - node.clientWidth") == 0
 
 
@@ -239,18 +242,19 @@ def test_a_crowd_with_long_names_fits_a_phone(open_page, sample_report):
     page = open_page(report, width=360)
     assert overflow(page) == 0
     page.locator("button.mark:visible").first.click()
+    expect(page.locator("dialog")).to_be_visible()
     assert page.locator("dialog").evaluate("node => node.scrollWidth - node.clientWidth") == 0
 
 
 def test_on_a_phone_one_pair_is_shown_and_fingers_hit_its_cells(open_page):
     page = open_page(width=360)
     marks = page.locator("button.mark:visible")
-    assert marks.count() == 8
-    assert page.locator('.pair[aria-pressed="true"]').count() == 1
+    expect(marks).to_have_count(8)
+    expect(page.locator('.pair[aria-pressed="true"]')).to_have_count(1)
     assert marks.first.bounding_box()["width"] >= 36
     page.get_by_label("theirs → motoko: 8 passed").click()
-    assert marks.count() == 8
-    assert page.locator(".matrix th.who:visible").inner_text().split() == ["theirs", "→", "motoko"]
+    expect(marks).to_have_count(8)
+    expect(page.locator(".matrix th.who:visible")).to_have_text(re.compile(r"theirs\s*→\s*motoko"))
 
 
 def luminance(colour):

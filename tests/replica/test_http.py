@@ -189,7 +189,7 @@ async def test_version_2_calls_are_polled_for(client, replica, canister, program
         canister, "update", program().reply(b"polled"), version=2
     )
     assert (status, body) == (202, "")
-    for _ in range(100):
+    for _ in range(3_000):
         _, certificate = await client.read_state(canister, [(b"request_status", request_id)])
         certificate.verify(replica.root_key, canister, now=time.time_ns())
         if certificate.value((b"request_status", request_id, b"status")) == b"replied":

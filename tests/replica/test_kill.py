@@ -71,6 +71,14 @@ class Ledger:
         assert reply is not None
         self.certified[request_id] = reply
 
+    async def holds(self, number):
+        """Wait until so many requests are certified."""
+        for _ in range(3_000):
+            if len(self.certified) >= number:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"{len(self.certified)} requests are certified")
+
 
 async def load(client, ledger, canister, code):
     """Send calls one after another until the replica is gone."""
@@ -176,9 +184,10 @@ async def test_what_is_certified_survives_every_kill(
             ]
             await asyncio.sleep(chance.uniform(0.05, 0.5))
             ticks = await later_number(client, ticking, program, heap)
+            await ledger.holds(6 * (turn + 1))
             await replica.kill()
             await asyncio.gather(*work)
-    assert len(ledger.certified) > 20
+    assert len(ledger.certified) >= 24
 
 
 @pytest.mark.covers("state directory, whole after any crash")
