@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -95,17 +96,20 @@ class CanisterEnd(Endpoint):
 
     @classmethod
     async def deploy_variant(
-        cls, world: World, entry: Entry, name: str, settings: Mapping[str, Any]
+        cls, world: World, entry: Entry, dialect: str, name: str, settings: Mapping[str, Any]
     ) -> "CanisterEnd | None":
-        """Another build of an implementation; ``None`` where its entry names none."""
-        wasm = entry.variant(name)
+        """A variant that speaks a dialect; ``None`` where the entry names none."""
+        wasm = entry.variant(name, dialect)
         if wasm is None:
             return None
+        more = entry.variants[name].install_fields
+        if more:
+            entry = replace(entry, install_fields=more)
         address = await world.create()
         await world.install(address, wasm, install_argument(entry, world, settings, []))
         text = await world.agent.metadata(address, "candid:service")
         interface = _interface(text.decode()) if text else None
-        return cls(world, entry, "unified", address, interface)
+        return cls(world, entry, dialect, address, interface)
 
     def _read_powers(self) -> frozenset[str]:
         entry, offers = self.entry, self._methods
@@ -290,11 +294,17 @@ class CanisterEnd(Endpoint):
             await self._world.manage("start_canister", self.address)
 
     async def go_back(self) -> bool:
-        wasm = self.entry.variant("previous") if self.dialect == "unified" else None
+        wasm = self.entry.variant("previous", self.dialect)
         if wasm is None or self.entry.canister is not None:
             return False
         await self._world.install(self.address, wasm, self._argument, mode="reinstall")
         return True
+
+    async def alone(self, role: str) -> Endpoint:
+        found = await self.deploy_variant(self._world, self.entry, self.dialect, role, {})
+        if found is None:
+            raise self.lacking_variant(role)
+        return found
 
     async def stop(self) -> None:
         self.need("life")

@@ -29,12 +29,12 @@ from bridge.store import SQLiteStore
 
 _POWERS: Final = (
     *("open", "ids", "outcome", "handled", "flows", "counters", "settings", "player", "null"),
-    *("upgrade", "life"),
+    *("upgrade", "life", "alone"),
 )
 _WITHOUT: Final = {
-    "O1": "an agent keeps no outbox for others",
-    "D5": "an agent offers no batches",
-    "H7": "an agent takes no cycles",
+    "O1": "an outbox is what a canister keeps for agents: an agent keeps none",
+    "D5": "a batch is a method of canisters: an agent is no canister",
+    "H7": "cycles are paid to canisters: an agent is no canister",
 }
 
 
@@ -134,7 +134,7 @@ class Driver:
 
     async def _begin(self) -> None:
         """Begin, or end without grace and begin again on the same store."""
-        policy = self._policy()
+        policy, role = self._policy(), self._place.get("role")
         await self.do_stop({})
         assert self._folder is not None
         store = await self._bridge_held.enter_async_context(SQLiteStore(self._folder / "flows.db"))
@@ -144,7 +144,8 @@ class Driver:
                 store,
                 mailbox=Principal.from_text(self._place["mailbox"]),
                 policy=policy,
-                handler=self._player.handle,
+                handler=None if role == "sender" else self._player.handle,
+                sends=role != "receiver",
                 on_outcome=self._player.take_outcome,
                 on_operator=self._player.take_telling,
                 on_corrupt=self._player.decide,

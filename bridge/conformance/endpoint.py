@@ -29,6 +29,7 @@ POWERS: Final[Mapping[str, str]] = {
     "life": "it can be stopped and started",
     "batch": "it offers batches",
     "outbox": "it keeps an outbox for agents",
+    "alone": "it can have one role alone",
 }
 
 
@@ -138,6 +139,10 @@ class Endpoint(ABC):
             f"the entry of {self.entry.name} does not say, for {self.dialect}, that {POWERS[power]}"
         )
 
+    def lacking_variant(self, name: str) -> LackingError:
+        """The error for a variant that its entry does not name."""
+        return LackingError(f"the entry of {self.entry.name} names no {name} in {self.dialect}")
+
     # --- As a sender --------------------------------------------------------------------------
 
     @abstractmethod
@@ -223,6 +228,14 @@ class Endpoint(ABC):
     async def go_back(self) -> bool:
         """Begin anew as the previous version of it; whether its entry names one."""
         return False
+
+    async def alone(self, role: str) -> "Endpoint":
+        """The same implementation with one role alone, beside this end or instead of it.
+
+        Raises:
+            LackingError: If its entry names no such variant.
+        """
+        raise self.lacking_variant(role)
 
     async def stop(self) -> None:
         """Stop it."""

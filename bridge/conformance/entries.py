@@ -56,6 +56,19 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """Another build of an implementation, or the same one installed in another way.
+
+    Attributes:
+        modules: The packaged canister or the file, by dialect; empty for the implementation's own.
+        install_fields: What goes into the install argument beside our settings, as for `Entry`.
+    """
+
+    modules: Mapping[str, str] = field(default_factory=dict)
+    install_fields: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One implementation.
 
@@ -82,8 +95,8 @@ class Entry:
         first_retry: How long it waits before it sends again, in nanoseconds.
         attempts: How many times it sends a message at most.
         lacks: Scenarios that it is stated to lack, with the reasons.
-        variants: Other builds of it that speak ``unified``, as a packaged canister or a file:
-            ``priced`` (NEW with a price), ``sender`` and ``receiver`` (one-sided), ``previous``.
+        variants: Other forms of it: ``priced`` (NEW with a price), ``sender`` and ``receiver``
+            (one-sided), ``previous``.
         fault: What is wrong with its description, where it can therefore not be played.
     """
 
@@ -104,7 +117,7 @@ class Entry:
     first_retry: int = 330 * _SECOND
     attempts: int = 10
     lacks: Mapping[str, str] = field(default_factory=dict)
-    variants: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
     fault: str = ""
 
     @property
@@ -136,13 +149,18 @@ class Entry:
             return _read(self.name, self.packaged[dialect])
         return _read(self.name, str(self.wasm[dialect]))
 
-    def variant(self, name: str) -> bytes | None:
-        """The module of a variant; ``None`` where the entry names none.
+    def variant(self, name: str, dialect: str) -> bytes | None:
+        """The module of a variant that speaks a dialect; ``None`` where the entry names none.
 
         Raises:
             UsageError: As `module`.
         """
-        source = self.variants.get(name)
+        variant = self.variants.get(name)
+        if variant is None or (not variant.modules and (self.command or self.canister is not None)):
+            return None
+        if not variant.modules:
+            return self.module(dialect)
+        source = variant.modules.get(dialect)
         return None if source is None else _read(self.name, source)
 
 
@@ -396,10 +414,7 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
         first_retry=_duration(fields, "first_retry", "330 s"),
         attempts=_count(fields, "attempts", 10),
         lacks=_texts_by_name(fields, "lacks"),
-        variants={
-            variant: source if _is_packaged(source) else str(place / source)
-            for variant, source in _texts_by_name(fields, "variants", among=VARIANTS).items()
-        },
+        variants=_variants(fields, spoken, place),
     )
     fields.end()
     sources = [bool(entry.wasm), bool(entry.packaged), canister is not None, bool(entry.command)]
@@ -461,8 +476,10 @@ def _install(fields: _Fields, default: str) -> str:
     return text
 
 
-def _install_fields(fields: _Fields) -> str:
-    text: str = fields.text("install_fields", "record {}")
+def _install_fields(fields: _Fields, default: str = "record {}") -> str:
+    text: str = fields.text("install_fields", default)
+    if not text:
+        return text
     _check_values(fields, "install_fields", f"({text})")
     (type_,), _ = candid.infer_values(f"({text})")
     if not isinstance(type_, candid.Record):
@@ -523,9 +540,28 @@ def _count(fields: _Fields, name: str, default: int) -> int:
     return count
 
 
-def _texts_by_name(fields: _Fields, name: str, *, among: tuple[str, ...] = ()) -> dict[str, str]:
+def _texts_by_name(fields: _Fields, name: str) -> dict[str, str]:
     table = fields.table(name)
-    for key in table.names():
-        if among and key not in among:
-            raise table.fault(key, "is none", "choose from " + ", ".join(among))
     return {key: table.text(key) for key in table.names()}
+
+
+def _variants(fields: _Fields, spoken: tuple[str, ...], place: Path) -> dict[str, Variant]:
+    """Each a text, which is a build that speaks `unified`, or a table by dialect."""
+    table = fields.table("variants")
+    found = {}
+    for name in table.names():
+        if name not in VARIANTS:
+            raise table.fault(name, "is none", "choose from " + ", ".join(VARIANTS))
+        more = ""
+        if not table.holds_table(name):
+            sources = {"unified": table.text(name)}
+        else:
+            given = table.table(name)
+            more = _install_fields(given, "")
+            sources = {dialect: given.text(dialect) for dialect in given.names()}
+            for dialect in sources:
+                if dialect not in spoken:
+                    raise given.fault(dialect, "is not among its dialects", ", ".join(spoken))
+        modules = {d: s if _is_packaged(s) else str(place / s) for d, s in sources.items()}
+        found[name] = Variant(modules, more)
+    return found

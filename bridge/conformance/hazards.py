@@ -94,6 +94,6 @@ TOLD_NOT_DONE: Final = Hazard(
 )
 NEVER_LATE: Final = Hazard(
     "a late answer is lost",
-    "A process that waits for the outcome it does not know waits for ever, and holds what it locked.",
+    "A process that waits for an outcome it does not know waits for ever, with what it has locked.",
     "Take the first ACK that comes after the failure, and hand it over, marked as late.",
 )

@@ -108,14 +108,16 @@ class Play:
         return await Relay.deploy(self.world)
 
     async def variant(self, end: Endpoint, name: str, **settings: Any) -> CanisterEnd:
-        """Another build of an end's implementation, beside the two ends.
+        """Another form of an end's implementation, beside the two ends.
 
         Raises:
-            LackingError: If its entry names none.
+            LackingError: If its entry names none in this dialect.
         """
-        found = await CanisterEnd.deploy_variant(self.world, end.entry, name, settings)
+        found = await CanisterEnd.deploy_variant(
+            self.world, end.entry, self.dialect, name, settings
+        )
         if found is None:
-            raise LackingError(f"the entry of {end.entry.name} names no build {name!r}")
+            raise end.lacking_variant(name)
         return found
 
     # --- Doing ----------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ class Play:
             NotHeldError: If no NEW is seen within a few retries.
         """
         before = set((await self.wire()).ids())
-        with _refusal_is_failure():
+        with refusal_is_failure():
             opened = await self.a.open(self.middle, payload, msg_id)
         await self.settle()
         if opened is not None:
@@ -148,7 +150,7 @@ class Play:
 
     async def open_many(self, payload: bytes, times: int) -> None:
         """Have the sender open many flows to the receiver at once."""
-        with _refusal_is_failure():
+        with refusal_is_failure():
             await self.a.open_many(self.middle, payload, times)
         await self.settle()
 
@@ -380,7 +382,7 @@ class Play:
 
 
 @contextlib.contextmanager
-def _refusal_is_failure() -> Iterator[None]:
+def refusal_is_failure() -> Iterator[None]:
     """A sender that refuses to open a flow has failed; one without the method is a wrong entry."""
     try:
         yield

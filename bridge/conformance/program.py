@@ -122,6 +122,7 @@ class ProgramEnd(Endpoint):
         program: The driver.
         address: Its mailbox.
         powers: What it says that it can.
+        given: With what it was started.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class ProgramEnd(Endpoint):
         program: Program,
         address: Principal,
         powers: frozenset[str],
+        given: dict[str, Any],
     ) -> None:
         self.entry = entry
         self.dialect = dialect
@@ -139,6 +141,7 @@ class ProgramEnd(Endpoint):
         self.powers = powers
         self._world = world
         self._program = program
+        self._given = given
 
     @classmethod
     async def deploy(
@@ -165,22 +168,25 @@ class ProgramEnd(Endpoint):
         await world.install(address, wasm, mailbox_argument(owner))
         base: dict[str, Any] = {} if world.virtual else dict(SHORT_WAITS)
         root_key = world.network.root_key
-        await program.ask(
-            "start",
-            url=world.network.url,
-            root_key=root_key.hex() if root_key else None,
-            mailbox=str(address),
-            now=world.now if world.virtual else None,
-            dialect=dialect,
-            settings={**base, "jitter_permille": 0, **settings},
-            peers=_plain(peers),
-        )
+        given = {
+            "url": world.network.url,
+            "root_key": root_key.hex() if root_key else None,
+            "mailbox": str(address),
+            "dialect": dialect,
+            "settings": {**base, "jitter_permille": 0, **settings},
+            "peers": _plain(peers),
+        }
         powers = frozenset(hello["powers"]) & set(POWERS)
-        end = cls(world, entry, dialect, program, address, powers)
+        end = cls(world, entry, dialect, program, address, powers, given)
         world.closers.append(end.close)
+        await end._start()
         if world.virtual:
             world.settlers.append(end.step)
         return end
+
+    async def _start(self) -> None:
+        now = self._world.now if self._world.virtual else None
+        await self._program.ask("start", **self._given, now=now)
 
     @property
     def methods(self) -> Mapping[str, candid.Func]:
@@ -268,6 +274,12 @@ class ProgramEnd(Endpoint):
 
     async def upgrade(self) -> None:
         await self._program.ask("restart")
+
+    async def alone(self, role: str) -> Endpoint:
+        self.need("alone")
+        self._given["role"] = role
+        await self._start()
+        return self
 
     async def stop(self) -> None:
         await self._program.ask("stop")

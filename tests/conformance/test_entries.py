@@ -79,6 +79,12 @@ def test_each_dialect_may_have_a_module_of_its_own():
         ('answers = { weather = { method = "n" } }', "answers.weather", "cannot be asked"),
         ("lacks = { F1 = 7 }", "lacks.F1", "must be a text"),
         ('variants = { next = "x.wasm" }', "variants.next", "is none"),
+        ('variants = { priced = { bounty = "x" } }', "variants.priced.bounty", "not among"),
+        (
+            "variants = { priced = { install_fields = '7' } }",
+            "variants.priced.install_fields",
+            "record",
+        ),
         ("colour = 1", "colour", "is no field of an entry"),
     ],
 )
@@ -89,6 +95,34 @@ def test_a_mistake_names_its_field(change, field, why):
         parse("\n".join([*lines, change]))
     assert f"theirs.toml: {field} " in caught.value.message
     assert why in str(caught.value)
+
+
+def test_a_variant_is_another_build_or_the_same_one_installed_otherwise(tmp_path):
+    own = {}
+    for file in ("own", "unified", "maf"):
+        own[file] = file.encode()
+        (tmp_path / f"{file}.wasm").write_bytes(own[file])
+    entry = parse(
+        'name = "x"\ndialects = ["unified", "maf"]\nwasm = "own.wasm"\n[variants]\n'
+        'previous = "unified.wasm"\n'
+        'priced = { maf = "maf.wasm" }\n'
+        "sender = { install_fields = 'record { alone = true }' }\n",
+        tmp_path,
+    )
+    spoken = ("unified", "maf")
+    assert [entry.variant("previous", dialect) for dialect in spoken] == [own["unified"], None]
+    assert [entry.variant("priced", dialect) for dialect in spoken] == [None, own["maf"]]
+    assert [entry.variant("sender", dialect) for dialect in spoken] == [own["own"], own["own"]]
+    assert entry.variants["sender"].install_fields == "record { alone = true }"
+    assert entry.variant("receiver", "maf") is None
+
+
+def test_what_is_installed_already_has_no_other_way_to_be_installed():
+    entry = parse(
+        'name = "x"\ndialects = ["maf"]\ncanister = "rrkah-fqaaa-aaaaa-aaaaq-cai"\n'
+        "variants = { sender = { install_fields = 'record { alone = true }' } }\n"
+    )
+    assert entry.variant("sender", "maf") is None
 
 
 def test_what_is_no_toml_says_where():

@@ -104,7 +104,8 @@ async def test_a_cell_holds_what_a_reader_needs():
 async def test_an_upgrade_is_also_played_from_the_previous_version_where_an_entry_names_one():
     motoko = entries.shipped("motoko")
     # A build that keeps its state in another way cannot be gone on from.
-    other = dataclasses.replace(motoko, name="other", variants={"previous": "rust/player"})
+    older = entries.Variant({"unified": "rust/player"})
+    other = dataclasses.replace(motoko, name="other", variants={"previous": older})
     events = await played([motoko, other], [motoko], scenarios=["L1"], dialects=["unified"])
     cells = {cell.key.sender: cell for cell in events[-1].report.cells}
     assert cells["motoko"].verdict is Verdict.PASSED

@@ -300,8 +300,6 @@ async def not_on_the_list(play: Play) -> None:
     "too few cycles on NEW; a retry that pays again",
     "refused, nothing accepted; taken once",
     ends=Ends.RECEIVER,
-    dialects=("unified",),
-    why_not="builds with a price on NEW speak unified",
 )
 async def cycles(play: Play) -> None:
     price = 1_000_000_000
@@ -313,7 +311,7 @@ async def cycles(play: Play) -> None:
     async def pay(msg_id: int, amount: int) -> int:
         """What it accepted of so many cycles."""
         before = await play.world.balance(priced.address)
-        await payer.say(priced.address, "unified", New(msg_id, request.payload), cycles=amount)
+        await payer.say(priced.address, play.dialect, New(msg_id, request.payload), cycles=amount)
         await play.settle()
         return await play.world.balance(priced.address) - before
 
@@ -326,7 +324,7 @@ async def cycles(play: Play) -> None:
     again = await pay(1, 3 * price)
     play.check(again == 0, "nothing accepted of a retry", f"{again}", hazards.CHARGES_TWICE)
     ack = await _heard_ack(play, payer)
-    await payer.say(priced.address, "unified", Fin(1, payload_hash(ack.payload)))
+    await payer.say(priced.address, play.dialect, Fin(1, payload_hash(ack.payload)))
 
 
 @scenario(
