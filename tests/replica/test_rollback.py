@@ -8,6 +8,7 @@ import pytest
 
 from bridge.replica.execution import pages, rollback
 from bridge.replica.execution.engine import compile_module
+from bridge.replica.execution.failures import TrapError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.rollback import ENGINES, CopyUsedPages, TrackWhenLarge, best_engine
 from bridge.replica.execution.run import Environment, Mode, Run
@@ -175,3 +176,37 @@ def test_an_instance_goes_back_to_where_it_was(engine, universal_wasm, program, 
     assert state() == [1, 5, 1, 24, 1]
     message(program().store(260_000, 6).set_counter(2).grow(1).drop().reply(b""), keep=False)
     assert state() == [1, 5, 1, 24, 1]
+
+
+@pytest.mark.parametrize("memory64", [True, False], ids=["64", "32"])
+def test_host_calls_reach_a_memory_that_grows_and_shrinks_again(
+    engine, universal_wasm, program, memory64
+):
+    compiled = compile_module(universal_wasm(memory64))
+    stable = StableMemory(100)
+    stable.grow(2)
+    stable.write(70_000, b"found")
+    instance = Instance(compiled, stable, 1 << 32, engine)
+    end = instance.memory_size
+    beyond = program().stable64_read(end - 2, 70_000, 5).msg_reply_data_append(end - 2, 5).reply()
+
+    def reply(code, *, keep):
+        run = _run(Mode.U, code)
+        instance.begin()
+        instance.enter(run, "canister_update update")
+        (instance.keep if keep else instance.undo)()
+        return run.reply
+
+    def grown():
+        code = program().grow(1).drop()
+        code.data += beyond.data
+        return code
+
+    for _ in range(2):
+        assert reply(grown(), keep=False) == b"found"
+        instance.begin()
+        with pytest.raises(TrapError, match="out of bounds"):
+            instance.enter(_run(Mode.U, beyond), "canister_update update")
+        instance.undo()
+    assert reply(grown(), keep=True) == b"found"
+    assert reply(beyond, keep=False) == b"found"

@@ -102,6 +102,37 @@ def test_copies_of_a_stable_memory_are_independent():
         assert all(copy.parts() == parts for copy, parts in copies)
 
 
+def test_a_stable_memory_reads_what_was_written_and_not_undone():
+    chance = random.Random(2)
+    memory, whole = StableMemory(100), bytearray(10 * 65_536)
+    memory.grow(10)
+    outside = bytearray(100_000)
+    for _ in range(300):
+        memory.begin()
+        before = bytes(whole)
+        for _ in range(chance.randrange(6)):
+            size = chance.choice((0, 1, 8, 100, 16_384, 50_000))
+            # Often at the border of two pages.
+            offset = chance.randrange(1, 36) * 16_384 + chance.choice((-8, -1, 0, 1, 5_000))
+            at = chance.randrange(50_000)
+            outside[at : at + size] = chance.randbytes(size)
+            memory.write_from(memoryview(outside), at, offset, size)
+            whole[offset : offset + size] = outside[at : at + size]
+            offset = chance.randrange(500_000)
+            memory.read_into(memoryview(outside), at, offset, size)
+            assert outside[at : at + size] == whole[offset : offset + size]
+            assert memory.read(offset, size) == whole[offset : offset + size]
+        if chance.random() < 0.4:
+            memory.undo()
+            whole[:] = before
+        else:
+            memory.keep()
+    assert memory.read(0, len(whole)) == whole
+    for action in (memory.read_into, memory.write_from):
+        with pytest.raises(IndexError):
+            action(memoryview(outside), 0, len(whole) - 1, 2)
+
+
 @pytest.mark.parametrize("kind", AVAILABLE, ids=lambda kind: kind.name)
 def test_a_composite_query_whose_callback_grows_and_traps_leaves_no_trace(
     driver, universal_wasm, program, monkeypatch, kind
