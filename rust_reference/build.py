@@ -11,6 +11,7 @@ reading, kept beside the canister. Needs nothing but Python's own library.
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ TRIPLE = "wasm32-unknown-unknown"
 SHRINKER = HERE.parent / "motoko_reference/node_modules/@icp-sdk/ic-wasm-linux-x64/bin/ic-wasm"
 
 NODE = ("unified", "batch", "outbox", "settings", "watch")
+PLAYED = ("reference", "player_own")
 # Module -> package, features, contracts, methods of those that it lacks.
 CANISTERS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     "sender": ("sender", "", (*NODE, "reference"), ("handled",)),
@@ -39,9 +41,25 @@ CANISTERS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     "both_maf": ("both", "maf", (*NODE, "maf", "reference"), ()),
     "both_bounty": ("both", "bounty", (*NODE, "bounty", "reference"), ()),
     "both_positional": ("both", "positional", (*NODE, "positional", "reference"), ()),
-    "player": ("player", "", (*NODE, "reference", "player_own"), ("send", "outcome")),
-    "broken": ("broken", "", (*NODE, "reference", "player_own", "broken_own"), ()),
-    "priced": ("priced", "", (*NODE, "reference"), ("send", "outcome")),
+    "player": ("player", "", (*NODE, *PLAYED), ("send", "outcome")),
+    "player_maf": ("player", "maf", (*NODE, "maf", *PLAYED), ("send", "outcome")),
+    "player_bounty": ("player", "bounty", (*NODE, "bounty", *PLAYED), ("send", "outcome")),
+    "player_positional": (
+        "player",
+        "positional",
+        (*NODE, "positional", *PLAYED),
+        ("send", "outcome"),
+    ),
+    "broken": ("broken", "", (*NODE, *PLAYED, "broken_own"), ()),
+    "priced": ("priced", "", (*NODE, *PLAYED), ("send", "outcome")),
+    "priced_maf": ("priced", "maf", (*NODE, "maf", *PLAYED), ("send", "outcome")),
+    "priced_bounty": ("priced", "bounty", (*NODE, "bounty", *PLAYED), ("send", "outcome")),
+    "priced_positional": (
+        "priced",
+        "positional",
+        (*NODE, "positional", *PLAYED),
+        ("send", "outcome"),
+    ),
     "mailbox": ("mailbox", "", ("mailbox",), ()),
     "chaos": ("chaos", "", ("chaos",), ()),
 }
@@ -101,10 +119,10 @@ def interface(name: str) -> str:
     """The interface of one module."""
     _, _, contracts, without = CANISTERS[name]
     text = composed(contracts, without)
-    if name in {"priced", "broken"}:
+    if name.partition("_")[0] in {"priced", "broken"}:
         # A one-way method may refund before its body accepts the cycles.
-        text = text.replace("(MessageType) -> () oneway", "(MessageType) -> ()")
-        text = text.replace("(vec MessageType) -> () oneway", "(vec MessageType) -> ()")
+        for method in ("asyncFlow", "asyncFlow_batch", "com_asyncFlow_newMessage"):
+            text = re.sub(rf"(\b{method} : .* -> \(\)) oneway;", r"\1;", text)
     return text
 
 

@@ -13,12 +13,4 @@ reference_parts::inspection!();
 reference_parts::life_cycle!(Application::both(handle, reference_parts::take));
 reference_parts::sending!();
 reference_parts::handling!();
-
-#[cfg(not(any(feature = "maf", feature = "bounty", feature = "positional")))]
-async_flow::endpoint!();
-#[cfg(feature = "maf")]
-async_flow::endpoint!(maf);
-#[cfg(feature = "bounty")]
-async_flow::endpoint!(bounty);
-#[cfg(feature = "positional")]
-async_flow::endpoint!(positional);
+reference_parts::endpoint!();

@@ -55,9 +55,15 @@ macro_rules! inspection {
 #[macro_export]
 macro_rules! life_cycle {
     ($application:expr) => {
+        $crate::life_cycle!(::async_flow::canister::Install, |install| $crate::start(
+            $application,
+            install
+        ));
+    };
+    ($argument:ty, $begin:expr) => {
         #[::ic_cdk::init]
-        fn init(install: Option<::async_flow::canister::Install>) {
-            $crate::start($application, install);
+        fn init(install: Option<$argument>) {
+            $begin(install);
         }
 
         #[::ic_cdk::pre_upgrade]
@@ -66,7 +72,7 @@ macro_rules! life_cycle {
         }
 
         #[::ic_cdk::post_upgrade]
-        fn resume(install: Option<::async_flow::canister::Install>) {
+        fn resume(install: Option<$argument>) {
             init(install);
         }
 
@@ -105,5 +111,21 @@ macro_rules! handling {
         fn handled(flow: $crate::HandledQuery) -> u128 {
             $crate::handled(flow.sender, flow.msg_id)
         }
+    };
+}
+
+/// What peers, monitors and controllers call: the dialect `unified`, and the one that the canister's
+/// feature `maf`, `bounty` or `positional` names.
+#[macro_export]
+macro_rules! endpoint {
+    () => {
+        #[cfg(not(any(feature = "maf", feature = "bounty", feature = "positional")))]
+        ::async_flow::endpoint!();
+        #[cfg(feature = "maf")]
+        ::async_flow::endpoint!(maf);
+        #[cfg(feature = "bounty")]
+        ::async_flow::endpoint!(bounty);
+        #[cfg(feature = "positional")]
+        ::async_flow::endpoint!(positional);
     };
 }

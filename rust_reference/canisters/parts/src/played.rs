@@ -7,17 +7,19 @@ use std::cell::RefCell;
 use std::future::{poll_fn, Future, IntoFuture};
 use std::pin::pin;
 
-use async_flow::canister::{self as node, Answer, Application, Listener, Reply, Request};
+use async_flow::access::{Lists, PeerSettings};
+use async_flow::canister::{self as node, Answer, Application, Install, Listener, Reply, Request};
 use async_flow::event::{Ask, Decision, NotAllowed, Tell};
 use async_flow::message::{Blob, Message};
+use async_flow::policy::Settings;
 use async_flow::stable::{pack, unpack};
-use async_flow::words::{Dialect, Key};
+use async_flow::words::{Dialect, Key, Role};
 use candid::{CandidType, Deserialize, Principal};
 use ic_cdk::call::Call;
 use ic_stable_structures::{StableBTreeMap, StableCell};
 use serde::Serialize;
 
-use crate::{memory, ran, Memory, SendRequest, SendResult};
+use crate::{memory, ran, start, Memory, SendRequest, SendResult};
 
 /// How tellings and questions are met.
 #[derive(CandidType, Serialize, Deserialize, Clone, Copy, Default)]
@@ -37,6 +39,8 @@ thread_local! {
         RefCell::new(StableCell::init(memory(3), Vec::new()));
     static TOLD: RefCell<Log> = RefCell::new(StableBTreeMap::init(memory(4)));
     static ASKED: RefCell<Log> = RefCell::new(StableBTreeMap::init(memory(5)));
+    static ROLE: RefCell<StableCell<Vec<u8>, Memory>> =
+        RefCell::new(StableCell::init(memory(8), Vec::new()));
 }
 
 fn direction() -> Direction {
@@ -120,6 +124,42 @@ pub fn application() -> Application {
         rerun: direction().rerun,
         ..Application::none()
     }
+}
+
+// --- Its life ---------------------------------------------------------------------------------------------
+
+/// The install argument: that of every canister here, and the one role that a player takes.
+#[derive(CandidType, Deserialize)]
+pub struct Start {
+    settings: Option<Settings>,
+    access: Option<Lists>,
+    peers: Option<Vec<PeerSettings>>,
+    role: Option<Role>,
+}
+
+/// Begins as what it was installed to be: in both roles, or in one alone for good.
+pub fn begin(given: Option<Start>) {
+    begin_as(given, application());
+}
+
+/// The same with another application.
+pub fn begin_as(given: Option<Start>, both: Application) {
+    let install = given.map(|Start { settings, access, peers, role }| {
+        if let Some(role) = role {
+            ROLE.with_borrow_mut(|cell| cell.set(pack(&role)));
+        }
+        Install { settings, access, peers }
+    });
+    let role = ROLE.with_borrow(|cell| match cell.get().as_slice() {
+        [] => None,
+        bytes => Some(unpack::<Role>(bytes)),
+    });
+    let played = match role {
+        None => both,
+        Some(Role::Sender) => Application { handler: None, ..both },
+        Some(Role::Receiver) => Application { outcome: None, ..both },
+    };
+    start(played, install);
 }
 
 // --- How it is directed -----------------------------------------------------------------------------------

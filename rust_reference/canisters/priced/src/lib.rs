@@ -1,13 +1,25 @@
-//! Reference canister `priced`: a receiver that asks for cycles, with the `compute` application.
+//! Reference canister `priced`: `player` that asks for cycles, with the `compute` application too.
+//!
+//! A payload that is Candid is computed. By feature it serves one more dialect beside `unified`.
 
 use async_flow::canister::{Application, Reply, Request};
+use reference_parts::played;
 
 fn handle(request: &Request) -> Reply {
-    reference_parts::ran(request);
-    reference_parts::compute(request)
+    if request.payload.starts_with(b"DIDL") {
+        reference_parts::ran(request);
+        return reference_parts::compute(request);
+    }
+    played::handle(request)
+}
+
+fn begin(given: Option<played::Start>) {
+    let application = played::application();
+    played::begin_as(given, Application { handler: Some(handle), priced: true, ..application });
 }
 
 reference_parts::inspection!();
-reference_parts::life_cycle!(Application { priced: true, ..Application::receiver(handle) });
+reference_parts::life_cycle!(played::Start, begin);
 reference_parts::handling!();
-async_flow::endpoint!();
+reference_parts::directing!();
+reference_parts::endpoint!();
