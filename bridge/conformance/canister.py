@@ -1,5 +1,6 @@
 """A canister as one end: installed for the scenario, or used as it stands."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,13 +11,15 @@ from bridge import candid
 from bridge.candid import Case
 from bridge.conformance.endpoint import Endpoint, Outcome
 from bridge.conformance.entries import Entry, Method
-from bridge.conformance.world import EMPTY, World
-from bridge.errors import BridgeError
+from bridge.conformance.world import EMPTY, MINUTE, World
+from bridge.errors import BridgeError, CallRejectedError
 from bridge.principal import Principal
 from bridge.reference import SHORT_WAITS
 from bridge.reference.contract import install_types
 
 _HOLE: Final = re.compile(r"\{(to|to_text|payload|msg_id|sender)\}")
+_HELD: Final = MINUTE
+_RUNTIME_REFUSES: Final = "IC0503"  # it trapped before the upgrade
 _NO_PEER: Final = dict.fromkeys(["dialect", "null_ack", "ids", "batch", "attach_cycles"])
 
 
@@ -117,7 +120,7 @@ class CanisterEnd(Endpoint):
         if entry.send is not None:
             powers.add("open")
         if entry.canister is None:
-            powers |= {"upgrade", "life"}
+            powers |= {"upgrade", "life", "kill"}
         if entry.asked == "watch":
             if "act" in offers:
                 powers |= {"open", "ids", "player", "outcome", "null"}
@@ -282,16 +285,42 @@ class CanisterEnd(Endpoint):
 
     async def upgrade(self) -> None:
         self.need("upgrade")
+        await self.stop()
+        try:
+            await self._replace()
+        finally:
+            await self._world.manage("start_canister", self.address)
+
+    async def _replace(self) -> None:
         arg = EMPTY
         if self.entry.install == "reference":
             arg = candid.encode(install_types("settings"), [None])
-        await self.stop()
+        wasm = self.entry.module(self.dialect)
+        await self._world.install(self.address, wasm, arg, mode="upgrade")
+
+    async def hold(self, nth: int) -> bytes | None:
+        if not self._world.virtual:
+            return None
+        await self._world.delay(self.address, self.address, nth, _HELD)
+        return b"trap-once"
+
+    async def crash(self) -> None:
+        self.need("kill")
         try:
-            await self._world.install(
-                self.address, self.entry.module(self.dialect), arg, mode="upgrade"
-            )
-        finally:
-            await self._world.manage("start_canister", self.address)
+            await self._replace()
+        except CallRejectedError as error:
+            if error.error_code != _RUNTIME_REFUSES:
+                raise
+            # Motoko's runtime loses no call that is awaited: such a canister has to be stopped, and
+            # what it awaits of itself is rejected meanwhile.
+            stopping = asyncio.create_task(self.stop())
+            try:
+                await self._world.becomes(self.address, "stopping")
+                await self._world.step(_HELD)
+            finally:
+                await stopping
+            await self._replace()
+            await self.start()
 
     async def go_back(self) -> bool:
         wasm = self.entry.variant("previous", self.dialect)

@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -29,10 +27,11 @@ from bridge.store import SQLiteStore
 
 _POWERS: Final = (
     *("open", "ids", "outcome", "handled", "flows", "counters", "settings", "player", "null"),
-    *("upgrade", "life", "alone"),
+    *("upgrade", "life", "kill", "alone"),
 )
+_KEY: Final = "key.pem"
+_APPLICATION: Final = "application.json"
 _WITHOUT: Final = {
-    "O1": "an outbox is what a canister keeps for agents: an agent keeps none",
     "D5": "a batch is a method of canisters: an agent is no canister",
     "H7": "cycles are paid to canisters: an agent is no canister",
 }
@@ -61,6 +60,7 @@ class Driver:
         self._peers: dict[Principal, PeerPolicy] = {}
         self._accept: frozenset[Principal] | None = None
         self._dialect = "unified"
+        self._step: asyncio.Task[tuple[bool, int]] | None = None
 
     @property
     def bridge(self) -> Bridge:
@@ -87,14 +87,21 @@ class Driver:
         return None
 
     async def do_start(self, asked: dict[str, Any]) -> Any:
-        """Begin anew: another store, another application."""
+        """Begin anew, or ``again`` on the store and application that the folder holds."""
         await self.do_end({})
         self._place = asked
         self._now = asked["now"]
         self._dialect = asked["dialect"]
-        self._player = Player()
+        self._folder = Path(asked["folder"])
         self._settings, self._peers, self._accept = {}, {}, None
-        self._folder = Path(tempfile.mkdtemp(prefix="ic-bridge-conformance-"))
+        self._player = Player()
+        if asked.get("again"):
+            self._identity = Identity.from_pem(self._folder / _KEY)
+            self._player.resume(json.loads((self._folder / _APPLICATION).read_bytes()))
+        else:
+            for file in self._folder.iterdir():
+                file.unlink()
+            self._identity.save_pem(self._folder / _KEY)
         agent = Agent(
             asked["url"],
             identity=self._identity,
@@ -162,25 +169,44 @@ class Driver:
         """End as a crash does: nothing is waited for."""
         self._bridge = None
         await self._bridge_held.aclose()
+        step, self._step = self._step, None
+        if step is not None:
+            step.cancel()
+            await asyncio.gather(step, return_exceptions=True)
+        self._player.hangs.clear()
 
     async def do_restart(self, _asked: dict[str, Any]) -> Any:
         """End as a crash does, and begin again on what was stored."""
         await self._begin()
 
     async def do_end(self, _asked: dict[str, Any]) -> Any:
-        """End, and forget all."""
+        """End, and let go of the folder."""
         await self.do_stop({})
         await self._held.aclose()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._folder = None
+
+    def remember(self) -> None:
+        """Write down what the application knows, so that it outlives this process."""
+        if self._folder is not None and self._player.changed:
+            self._player.changed = False
+            (self._folder / _APPLICATION).write_text(json.dumps(self._player.remembered()))
 
     async def do_step(self, asked: dict[str, Any]) -> Any:
-        """Do all that is to be done at this time; whether there was anything, and when next."""
+        """Do all that is to be done at this time; whether there was anything, and when next.
+
+        A handler that hangs is left under way, and with it all else, until this program is killed.
+        """
         self._now = asked["now"]
-        if self._bridge is None:
+        if self._bridge is None or self._step is not None:
             return {"moved": False, "due": None}
-        moved, due = await self._bridge.step()
+        step = asyncio.create_task(self._bridge.step())
+        hangs = asyncio.create_task(self._player.hangs.wait())
+        await asyncio.wait([step, hangs], return_when=asyncio.FIRST_COMPLETED)
+        hangs.cancel()
+        if not step.done():
+            self._step = step
+            return {"moved": True, "due": None}
+        moved, due = await step
         return {"moved": moved, "due": due}
 
     async def do_configure(self, asked: dict[str, Any]) -> Any:
@@ -214,6 +240,7 @@ class Driver:
     async def do_direct(self, asked: dict[str, Any]) -> Any:
         """How the application meets what it is told."""
         self._player.trap_until = asked["trap_until"]
+        self._player.changed = True
 
     async def do_flows(self, asked: dict[str, Any]) -> Any:
         """The flows that are stored, of one role."""
@@ -282,7 +309,9 @@ async def serve() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin.buffer)
     try:
         while line := await lines.readline():
-            sys.stdout.write(json.dumps(await _answer(driver, line)) + "\n")
+            answer = await _answer(driver, line)
+            driver.remember()
+            sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
     finally:
         await driver.do_end({})

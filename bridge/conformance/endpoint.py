@@ -27,9 +27,11 @@ POWERS: Final[Mapping[str, str]] = {
     "null": "its application can be made to answer with null",
     "upgrade": "it can be upgraded",
     "life": "it can be stopped and started",
+    "kill": "it can be killed, whatever is under way, and begun anew",
     "batch": "it offers batches",
     "outbox": "it keeps an outbox for agents",
     "alone": "it can have one role alone",
+    "mailbox": "its messages wait in a mailbox while it is away",
 }
 
 
@@ -162,6 +164,13 @@ class Endpoint(ABC):
         """How a flow ended; ``None`` while it is open."""
         raise self.lacking("outcome")
 
+    async def outcomes(self, msg_ids: Iterable[int]) -> dict[int, Outcome | None]:
+        """How many flows ended; those of a player's application are asked for at once."""
+        if "player" in self.powers:
+            told = await self.told()
+            return {msg_id: Outcome.among(told, msg_id) for msg_id in msg_ids}
+        return {msg_id: await self.outcome(msg_id) for msg_id in msg_ids}
+
     # --- As a receiver ------------------------------------------------------------------------
 
     async def handled(self, sender: Principal, msg_id: int) -> int:
@@ -225,9 +234,35 @@ class Endpoint(ABC):
         """Stop it, replace it by itself, start it."""
         raise self.lacking("upgrade")
 
+    async def hold(self, nth: int) -> bytes | None:
+        """Have a handler of its player's application be under way until `crash`.
+
+        Args:
+            nth: Which call of a canister to itself is kept from arriving; one of the first few is
+                its handler's own.
+
+        Returns:
+            The payload of a request with such a handler, which answers ``redelivered`` where it is
+            run again; ``None`` if no handler can be held here.
+        """
+        del nth
+        return None
+
+    async def crash(self) -> None:
+        """End it whatever is under way, and begin anew with what it stored."""
+        raise self.lacking("kill")
+
     async def go_back(self) -> bool:
         """Begin anew as the previous version of it; whether its entry names one."""
         return False
+
+    async def leave(self) -> None:
+        """Be away: what comes waits in its mailbox."""
+        raise self.lacking("mailbox")
+
+    async def come_back(self) -> None:
+        """Be there again, with what it stored."""
+        raise self.lacking("mailbox")
 
     async def alone(self, role: str) -> "Endpoint":
         """The same implementation with one role alone, beside this end or instead of it.

@@ -33,6 +33,14 @@ class Request:
         """Of its payload."""
         return payload_hash(self.payload)
 
+    def answer_hash(self, application: str) -> int | None:
+        """Of the right response; ``None`` where its bytes are not known beforehand."""
+        if application in ("echo", "player"):
+            return payload_hash(self.answer)
+        if application == "crc32":
+            return payload_hash(str(zlib.crc32(self.payload)).encode())
+        return None
+
     @classmethod
     def small(cls, application: str, number: int = 1) -> "Request":
         """An ordinary request."""

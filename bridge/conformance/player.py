@@ -6,13 +6,11 @@ the payload itself.
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bridge.flow import Ask, Decision, Tell
+from bridge.principal import Principal
 from bridge.service import DEFERRED, FinalFailure, Outcome, Request, RetryLater
-
-if TYPE_CHECKING:
-    from bridge.principal import Principal
 
 
 class AsToldError(Exception):
@@ -28,6 +26,8 @@ class Player:
         asked: What its corruption handler was asked: ``msg_id``, ``kind``, ``decide``.
         ran: How often the handler began, by peer and id.
         trap_until: Tellings fail up to this try.
+        changed: Whether it knows more than was written down.
+        hangs: Set once a handler is under way that never ends by itself.
     """
 
     def __init__(self) -> None:
@@ -35,13 +35,35 @@ class Player:
         self.asked: list[dict[str, Any]] = []
         self.ran: Counter[tuple[Principal, int]] = Counter()
         self.trap_until = 0
+        self.hangs = asyncio.Event()
+        self.changed = True
         self._tries: Counter[tuple[str, int]] = Counter()
+
+    def remembered(self) -> dict[str, Any]:
+        """All that it knows, as JSON has it."""
+        return {
+            "told": self.told,
+            "asked": self.asked,
+            "trap_until": self.trap_until,
+            "ran": [[str(peer), msg_id, times] for (peer, msg_id), times in self.ran.items()],
+            "tries": [[what, msg_id, times] for (what, msg_id), times in self._tries.items()],
+        }
+
+    def resume(self, remembered: dict[str, Any]) -> None:
+        """Know again what an earlier process wrote down."""
+        self.told, self.asked = remembered["told"], remembered["asked"]
+        self.trap_until = remembered["trap_until"]
+        for peer, msg_id, times in remembered["ran"]:
+            self.ran[Principal.from_text(peer), msg_id] = times
+        for what, msg_id, times in remembered["tries"]:
+            self._tries[what, msg_id] = times
 
     async def handle(self, request: Request) -> Any:
         """The handler of requests."""
         word, _, rest = request.payload.partition(b" ")
         if word != b"trap":  # a trap of a synchronous handler leaves nothing behind
             self.ran[request.peer, request.msg_id] += 1
+            self.changed = True
         match word:
             case b"null":
                 return None
@@ -63,6 +85,11 @@ class Player:
                 raise AsToldError
             case b"running":
                 await asyncio.sleep(0)
+            case b"hang" if request.redelivered:
+                return b"redelivered"
+            case b"hang":
+                self.hangs.set()
+                await asyncio.Event().wait()
         return request.payload
 
     async def take_outcome(self, outcome: Outcome) -> None:
@@ -96,6 +123,7 @@ class Player:
         redelivered: bool,
     ) -> None:
         self._tries[what, msg_id] += 1
+        self.changed = True
         tries = self._tries[what, msg_id]
         if tries <= self.trap_until:
             raise AsToldError
@@ -112,6 +140,7 @@ class Player:
 
     async def decide(self, question: Ask) -> Decision:
         """The corruption handler: once more, please."""
+        self.changed = True
         self.asked.append(
             {"msg_id": question.msg_id, "kind": question.kind, "decide": question.decide}
         )

@@ -5,7 +5,9 @@ What a driver is asked, and what it answers, is described in docs/conformance.md
 
 import asyncio
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -97,6 +99,13 @@ class Program:
                 ) from error
         return self._process
 
+    async def kill(self) -> None:
+        """Kill the process, as a machine that fails does; the next question starts another."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
     async def end(self) -> None:
         """End the process: its standard input ends, and it is killed if it goes on."""
         process, self._process = self._process, None
@@ -142,6 +151,7 @@ class ProgramEnd(Endpoint):
         self._world = world
         self._program = program
         self._given = given
+        self._configured: list[dict[str, Any]] = []
 
     @classmethod
     async def deploy(
@@ -175,8 +185,11 @@ class ProgramEnd(Endpoint):
             "dialect": dialect,
             "settings": {**base, "jitter_permille": 0, **settings},
             "peers": _plain(peers),
+            "folder": tempfile.mkdtemp(prefix="ic-bridge-conformance-"),
         }
         powers = frozenset(hello["powers"]) & set(POWERS)
+        if "life" in powers:
+            powers |= {"mailbox"}
         end = cls(world, entry, dialect, program, address, powers, given)
         world.closers.append(end.close)
         await end._start()
@@ -184,13 +197,13 @@ class ProgramEnd(Endpoint):
             world.settlers.append(end.step)
         return end
 
-    async def _start(self) -> None:
-        now = self._world.now if self._world.virtual else None
-        await self._program.ask("start", **self._given, now=now)
-
     @property
     def methods(self) -> Mapping[str, candid.Func]:
         return contract_methods("mailbox")
+
+    async def _start(self, *, again: bool = False) -> None:
+        now = self._world.now if self._world.virtual else None
+        await self._program.ask("start", **self._given, now=now, again=again)
 
     async def step(self) -> tuple[bool, int | None]:
         """Have it do what is to be done at this time; whether it did, and when next."""
@@ -234,9 +247,9 @@ class ProgramEnd(Endpoint):
         access: Mapping[str, Any] | None = None,
         peers: list[dict[str, Any]] | None = None,
     ) -> None:
-        await self._program.ask(
-            "configure", settings=settings, access=_plain(access), peers=_plain(peers)
-        )
+        asked = {"settings": settings, "access": _plain(access), "peers": _plain(peers)}
+        await self._program.ask("configure", **asked)
+        self._configured.append(asked)
 
     # --- The application ------------------------------------------------------------------------
 
@@ -275,6 +288,25 @@ class ProgramEnd(Endpoint):
     async def upgrade(self) -> None:
         await self._program.ask("restart")
 
+    async def hold(self, nth: int) -> bytes | None:
+        del nth
+        return b"hang" if "kill" in self.powers else None
+
+    async def crash(self) -> None:
+        self.need("kill")
+        await self._program.kill()
+        await self._start(again=True)
+        for asked in self._configured:
+            await self._program.ask("configure", **asked)
+
+    async def leave(self) -> None:
+        self.need("mailbox")
+        await self._program.ask("stop")
+
+    async def come_back(self) -> None:
+        self.need("mailbox")
+        await self._program.ask("restart")
+
     async def alone(self, role: str) -> Endpoint:
         self.need("alone")
         self._given["role"] = role
@@ -290,8 +322,11 @@ class ProgramEnd(Endpoint):
         await self._program.ask("restart")
 
     async def close(self) -> None:
-        """End it, and have it forget all."""
-        await self._program.ask("end")
+        """End it, and forget all that it stored."""
+        try:
+            await self._program.ask("end")
+        finally:
+            shutil.rmtree(self._given["folder"], ignore_errors=True)
 
 
 def _plain(value: Any) -> Any:

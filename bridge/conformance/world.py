@@ -28,9 +28,19 @@ HOUR: Final = 60 * MINUTE
 EMPTY: Final = b"DIDL\x00\x00"
 
 _LOOK: Final = 0.1
+_SHORT_LOOK: Final = 0.02
+_PATIENCE: Final = 30.0
 _CALLS: Final = ("request", "ingress")
 _MANAGEMENT: Final = Principal.management()
 _CANISTER: Final = candid.Record({"canister_id": candid.PrincipalType})
+_STATUS: Final = candid.Record(
+    {
+        "cycles": candid.Nat,
+        "status": candid.Variant(
+            {"running": candid.Null, "stopping": candid.Null, "stopped": candid.Null}
+        ),
+    }
+)
 _SETTINGS: Final = candid.Record(
     {
         "canister_id": candid.PrincipalType,
@@ -255,20 +265,73 @@ class World:
             _MANAGEMENT, "update_settings", arg, effective_canister_id=canister_id
         )
 
-    async def balance(self, canister_id: Principal) -> int:
-        """A canister's cycles."""
+    async def _status(self, canister_id: Principal) -> Any:
         reply = await self.agent.update(
             _MANAGEMENT,
             "canister_status",
             candid.encode([_CANISTER], [{"canister_id": canister_id}]),
             effective_canister_id=canister_id,
         )
-        (status,) = candid.decode([candid.Record({"cycles": candid.Nat})], reply)
-        return int(status["cycles"])
+        (status,) = candid.decode([_STATUS], reply)
+        return status
+
+    async def balance(self, canister_id: Principal) -> int:
+        """A canister's cycles."""
+        return int((await self._status(canister_id))["cycles"])
+
+    async def becomes(self, canister_id: Principal, *statuses: str) -> None:
+        """Wait, without moving time, until a canister is ``stopping``, say.
+
+        Raises:
+            ReplicaError: If it does not come about.
+        """
+
+        async def there() -> bool:
+            return (await self._status(canister_id))["status"].label in statuses
+
+        if not await self.comes(there):
+            raise ReplicaError(f"a canister does not become {' or '.join(statuses)}")
+
+    async def comes(self, condition: Condition) -> bool:
+        """Wait until something is so, by the clock on the wall: time on the network is not moved.
+
+        For what is under way on a replica that never comes to rest.
+
+        Returns:
+            Whether it came about.
+        """
+        end = time.monotonic() + _PATIENCE
+        while True:
+            for settle in self.settlers:
+                await settle()
+            if await condition():
+                return True
+            if time.monotonic() >= end:
+                return False
+            await asyncio.sleep(_SHORT_LOOK)
 
     async def charge(self, *, fees: bool) -> None:
         """Let memory cost cycles on an embedded replica, so that canisters can be frozen."""
         await self._ask("POST", "fees", json={"charge": fees})
+
+    async def delay(self, caller: Principal, callee: Principal, nth: int, duration: int) -> None:
+        """Keep one call between two canisters from arriving, on an embedded replica.
+
+        Args:
+            caller: Who calls.
+            callee: Whom; it may be the same.
+            nth: Which of their calls from now on; later ones wait behind it.
+            duration: How long, in nanoseconds.
+        """
+        fault = {"action": "delay", "kinds": ["request"], "nanoseconds": duration, "nth": nth}
+        body = fault | {"from": str(caller), "to": str(callee)}
+        await self._ask("POST", "faults", json=body)
+
+    async def slots(self, caller: Principal, callee: Principal) -> int:
+        """How many places of the queue between two canisters are taken, on an embedded replica."""
+        queues = (await self._ask("GET", "queues", params={"most": "1"}))["queues"]
+        taken = [one["in_flight"] for one in queues if one["canister"] == str(caller)]
+        return int(taken[0].get(str(callee), 0)) if taken else 0
 
     async def clear(self) -> None:
         """Take away what was deployed, so that nothing of it runs on."""

@@ -18,6 +18,9 @@ from bridge.flow import Ack, Fin, Message, New, payload_hash
 
 _GROUP: Final = "dialects"
 _BATCH: Final = "asyncFlow_batch"
+_BATCHED: Final = 50
+_PAID: Final = 40
+_TRAPS: Final = 7
 _ONLY_UNIFIED: Final = "batches carry messages of unified"
 
 
@@ -90,40 +93,75 @@ def batch_of(messages: list[Message]) -> bytes:
 async def batch(play: Play) -> None:
     price = 1_000_000_000
     priced = await play.variant(play.b, "priced", min_cycles=price)
+    traps = "player" in priced.powers
+    ordinary = Request.small("compute").payload
+    news = _entries(ordinary, traps=traps)
     payer = await play.stranger()
-    request = Request.small("compute")
-    news = [New(nth, request.payload) for nth in range(1, 51)]
     before = await play.world.balance(priced.address)
-    arg = batch_of([*news])
-    await payer.say_raw(priced.address, _BATCH, arg, cycles=40 * price)
+    await payer.say_raw(priced.address, _BATCH, batch_of(news), cycles=_PAID * price)
     await play.settle()
     acks = await _acks(payer)
-    play.check(len(acks) == 40, "40 of 50 answered, as many as were paid for", f"{len(acks)}")
+    wanted = set(range(1, _PAID + 1)) - ({_TRAPS} if traps else set())
+    play.check(
+        set(acks) == wanted,
+        f"{len(wanted)} of {_BATCHED} answered: as many as were paid for"
+        + (", but the one that traps" if traps else ""),
+        f"{len(acks)}, of the right ones {len(wanted & set(acks))}",
+    )
     taken = await play.world.balance(priced.address) - before
-    play.check(taken == 40 * price, f"{40 * price} cycles taken", f"{taken}")
-    for new in news:
-        if new.msg_id not in acks:
-            await payer.say(priced.address, "unified", new, cycles=price)
+    play.check(taken == _PAID * price, f"{_PAID * price} cycles taken", f"{taken}")
+    refused = [new for new in news if new.msg_id > _PAID]
+    for new in refused:
+        await payer.say(priced.address, "unified", new, cycles=price)
     await play.settle()
     acks = await _acks(payer)
-    play.check(len(acks) == 50, "the 10 refused ones answered when retried", f"{len(acks)}")
-    for msg_id, ack in acks.items():
-        await payer.say(priced.address, "unified", Fin(msg_id, payload_hash(ack.payload)))
+    wanted |= {new.msg_id for new in refused}
+    play.check(
+        set(acks) == wanted,
+        f"the {len(refused)} refused ones answered when retried",
+        f"{len(acks)} answered in all",
+    )
+    await _finish(play, priced, payer, acks)
+    if traps:
+        return
     if "player" not in play.b.powers:
         play.notes.append(f"no handler of {play.b.entry.name} can be made to trap")
         return
+    # The build with a price has a handler that never traps: another, without a price, is made to.
     other = await play.stranger()
-    entries: list[Message] = [New(nth, b"trap" if nth == 7 else b"x") for nth in range(1, 51)]
-    await other.say_raw(play.b.address, _BATCH, batch_of(entries))
+    await other.say_raw(play.b.address, _BATCH, batch_of(_entries(b"x", traps=True)))
     await play.settle()
     acks = await _acks(other)
     play.check(
-        len(acks) == 49 and 7 not in acks, "all but the 7th, which traps", f"{len(acks)} answered"
+        set(acks) == set(range(1, _BATCHED + 1)) - {_TRAPS},
+        "all answered but the one that traps",
+        f"{len(acks)} answered",
     )
+    await _finish(play, play.b, other, acks)
+
+
+def _entries(ordinary: bytes, *, traps: bool) -> list[Message]:
+    """The batch; its 7th entry's handler traps, where there is one that can."""
+    return [
+        New(nth, b"trap" if traps and nth == _TRAPS else ordinary) for nth in range(1, _BATCHED + 1)
+    ]
+
+
+async def _finish(play: Play, end: Endpoint, relay: Relay, acks: dict[int, Ack]) -> None:
+    """Complete the answered flows, and insist that there are no others."""
     for msg_id, ack in acks.items():
-        await other.say(play.b.address, "unified", Fin(msg_id, payload_hash(ack.payload)))
-    known = [view["msg_id"] for view in await play.b.flows("receiver")]
-    play.check(7 not in known, "no flow of the one that trapped", "there is one")
+        await relay.say(end.address, "unified", Fin(msg_id, payload_hash(ack.payload)))
+    await play.settle()
+    if "flows" not in end.powers:
+        play.notes.append(f"{end.entry.name} cannot be asked for its flows")
+        return
+    states = {view["msg_id"]: view["state"].label for view in await end.flows("receiver")}
+    play.check(_TRAPS in acks or _TRAPS not in states, "no flow of the one that trapped", "one")
+    play.check(
+        states == dict.fromkeys(acks, "finished"),
+        f"{len(acks)} flows, all complete",
+        f"{len(states)}, of them {list(states.values()).count('finished')} complete",
+    )
 
 
 async def _acks(relay: Relay) -> dict[int, Ack]:

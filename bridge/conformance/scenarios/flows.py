@@ -8,15 +8,25 @@ from bridge.conformance.results import Hazard
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.verdicts import NotHeldError
 from bridge.flow import Fin, New
+from bridge.principal import Principal
 
 _GROUP: Final = "flows"
 _MANY: Final = 100
+_SAMPLE: Final = 20
 
 
 async def check_response(
     play: Play, msg_id: int, request: Request, hazard: Hazard | None = None
 ) -> None:
-    """Insist on the right outcome, where the sender can be asked; else on the ACK's payload."""
+    """Insist on the right response: on the wire, and told where the sender can be asked."""
+    right = request.answer_hash(application(play))
+    for ack in (await play.wire()).passed("ACK", msg_id):
+        play.check(
+            right is None or (ack.payload_hash or 0) == right,
+            "the right response in every ACK",
+            f"one with another hash: {ack.payload_hash}",
+            hazard,
+        )
     if "outcome" not in play.a.powers:
         play.notes.append(f"{play.a.entry.name} cannot be asked how a flow ended")
         return
@@ -80,9 +90,34 @@ async def many_flows(play: Play) -> None:
     )
     ids = wire.ids()
     play.check(len(ids) == _MANY, f"{_MANY} ids", f"{len(ids)} ids")
+    await all_answered(play, ids)
     if "handled" in play.b.powers:
         for msg_id in ids[:: _MANY // 10]:
             await play.ran_once(msg_id)
+
+
+async def all_answered(play: Play, ids: list[int], hazard: Hazard | None = None) -> None:
+    """Insist that the sender's application hears one answer for each flow, and no failure.
+
+    Where it has to be asked for each flow alone, it is asked for some.
+    """
+    if "outcome" not in play.a.powers:
+        play.notes.append(f"{play.a.entry.name} cannot be asked how a flow ended")
+        return
+    if "player" not in play.a.powers:
+        ids = ids[:: max(1, len(ids) // _SAMPLE)]
+
+    async def all_told() -> bool:
+        return all((await play.a.outcomes(ids)).values())
+
+    await play.until_so(all_told, 2)
+    for outcome in (await play.a.outcomes(ids)).values():
+        play.check(
+            outcome and outcome.failure is None and not outcome.late and outcome.times == 1,
+            "one answer told for each flow",
+            outcome,
+            hazard,
+        )
 
 
 @scenario(
@@ -140,7 +175,7 @@ async def ids(play: Play) -> None:
             f"no reply to a NEW whose id is {name}",
             "it was answered",
         )
-        await no_state(play, msg_id)
+        await no_state(play, msg_id, stranger.canister_id)
 
 
 async def acknowledge(play: Play, msg_id: int) -> None:
@@ -149,8 +184,12 @@ async def acknowledge(play: Play, msg_id: int) -> None:
     await play.say(Fin(msg_id, ack.payload_hash or 0))
 
 
-async def no_state(play: Play, msg_id: int) -> None:
-    """Insist that the receiver keeps nothing of a flow, where it can be asked."""
+async def no_state(play: Play, msg_id: int, peer: Principal | None = None) -> None:
+    """Insist that the receiver keeps nothing of a flow, nor of a peer, where it can be asked."""
     if "flows" in play.b.powers:
-        known = [view for view in await play.b.flows("receiver") if view["msg_id"] == msg_id]
-        play.check(not known, "nothing kept of it", f"{len(known)} flows of that id")
+        known = [
+            view
+            for view in await play.b.flows("receiver")
+            if view["msg_id"] == msg_id or view["peer"] == peer
+        ]
+        play.check(not known, "nothing kept of it", f"{len(known)} flows")

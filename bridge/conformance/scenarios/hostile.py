@@ -29,6 +29,7 @@ _AGENTS: Final = 20
 _REPEATS: Final = 20
 _COPIES: Final = 4
 _FEW: Final = 3
+_BOUND: Final = 2
 _SOON: Final = 10.0  # real seconds
 
 
@@ -155,7 +156,7 @@ async def flood(play: Play) -> None:
     for nth in range(_FLOOD):
         await flooder.say(play.b.address, play.dialect, New(nth, request.payload))
     await play.settle()
-    served = {_id(play, heard.message(play.dialect)) for heard in await flooder.heard()}
+    served = {_id(heard.message(play.dialect)) for heard in await flooder.heard()}
     play.check(
         len(served) <= _QUOTA,
         f"at most {_QUOTA} open flows of one sender",
@@ -166,7 +167,7 @@ async def flood(play: Play) -> None:
         await looper.say(play.b.address, play.dialect, New(nth, request.payload))
         await looper.say(play.b.address, play.dialect, Fin(nth))
         await play.settle()
-    served = {_id(play, heard.message(play.dialect)) for heard in await looper.heard()}
+    served = {_id(heard.message(play.dialect)) for heard in await looper.heard()}
     play.check(
         len(served) <= 2 * _QUOTA,
         f"at most {_QUOTA} tombstones of one sender",
@@ -190,8 +191,7 @@ async def flood(play: Play) -> None:
     play.notes.append(f"{taken} of {_AGENTS} calls by fresh agents were let in, none was served")
 
 
-def _id(play: Play, message: object) -> int | None:
-    del play
+def _id(message: object) -> int | None:
     return getattr(message, "msg_id", None)
 
 
@@ -219,18 +219,37 @@ async def _is_taken(
     ends=Ends.SENDER,
     clean_up=nothing_to_acknowledge,
     sender=("open", "upgrade", "life"),
+    # A retry would take the place that has become free.
+    sender_settings={"in_flight": _BOUND, "first_retry": HOUR},
 )
 async def never_replies(play: Play) -> None:
     play.needs_virtual_time("330 seconds")
     spinner = await play.stranger()
     await spinner.spin()
     await _tell_dialect(play, play.a, spinner)
-    await play.a.open(spinner.canister_id, b"hello", _given_id(play))
-    for step in play.world.settlers:  # the replica itself never comes to rest from now on
-        await step()
+    times = _BOUND + 1 if play.a.takes_settings else 1
+    await play.a.open_many(spinner.canister_id, b"hello", times)
+    try:  # the replica never comes to rest from now on
+        if play.a.takes_settings:
+            await _slots_return(play, spinner)
+            await play.a.open(spinner.canister_id, b"hello", _given_id(play))
+        await _stops(play)
+        taken = await play.world.slots(play.a.address, spinner.canister_id)
+        play.check(not taken, "all slots of the queue to be free", f"{taken} are taken")
+    finally:
+        # Without code it answers nothing any more, and what waits for it is let go.
+        await play.world.manage("uninstall_code", spinner.canister_id)
+        await play.settle()
+        await play.a.start()
+    await play.a.upgrade()
+    await play.settle()
+
+
+async def _stops(play: Play) -> None:
+    """Insist that the sender can be stopped while its last call is not answered."""
     stopping = asyncio.create_task(play.a.stop())
     try:
-        await asyncio.sleep(0.2)
+        await play.world.becomes(play.a.address, "stopping", "stopped")
         play.check(not stopping.done(), "the call to hold it at first", "it stopped at once")
         await play.world.step(330 * SECOND, quiet=False)
         await asyncio.wait([stopping], timeout=_SOON)
@@ -239,16 +258,38 @@ async def never_replies(play: Play) -> None:
             stopping = asyncio.create_task(play.a.stop())
             await asyncio.wait([stopping], timeout=_SOON)
         stopped = stopping.done() and stopping.exception() is None
+        play.check(stopped, "to be stopped within 330 s", "it never is", hazards.KEPT_FROM_STOPPING)
     finally:
-        # Without code it answers nothing any more, and what waits for it is let go.
-        await play.world.manage("uninstall_code", spinner.canister_id)
-        await asyncio.wait([stopping], timeout=_SOON)
         stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)
-        await play.a.start()
-    play.check(stopped, "to be stopped within 330 s", "it never is", hazards.KEPT_FROM_STOPPING)
-    await play.a.upgrade()
-    await play.settle()
+
+
+async def _slots_return(play: Play, spinner: Relay) -> None:
+    """Insist that a flow beyond the bound waits until the calls before it have run out."""
+
+    async def heard() -> int:
+        return len({_id(heard.message(play.dialect)) for heard in await spinner.heard()})
+
+    async def as_many_as_may() -> bool:
+        return await heard() >= _BOUND
+
+    async def one_more() -> bool:
+        return await heard() > _BOUND
+
+    came = await play.world.comes(as_many_as_may)
+    play.check(came, f"{_BOUND} NEWs in flight", f"{await heard()}")
+    taken = await play.world.slots(play.a.address, spinner.canister_id)
+    play.check(taken >= _BOUND, "each call to take a slot of the queue", f"{taken} are taken")
+    await play.world.step(335 * SECOND, quiet=False)
+    came = await play.world.comes(one_more)
+    play.check(came, "another NEW once the calls before it have run out", "none is sent")
+    taken = await play.world.slots(play.a.address, spinner.canister_id)
+    play.check(
+        taken <= 1,
+        "the slots of the calls that ran out to be free again",
+        f"{taken} are taken",
+        hazards.KEPT_FROM_STOPPING,
+    )
 
 
 def _given_id(play: Play) -> int | None:

@@ -1,5 +1,6 @@
 """Group L: upgrades, standstills, and jumps of time."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from bridge.conformance import hazards
@@ -9,13 +10,15 @@ from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
 from bridge.conformance.scenarios.flows import acknowledge, application, check_response
 from bridge.conformance.scenarios.receiver import acked, key, request_of
-from bridge.conformance.scenarios.registry import Ends, scenario
-from bridge.conformance.scenarios.sender import right_ack
+from bridge.conformance.scenarios.registry import Ends, Player, scenario
+from bridge.conformance.scenarios.sender import UNPAYABLE, attached, right_ack
 from bridge.conformance.world import HOUR, MINUTE
-from bridge.flow import payload_hash
+from bridge.flow import Ack, payload_hash
 
 _GROUP: Final = "lifecycle"
 _DAY: Final = 24 * HOUR
+_TRIES: Final = 2
+_FEW: Final = 3
 
 
 @scenario(
@@ -25,11 +28,112 @@ _DAY: Final = 24 * HOUR
     "completes, processed once",
     ends=Ends.SENDER,
     sender=("open", "upgrade"),
+    sender_settings={"handler_attempts": _TRIES},
 )
 async def sender_upgraded(play: Play) -> None:
-    await _sender_upgraded(play)
-    if await _goes_back(play, play.a):
-        await _sender_upgraded(play)
+    await _from_each(play, play.a, _sender_states(play))
+
+
+async def _from_each(play: Play, end: Endpoint, states: Sequence[Player]) -> None:
+    """Play each state of an upgraded end; then the first from the previous version's state.
+
+    An earlier version need not have our application, without which the others do not come about.
+    """
+    for state in states:
+        await state(play)
+    if await _goes_back(play, end):
+        await states[0](play)
+
+
+def _sender_states(play: Play) -> Sequence[Player]:
+    if {"ids", "player", "settings", "flows"} <= play.a.powers:
+        corrupt = () if play.dialect == "maf" else (_corrupt,)
+        return (_sender_upgraded, _queued, *corrupt, _untaken, _dead_letter, _cancelled)
+    play.notes.append(f"only two states of {play.a.entry.name} can be brought about")
+    return (_sender_upgraded,)
+
+
+async def _opened(play: Play) -> tuple[int, Ack]:
+    """A flow whose NEW passed, and the ACK to it."""
+    msg_id = await play.open(b"hello", play.fresh_id())
+    await play.expect(lambda wire: bool(wire.passed("NEW", msg_id)), "NEW")
+    return msg_id, await right_ack(play, msg_id)
+
+
+async def _ends(play: Play, msg_id: int, *, late: bool = False) -> None:
+    """Insist that an upgraded sender has the response, says so and tells it once."""
+    await play.expect(
+        lambda wire: bool(wire.passed("FIN", msg_id)), "FIN", hazard=hazards.LOST_STATE
+    )
+
+    async def told() -> bool:
+        outcome = await play.a.outcome(msg_id)
+        return outcome is not None and outcome.response == b"done"
+
+    shown = await play.until_so(told, 6)
+    outcome = await play.a.outcome(msg_id)
+    play.check(
+        shown and outcome and outcome.late == late and outcome.times == 1,
+        f"{'a late' if late else 'an'} answer, told once",
+        outcome,
+        hazards.LOST_STATE,
+    )
+
+
+async def _queued(play: Play) -> None:
+    await play.a.configure(peers=[attached(play, new=UNPAYABLE)])
+    msg_id = await play.open(b"hello", play.fresh_id())
+    await play.reaches("sender", msg_id, "queued")
+    await play.a.upgrade()
+    await play.a.configure(peers=[attached(play)])
+    await play.expect(
+        lambda wire: bool(wire.passed("NEW", msg_id)),
+        "NEW of a flow that was queued at the upgrade",
+        hazard=hazards.LOST_STATE,
+    )
+    await play.say(await right_ack(play, msg_id))
+    await _ends(play, msg_id)
+
+
+async def _corrupt(play: Play) -> None:
+    msg_id, ack = await _opened(play)
+    assert ack.hash is not None
+    await play.say(Ack(msg_id, b"damaged", ack.hash ^ 1))
+    await play.a.upgrade()
+    await play.say(ack)
+    await _ends(play, msg_id)
+
+
+async def _untaken(play: Play) -> None:
+    await play.a.direct(trap_until=1)
+    msg_id, ack = await _opened(play)
+    await play.say(ack)
+    await play.reaches("sender", msg_id, "answered")
+    await play.a.upgrade()
+    await _ends(play, msg_id)
+    await play.a.direct()
+
+
+async def _dead_letter(play: Play) -> None:
+    await play.a.direct(trap_until=_TRIES)
+    msg_id, ack = await _opened(play)
+    await play.say(ack)
+    await play.reaches("sender", msg_id, "dead_letter", 20)
+    await play.a.direct()
+    await play.a.upgrade()
+    refused = await play.a.act("retry", msg_id)
+    play.check(refused is None, "the retry to be taken", refused, hazards.LOST_STATE)
+    await _ends(play, msg_id)
+
+
+async def _cancelled(play: Play) -> None:
+    msg_id, ack = await _opened(play)
+    refused = await play.a.act("cancel", msg_id)
+    play.check(refused is None, "the cancel to be taken", refused)
+    await play.reaches("sender", msg_id, "failed")
+    await play.a.upgrade()
+    await play.say(ack)
+    await _ends(play, msg_id, late=True)
 
 
 async def _sender_upgraded(play: Play) -> None:
@@ -84,11 +188,45 @@ async def _sender_upgraded(play: Play) -> None:
     "completes, processed once",
     ends=Ends.RECEIVER,
     receiver=("upgrade",),
+    receiver_settings={"attempts": _FEW},
 )
 async def receiver_upgraded(play: Play) -> None:
-    await _receiver_upgraded(play)
-    if await _goes_back(play, play.b):
-        await _receiver_upgraded(play)
+    await _from_each(play, play.b, _receiver_states(play))
+
+
+def _receiver_states(play: Play) -> Sequence[Player]:
+    if "flows" not in play.b.powers:
+        return (_receiver_upgraded,)
+    if "player" not in play.b.powers:
+        return (_receiver_upgraded, _abandoned)
+    return (_receiver_upgraded, _stalled, _abandoned)
+
+
+async def _stalled(play: Play) -> None:
+    new = await request_of(play, b"trap-once")
+    await play.reaches("receiver", new.msg_id, "stalled")
+    await play.b.upgrade()
+    refused = await play.b.act("rerun", key(play, new))
+    play.check(refused is None, "the rerun to be taken", refused, hazards.LOST_STATE)
+    await acked(play, new)
+    await acknowledge(play, new.msg_id)
+
+
+async def _abandoned(play: Play) -> None:
+    new = await request_of(play)
+    await acked(play, new)
+    most = play.b.attempts(_FEW)
+    await play.reaches("receiver", new.msg_id, "abandoned", max(40, 10 * most))
+    await play.b.upgrade()
+    before = len((await play.wire()).said("ACK", new.msg_id))
+    await play.say(new)
+    await play.expect(
+        lambda wire: len(wire.said("ACK", new.msg_id)) > before,
+        "ACK echoed by an upgraded receiver that has the response",
+        hazard=hazards.LOST_STATE,
+    )
+    await play.ran_once(new.msg_id, hazards.LOST_STATE)
+    await acknowledge(play, new.msg_id)
 
 
 async def _receiver_upgraded(play: Play) -> None:

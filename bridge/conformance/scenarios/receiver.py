@@ -11,11 +11,13 @@ from bridge.conformance.scenarios.flows import acknowledge, application, check_r
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.scenarios.sender import UNPAYABLE, attached, nothing_to_acknowledge
 from bridge.conformance.world import HOUR, MINUTE
+from bridge.errors import BridgeError
 from bridge.flow import New, payload_hash
 
 _GROUP: Final = "receiver"
 _HORIZON: Final = 48 * HOUR
 _FEW: Final = 3
+_OWN_CALLS: Final = 4
 
 
 async def request_of(play: Play, payload: bytes | None = None, msg_id: int | None = None) -> New:
@@ -164,6 +166,10 @@ async def old_and_future_ids(play: Play) -> None:
     await play.wait(1)
     acks = len((await play.wire()).said("ACK")) - before
     play.check(acks == 0, "no ACK to the replay", f"{acks}", hazards.RUNS_TWICE)
+    await play.ran_once(now.msg_id, hazards.RUNS_TWICE)
+    if "handled" in play.b.powers:
+        times = await play.handled(future.msg_id)
+        play.check(times == 0, "the one from the future not to be processed", f"{times} times")
     await no_state(play, future.msg_id)
     play.completed = {now.msg_id}
 
@@ -198,31 +204,62 @@ async def slow_handler(play: Play) -> None:
 )
 async def interrupted(play: Play) -> None:
     trapped = await request_of(play, b"trap-once")
-    await play.reaches("receiver", trapped.msg_id, "stalled")
+    await _runs_again(play, trapped)
+    deferred = await request_of(play, b"later")
+    running = await _under_way(play)
+    if running is None:
+        play.notes.append("no handler can be held here: the restart interrupts none")
+        await play.b.upgrade()
+    else:
+        await play.b.crash()
+        await _runs_again(play, running)
+    refused = await play.b.act("answer", key(play, deferred) | {"response": b"done"})
+    play.check(refused is None, "the deferred answer to be taken", refused, hazards.LOST_STATE)
+    await acked(play, deferred)
+    await play.ran_once(deferred.msg_id, hazards.RUNS_TWICE)
+    await acknowledge(play, deferred.msg_id)
+
+
+async def _under_way(play: Play) -> New | None:
+    """A request whose handler has begun, and waits for something of its own; ``None`` if none can.
+
+    Which call of a canister to itself is its handler's own differs; at an earlier one the handler
+    has not begun yet.
+    """
+    for nth in range(1, _OWN_CALLS + 1):
+        payload = await play.b.hold(nth)
+        if payload is None:
+            return None
+        new = await request_of(play, payload)
+        begun = await play.handled(new.msg_id)
+        state = await play.b.state("receiver", new.msg_id)
+        play.check(state == "processing", "the flow to be processing", f"it is {state}")
+        if begun:
+            return new
+        await _runs_again(play, new)
+    raise BridgeError(f"none of {_OWN_CALLS} calls to itself was made by a handler that had begun")
+
+
+async def _runs_again(play: Play, new: New) -> None:
+    """Insist that an interrupted flow is stalled and told, and that its rerun is marked."""
+    await play.reaches("receiver", new.msg_id, "stalled")
 
     async def told() -> bool:
-        return any(t["what"].label == "stalled" for t in await play.b.told())
+        return any(
+            (t["what"].label, t["msg_id"]) == ("stalled", new.msg_id) for t in await play.b.told()
+        )
 
     play.check(await play.until_so(told), "the stall to be told", "it was not")
-    refused = await play.b.act("rerun", key(play, trapped))
+    refused = await play.b.act("rerun", key(play, new))
     play.check(refused is None, "the rerun to be taken", refused)
-    await acked(play, trapped)
-    ack = (await play.wire()).said("ACK", trapped.msg_id)[-1]
+    await acked(play, new)
+    ack = (await play.wire()).said("ACK", new.msg_id)[-1]
     play.check(
         ack.payload_hash == payload_hash(b"redelivered"),
         "the rerun to be marked as such to the handler",
         "another response",
     )
-    deferred = await request_of(play, b"later")
-    running = await request_of(play, b"running")
-    await play.b.upgrade()
-    refused = await play.b.act("answer", key(play, deferred) | {"response": b"done"})
-    play.check(refused is None, "the deferred answer to be taken", refused, hazards.LOST_STATE)
-    await acked(play, deferred)
-    await play.ran_once(deferred.msg_id, hazards.RUNS_TWICE)
-    await acked(play, running)
-    for new in (trapped, deferred, running):
-        await acknowledge(play, new.msg_id)
+    await acknowledge(play, new.msg_id)
 
 
 @scenario(

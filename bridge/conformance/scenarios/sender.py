@@ -8,7 +8,7 @@ from bridge.conformance.canister import peer
 from bridge.conformance.instruments import Fault
 from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
-from bridge.conformance.scenarios.flows import application, check_response
+from bridge.conformance.scenarios.flows import all_answered, application, check_response
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.world import HOUR, MINUTE
 from bridge.flow import Ack
@@ -77,6 +77,7 @@ async def queue_full(play: Play) -> None:
     await play.plan(*hold)
     await play.a.configure(peers=[attached(play)])
     wire = await play.expect(lambda wire: len(wire.passed("FIN")) >= _BURST, "all to complete", 9)
+    await all_answered(play, wire.ids())
     if hold:
         first_ack = wire.passed("ACK")[0].seq
         before = len([seen for seen in wire.said("NEW") if seen.seq < first_ack])
@@ -122,6 +123,9 @@ async def ack_lost(play: Play) -> None:
     sender_settings={"attempts": _FEW},
 )
 async def receiver_gone(play: Play) -> None:
+    crashes = {"player", "flows", "upgrade"} <= play.a.powers
+    if crashes:
+        await play.a.direct(trap_until=1)
     msg_id = await play.open()
     await play.expect(lambda wire: len(wire.said("NEW", msg_id)) >= 2, "NEW again")
     if "upgrade" in play.a.powers and play.world.virtual:
@@ -132,6 +136,10 @@ async def receiver_gone(play: Play) -> None:
         play.notes.append(f"{play.a.entry.name} cannot be asked how a flow ended")
         return
     most = play.a.attempts(_FEW)
+    if crashes:  # between the failure and its telling, of which the first fails
+        await play.reaches("sender", msg_id, "failed", max(40, 10 * most))
+        play.check(await play.a.outcome(msg_id) is None, "nothing taken yet", "it was taken")
+        await play.a.upgrade()
     outcome = await play.outcome(msg_id, max(40, 10 * most))
     play.check(outcome, "a failure to be told", "nothing was told", hazards.SILENT_FAILURE)
     assert outcome is not None
@@ -313,3 +321,15 @@ async def cancel_crosses(play: Play) -> None:
     play.check(outcome and outcome.failure == "unsent", "Failed(unsent): it never left", outcome)
     wire = await play.wire()
     play.check(not wire.said("NEW", queued), "no NEW of the one that is unsent", wire.counts())
+    # One NEW left, the next one did not: it is not known whether the first arrived.
+    await play.a.configure(peers=[attached(play)])
+    left = await play.open(b"hello", play.fresh_id())
+    await play.expect(lambda wire: bool(wire.passed("NEW", left)), "NEW")
+    await play.a.configure(peers=[attached(play, new=UNPAYABLE)])
+    await play.wait(1.5)
+    play.check(await play.a.act("cancel", left) is None, "the cancel to be taken", "refused")
+    outcome = await play.outcome(left)
+    play.check(outcome and outcome.failure == "cancelled", "Failed(cancelled)", outcome)
+    await play.say(await right_ack(play, left))
+    await play.expect(lambda wire: bool(wire.passed("FIN", left)), "FIN to the late ACK")
+    play.completed = {msg_id, left}
