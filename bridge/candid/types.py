@@ -274,10 +274,6 @@ class Record(Type):
         if into is not None:
             _check_class(into, self.declared)
 
-    def made_into(self, into: type[Any] | None) -> Self:
-        """The same record type, read as instances of another class (None: as a dict)."""
-        return type(self)({field.label: field.type for field in self.declared}, into=into)
-
     def children(self) -> tuple[Type, ...]:
         """The types of the fields, by rising number."""
         return tuple(field.type for field in self.fields)

@@ -16,13 +16,11 @@ class Dialect(ABC):
 
     Attributes:
         name: Its name in configuration and in stored flows.
-        carries_null: Whether an ACK's payload is an ``opt``; where not, an empty blob is the null.
         methods: The method for each kind of message.
         arguments: The types of its arguments, by kind.
     """
 
     name: ClassVar[str]
-    carries_null: ClassVar[bool]
     methods: ClassVar[dict[str, str]]
     arguments: ClassVar[dict[str, tuple[candid.Type, ...]]]
 

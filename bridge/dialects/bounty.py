@@ -28,7 +28,6 @@ class Bounty(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "bounty"
-    carries_null: ClassVar[bool] = False
     methods: ClassVar[dict[str, str]] = _METHODS
     arguments: ClassVar[dict[str, tuple[candid.Type, ...]]] = {
         kind: (type_,) for kind, type_ in _TYPES.items()

@@ -30,7 +30,6 @@ class Maf(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "maf"
-    carries_null: ClassVar[bool] = False
     methods: ClassVar[dict[str, str]] = _METHODS
     arguments: ClassVar[dict[str, tuple[candid.Type, ...]]] = dict.fromkeys(
         _METHODS, (MESSAGE_TYPE,)

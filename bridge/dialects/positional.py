@@ -27,7 +27,6 @@ class Positional(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "positional"
-    carries_null: ClassVar[bool] = False
     methods: ClassVar[dict[str, str]] = _METHODS
     arguments: ClassVar[dict[str, tuple[candid.Type, ...]]] = _TYPES
 

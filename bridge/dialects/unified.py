@@ -52,7 +52,6 @@ class Unified(Dialect):
     """See the module."""
 
     name: ClassVar[str] = "unified"
-    carries_null: ClassVar[bool] = True
     methods: ClassVar[dict[str, str]] = dict.fromkeys(("NEW", "ACK", "FIN"), METHOD)
     arguments: ClassVar[dict[str, tuple[candid.Type, ...]]] = dict.fromkeys(
         ("NEW", "ACK", "FIN"), (MESSAGE_TYPE,)

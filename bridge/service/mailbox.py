@@ -160,8 +160,7 @@ class Mailbox:
         return False
 
     def _cycles(self, effect: Transmit) -> int:
-        configured = self._policy.peer(effect.peer).attach_cycles
-        attached = self._policy.attach_cycles if configured is None else configured
+        attached = self._policy.cycles_for(effect.peer)
         cycles: int = getattr(attached, kind_of(effect.message).lower())
         return cycles
 

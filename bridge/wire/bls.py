@@ -34,17 +34,6 @@ _REMEMBERED_SIZE: Final = 128  # a subnet signs a digest; longer messages are no
 _IDENTITY: Final = bytes([0xC0]) + bytes(PUBLIC_KEY_SIZE - 1)
 
 
-def public_key_to_der(raw: bytes) -> bytes:
-    """Wrap a raw public key of 96 bytes.
-
-    Raises:
-        ValueError: If it has another length.
-    """
-    if len(raw) != PUBLIC_KEY_SIZE:
-        raise ValueError(f"a BLS public key has 96 bytes, not {len(raw)}")
-    return DER_PREFIX + raw
-
-
 def public_key_from_der(der: bytes) -> bytes:
     """Take the 96 bytes out of a DER-encoded key.
 
