@@ -6,7 +6,7 @@ import pytest
 
 from bridge.replica.management import ingress_filter
 from bridge.replica.scheduler import rounds as rounds_module
-from bridge.replica.scheduler.rounds import Rounds
+from bridge.replica.scheduler.rounds import Rounds, Submission
 from bridge.replica.state.messages import FromUser, Reply, Request
 from bridge.replica.state.requests import RequestRecord
 
@@ -44,14 +44,14 @@ def test_a_request_that_comes_twice_while_it_is_inspected_runs_once(
     def refusal(request):
         if not told:
             told.append("first")
-            rounds._submit(*again, accepted=told.append, answered=None)
+            rounds._submit(Submission(*again, told.append, None))
         return asked(request)
 
     monkeypatch.setattr(rounds, "_refusal", refusal)
     first = _submission(driver, canister, _counting(program), b"i" * 32)
     again = _submission(driver, canister, _counting(program), b"i" * 32)
     with driver.machine.lock:
-        rounds._submit(*first, accepted=told.append, answered=None)
+        rounds._submit(Submission(*first, told.append, None))
     driver.settle()
     assert told == ["first", None, None]
     read = program().counter().append_number().reply()
@@ -74,7 +74,7 @@ def test_a_slow_execution_gives_the_rounds_to_another_thread(
             ended[name].set()
 
         record, request = _submission(driver, canister, made, name.encode().ljust(32, b"."))
-        rounds.submit(record, request, accepted=lambda _: None, answered=answered)
+        rounds.submit(Submission(record, request, lambda _: None, answered))
         return record
 
     rounds.start()

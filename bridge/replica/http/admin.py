@@ -21,6 +21,7 @@ from bridge.replica.execution.rollback import best_engine
 from bridge.replica.http import asked, views
 from bridge.replica.http.api import text_error
 from bridge.replica.http.asked import BadAskError
+from bridge.replica.http.ingress import Teller
 from bridge.replica.scheduler.message_log import LogEntry
 from bridge.replica.scheduler.rounds import Rounds
 from bridge.replica.scheduler.subnet_snapshot import SubnetSnapshot
@@ -43,6 +44,7 @@ class Admin:
 
     def __init__(self, rounds: Rounds) -> None:
         self._rounds = rounds
+        self._teller = Teller()
         self._machine = rounds.machine
         self._snapshots: dict[str, SubnetSnapshot] = {}
         self._snapshots_taken = 0
@@ -227,35 +229,17 @@ class Admin:
             )
         return found
 
-    @staticmethod
-    async def _told(ask: Callable[[Callable[[Future[_T]], None]], None]) -> _T:
+    async def _told(self, ask: Callable[[Callable[[Future[_T]], None]], None]) -> _T:
         """Ask the rounds for something that they do in their own time, and wait for it."""
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[Future[_T]] = loop.create_future()
-
-        def resolve(outcome: Future[_T]) -> None:
-            if not told.done():
-                told.set_result(outcome)
-
-        ask(lambda outcome: _tell(loop, lambda: resolve(outcome)))
+        told: asyncio.Future[Future[_T]] = asyncio.get_running_loop().create_future()
+        ask(lambda outcome: self._teller.tell(told, outcome))
         return (await told).result()
 
-    @staticmethod
-    async def _until(ask: Callable[[Callable[[], None]], None]) -> None:
+    async def _until(self, ask: Callable[[Callable[[], None]], None]) -> None:
         """Ask the rounds to be told of something, and wait for it."""
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[None] = loop.create_future()
-
-        def resolve() -> None:
-            if not told.done():
-                told.set_result(None)
-
-        ask(lambda: _tell(loop, resolve))
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ask(lambda: self._teller.tell(told, None))
         await told
-
-
-def _tell(loop: asyncio.AbstractEventLoop, resolve: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(resolve)
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

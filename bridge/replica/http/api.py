@@ -6,8 +6,7 @@ status and a sentence, never a trace. Rule implemented: section HTTPS interface.
 
 import asyncio
 import functools
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
 
@@ -18,7 +17,8 @@ from bridge.errors import BridgeError, CandidError, EnvelopeError
 from bridge.principal import Principal
 from bridge.replica.execution.engine import compile_module, runs_canisters_here
 from bridge.replica.execution.failures import InvalidModuleError
-from bridge.replica.http.load import INGRESS_FULL, MAX_INGRESS, Load, RefusedError
+from bridge.replica.http.ingress import Ingress, Teller
+from bridge.replica.http.load import MAX_INGRESS, Load, RefusedError
 from bridge.replica.http.paths import (
     ForbiddenPathError,
     NoSuchPathError,
@@ -33,10 +33,8 @@ from bridge.replica.scheduler.rounds import Rounds
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
     FromUser,
-    Message,
     Payload,
     Reject,
-    RejectCode,
     Reply,
     Request,
 )
@@ -47,7 +45,6 @@ from bridge.wire import CallRequest, Certificate, Envelope, QueryRequest, ReadSt
 API_VERSION: Final = "0.67.0"
 SYNC_CALL_SECONDS: Final = 10.0
 _CBOR: Final = "application/cbor"
-_FEW: Final = 64  # so many waiting calls are not worth counting
 _CREATE: Final = "provisional_create_canister_with_cycles"
 
 _T = TypeVar("_T")
@@ -90,6 +87,9 @@ class Api:
         executor: Threads for what may take long.
         impl_version: The package's version, as the status tells it.
         load: What is being served.
+
+    Attributes:
+        ingress: The way of users' calls to the rounds.
     """
 
     def __init__(self, rounds: Rounds, executor: Executor, impl_version: str, load: Load) -> None:
@@ -99,9 +99,8 @@ class Api:
         self._executor = executor
         self._impl_version = impl_version
         self._load = load
-        # Calls handed to the rounds, and those that they took in: each counted by one thread only.
-        self._sent: Counter[Principal] = Counter()
-        self._taken: Counter[Principal] = Counter()
+        self._teller = Teller()
+        self.ingress = Ingress(rounds, load, self._teller)
         self._deep_stack = runs_canisters_here()
 
     def routes(self) -> list[web.RouteDef]:
@@ -224,51 +223,12 @@ class Api:
             verified = self._verified(envelope)
             call = self._expect(CallRequest, verified)
             self._check_effective(effective, call)
-            self.admit(call.canister_id)
+            self.ingress.admit(call.canister_id)
             if not call.canister_id.raw:
                 await self._prepare(call)
             return await self._submit(version, effective, verified, call)
 
         return handler
-
-    def admit(self, canister_id: Principal) -> None:
-        """Check that the canister, or the management canister, has room for one more user's call.
-
-        Raises:
-            RefusedError: If too many wait for it.
-        """
-        canister = self._subnet.canisters.get(canister_id)
-        if canister is None and canister_id.raw:
-            return
-        queue: Collection[Message] = self._subnet.managing if canister is None else canister.queue
-        coming = self._sent[canister_id] - self._taken[canister_id]
-        if coming + len(queue) < _FEW:
-            return
-        limits = self._load.limits
-        with self._machine.lock:
-            sizes = [len(one.arg) for one in queue if isinstance(one, Request)]
-        if coming + len(sizes) >= limits.ingress or sum(sizes) > limits.ingress_bytes:
-            raise RefusedError(503, INGRESS_FULL)
-
-    def _submit_to(
-        self,
-        record: RequestRecord,
-        request: Request,
-        accepted: Callable[[Reject | None], None],
-        answered: Callable[[Certificate], None] | None,
-    ) -> None:
-        """Hand a call to the rounds, and count it until they have taken it in."""
-        callee = request.receiver
-        waiting = not callee.raw or callee in self._subnet.canisters
-        self._sent[callee] += waiting
-
-        def noted(refusal: Reject | None) -> None:
-            nonlocal waiting
-            self._taken[callee] += waiting
-            waiting = False
-            accepted(refusal)
-
-        self._rounds.submit(record, request, accepted=noted, answered=answered)
 
     async def _prepare(self, call: CallRequest) -> None:
         """Compile a module to be installed beside the rounds, not in one."""
@@ -290,10 +250,8 @@ class Api:
         verified: wire.VerifiedRequest,
         call: CallRequest,
     ) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[Reject | Certificate | None] = loop.create_future()
         info = call.sender_info or {}
-        self._submit_to(
+        told = self.ingress.submit(
             RequestRecord(
                 request_id=verified.request_id,
                 expiry=call.ingress_expiry,
@@ -310,12 +268,7 @@ class Api:
                 caller_info=_bytes(info.get("info")),
                 caller_info_signer=_bytes(info.get("signer")),
             ),
-            accepted=lambda refusal: self._tell(
-                loop, told, refusal, only=refusal is not None or version == 2
-            ),
-            answered=None
-            if version == 2
-            else lambda certificate: self._tell(loop, told, certificate),
+            until_answered=version > 2,
         )
         try:
             async with asyncio.timeout(None if version == 2 else SYNC_CALL_SECONDS):
@@ -330,60 +283,6 @@ class Api:
             outcome, [(b"request_status", verified.request_id)], _ranges(version, sharded_from=4)
         )
         return _cbor({"status": "replied", "certificate": certificate.to_cbor()})
-
-    async def call_as_anonymous(self, canister_id: Principal, method: str, arg: bytes) -> Payload:
-        """Call a canister as the anonymous user would, and wait for the answer.
-
-        Args:
-            canister_id: The canister.
-            method: The method.
-            arg: The argument, Candid-encoded.
-        """
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[Payload] = loop.create_future()
-        undone = Reject(RejectCode.SYS_TRANSIENT, "The call was undone")
-        with self._machine.lock:
-            # Tells equal calls apart, also those of an earlier process at the same moment.
-            nonce = self._subnet.random()
-        call = CallRequest(
-            Principal.anonymous(),
-            self._machine.clock.now() + wire.MAX_INGRESS_TTL,
-            canister_id,
-            method,
-            arg,
-            nonce,
-        )
-        record = RequestRecord(
-            request_id=wire.request_id(call.content()),
-            expiry=call.ingress_expiry,
-            sender=call.sender.raw,
-            effective_canister_id=canister_id.raw,
-            canister_id=canister_id.raw,
-        )
-        self._submit_to(
-            record,
-            Request(FromUser(record.request_id), call.sender, canister_id, method, arg),
-            accepted=lambda refusal: self._tell(
-                loop, told, refusal or undone, only=refusal is not None
-            ),
-            answered=lambda _: self._tell(loop, told, record.payload or undone),
-        )
-        return await told
-
-    @staticmethod
-    def _tell(
-        loop: asyncio.AbstractEventLoop, future: "asyncio.Future[_T]", value: _T, *,
-        only: bool = True,
-    ) -> None:  # fmt: skip
-        """Resolve a future of the event loop from another thread."""
-        if not only:
-            return
-
-        def resolve() -> None:
-            if not future.done():
-                future.set_result(value)
-
-        loop.call_soon_threadsafe(resolve)
 
     # --- queries --------------------------------------------------------------------------------
 
@@ -464,9 +363,8 @@ class Api:
                 subnet_id=named if of_subnet else None,
                 version=version,
             )
-            loop = asyncio.get_running_loop()
             ready: asyncio.Future[tuple[Certificate, list[Path]] | EnvelopeError]
-            ready = loop.create_future()
+            ready = asyncio.get_running_loop().create_future()
 
             def certified(certificate: Certificate) -> None:
                 # What may be read is decided by the very state that is shown.
@@ -475,11 +373,11 @@ class Api:
                         self._subnet, scope, asked.sender, asked.paths, verified.targets
                     )
                 except EnvelopeError as error:
-                    self._tell(loop, ready, error)
+                    self._teller.tell(ready, error)
                     return
                 if named == keys.root_subnet_id:
                     certificate = self._subnet.certify_by_root(self._machine.time)
-                self._tell(loop, ready, (certificate, paths))
+                self._teller.tell(ready, (certificate, paths))
 
             self._rounds.certificate(certified)
             outcome = await ready

@@ -165,10 +165,10 @@ class Gateway:
     async def _update(self, canister_id: Principal, arg: bytes) -> Payload:
         if len(arg) > MAX_INGRESS:
             raise RefusedError(413, f"the request is too large for a call: {len(arg)} bytes")
-        self._api.admit(canister_id)
+        self._api.ingress.admit(canister_id)
         try:
             async with asyncio.timeout(UPDATE_SECONDS):
-                return await self._api.call_as_anonymous(canister_id, _UPDATE_METHOD, arg)
+                return await self._api.ingress.call_as_anonymous(canister_id, _UPDATE_METHOD, arg)
         except TimeoutError:
             raise RefusedError(
                 504, f"canister {canister_id} has not answered within {UPDATE_SECONDS:g} s"

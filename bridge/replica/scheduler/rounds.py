@@ -80,6 +80,29 @@ class Waiter:
     refused: Callable[[Reject], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A call by a user, and who is told what becomes of it.
+
+    Attributes:
+        record: Its place in the history; the one that is there already stays.
+        request: The call.
+        accepted: Told, on a thread of the rounds, whether it is taken in, or why not; also, later,
+            why there will be no answer.
+        answered: Told the certificate of its answer, if anybody waits for it.
+    """
+
+    record: RequestRecord
+    request: Request
+    accepted: Callable[[Reject | None], None]
+    answered: Callable[[Certificate], None] | None
+
+    @property
+    def waiter(self) -> Waiter | None:
+        """Who waits for the answer."""
+        return None if self.answered is None else Waiter(self.answered, self.accepted)
+
+
 def _done(action: Callable[[], _T]) -> "Future[_T]":
     """What became of an action: its result, or why it failed."""
     future: Future[_T] = Future()
@@ -205,23 +228,9 @@ class Rounds:
                 if self._left_at == left:
                     self._drive()
 
-    def submit(
-        self,
-        record: RequestRecord,
-        request: Request,
-        *,
-        accepted: Callable[[Reject | None], None],
-        answered: Callable[[Certificate], None] | None,
-    ) -> None:
-        """Take in a call by a user.
-
-        Args:
-            record: Its place in the history; replaced by the one that is there already.
-            request: The call.
-            accepted: Told, on this thread, whether it is taken in, or why not.
-            answered: Told the certificate of its answer, if anybody waits for it.
-        """
-        self.do(lambda: self._submit(record, request, accepted, answered))
+    def submit(self, submission: Submission) -> None:
+        """Take in a call by a user."""
+        self.do(lambda: self._submit(submission))
 
     def quiet(self, ready: Callable[[], None]) -> None:
         """Ask to be told when nothing is left to do at the subnet's present time."""
@@ -270,59 +279,44 @@ class Rounds:
 
     # --- on the thread --------------------------------------------------------------------------
 
-    def _submit(
-        self,
-        record: RequestRecord,
-        request: Request,
-        accepted: Callable[[Reject | None], None],
-        answered: Callable[[Certificate], None] | None,
-    ) -> None:
+    def _submit(self, submission: Submission) -> None:
         machine = self.machine
-        known = machine.subnet.history.records.get(record.request_id)
+        request = submission.request
+        known = machine.subnet.history.records.get(submission.record.request_id)
         canister = machine.subnet.canisters.get(request.receiver)
         if known is None and canister is not None and canister.busy:
             # Its memories are in use; whether it takes the message in is asked afterwards.
-            machine.when_idle(canister, lambda: self._submit(record, request, accepted, answered))
+            machine.when_idle(canister, lambda: self._submit(submission))
             return
         if known is None:
             refusal = self._refusal(request)
             if refusal is not None:
-                accepted(refusal)
+                submission.accepted(refusal)
                 return
             if self._driver is not None and not self._drives():
                 # It was asked for long. What now drives the rounds takes the request in.
-                self.do(lambda: self._take_in(record, request, accepted, answered))
+                self.do(lambda: self._take_in(submission))
                 return
-        self._take_in(record, request, accepted, answered)
+        self._take_in(submission)
 
-    def _take_in(
-        self,
-        record: RequestRecord,
-        request: Request,
-        accepted: Callable[[Reject | None], None],
-        answered: Callable[[Certificate], None] | None,
-    ) -> None:
+    def _take_in(self, submission: Submission) -> None:
         """Take in a request that has passed all checks, unless it is there already."""
         machine = self.machine
+        record = submission.record
         known = machine.subnet.history.records.get(record.request_id)
-        waiter = None if answered is None else Waiter(answered, accepted)
+        if known is None and record.expiry < machine.time:
+            # It may have been executed, and forgotten since.
+            submission.accepted(TIMED_OUT)
+            return
+        submission.accepted(None)
+        waiter = submission.waiter
+        if waiter is not None:
+            if known is not None and known.phase in (Phase.ANSWERED, Phase.DONE):
+                self._certificate_waiters.append(waiter.answered)
+            else:
+                (known or record).waiters.append(waiter)
         if known is None:
-            if record.expiry < machine.time:
-                # It may have been executed, and forgotten since.
-                accepted(TIMED_OUT)
-                return
-            accepted(None)
-            if waiter is not None:
-                record.waiters.append(waiter)
-            machine.submit(record, request)
-            return
-        accepted(None)
-        if waiter is None:
-            return
-        if known.phase in (Phase.ANSWERED, Phase.DONE):
-            self._certificate_waiters.append(waiter.answered)
-        else:
-            known.waiters.append(waiter)
+            machine.submit(record, submission.request)
 
     def _settle_waiters(self, before: dict[bytes, RequestRecord]) -> None:
         """Let all who waited for requests before a restoration wait on, or tell them."""
