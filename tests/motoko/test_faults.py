@@ -79,6 +79,8 @@ async def test_a_telling_that_waits_long_in_its_queue_is_no_failed_try(world, ev
         a = await world.deploy("player", access={"agents": [agent.principal]})
         for msg_id in (1, 2):
             await a.open(agent.principal, msg_id)
+        await world.quiet()
+        await world.admin("POST", "time", {"pause": True})  # only this test moves it
         # A tick falls due, and its pause lasts; meanwhile a telling is sent, which lasts longer.
         # Before them both come the timer's own message and, of requests, the tick and its pause.
         itself = {"action": "delay", "from": str(a.id), "to": str(a.id)}
@@ -87,10 +89,8 @@ async def test_a_telling_that_waits_long_in_its_queue_is_no_failed_try(world, ev
         await world.admin("POST", "faults", pause)
         await world.admin("POST", "faults", telling)
         await world.advance(1.1)
-        await world.quiet()
         await a.speak(agent, "ACK", msg_id=1, payload=b"response")
         await world.advance(0.8)  # the tick goes on, longer than send_retry after the telling
-        await world.quiet()
         assert await a.state(1) == "answered"
         assert (await a.flow(2))["attempts"] == 2
         await world.advance(1)
@@ -131,7 +131,6 @@ async def test_a_peer_that_does_not_know_the_method_looks_like_one_that_is_lost(
     a, b = await world.deploy("player", {"attempts": 2}), await world.deploy("player")
     await a.open(b.id, 1, dialect=dialect)
     await world.advance(1.1)
-    await asyncio.sleep(0.1)
     await world.advance(2.1)
     await a.until(1, "failed")
     assert (await a.flow(1))["failure"] == Case("unknown")

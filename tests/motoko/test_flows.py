@@ -1,7 +1,5 @@
 """Flows between Motoko canisters: they complete, whatever message is lost."""
 
-import asyncio
-
 import pytest
 
 from bridge import candid
@@ -154,7 +152,6 @@ async def test_a_receiver_that_is_gone_for_good_ends_in_failed_unknown_and_is_to
     nobody = Principal.from_text("r7inp-6aaaa-aaaaa-aaabq-cai")
     msg_id = await a.send(nobody)
     await world.advance(1.1)
-    await asyncio.sleep(0.1)
     assert (await a.flow(msg_id))["attempts"] == 2
     await world.advance(2.1)
     await a.until(msg_id, "failed")
@@ -199,7 +196,6 @@ async def test_a_finished_flow_is_forgotten_after_linger_and_horizon(world):
     assert await b.state(msg_id) == "finished"
     for _ in range(3):  # observed time takes steps of at most time_gap
         await world.advance(40)
-        await asyncio.sleep(0.1)
     await b.until(msg_id, None)
     assert (await b.gauges())["receiver tombstones"] == 0
     assert (await b.gauges())["receiver bytes"] == 0

@@ -1,6 +1,5 @@
 """An upgrade in any state loses no flow and lets none run twice."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -75,7 +74,6 @@ async def test_an_open_question_is_asked_again_after_an_upgrade(world, agent, ev
     await a.until(1, "corrupt")
     assert len(await eventually(a.asked)) == 1
     await world.upgrade(a, "player")
-    await asyncio.sleep(0.2)
     await world.advance(1.2)
 
     async def twice():

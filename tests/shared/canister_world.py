@@ -260,13 +260,14 @@ class World:
             return await response.json()
 
     async def advance(self, retries, *, at_once=False):
-        """Move the replica's time ahead by so many first retries of 10 s.
+        """Move the replica's time ahead by so many first retries of 10 s; see what comes of it.
 
         What is under way ends first, unless it never does: a jump would have it run out of time.
         """
         if not at_once:
             await self.quiet()
-        await self.admin("POST", "time", {"advance": int(retries * RETRY)})
+        step = {"advance": int(retries * RETRY), "quiet": not at_once}
+        await self.admin("POST", "time", step)
 
     async def quiet(self):
         """Wait until the replica has nothing to do at its present time."""
