@@ -106,10 +106,13 @@ async def test_an_upgrade_is_also_played_from_the_previous_version_where_an_entr
     # A build that keeps its state in another way cannot be gone on from.
     older = entries.Variant({"unified": "rust/player"})
     other = dataclasses.replace(motoko, name="other", variants={"previous": older})
-    events = await played([motoko, other], [motoko], scenarios=["L1"], dialects=["unified"])
+    alone = dataclasses.replace(motoko, name="alone", variants={})
+    senders = [motoko, other, alone]
+    events = await played(senders, [motoko], scenarios=["L1"], dialects=["unified"])
     cells = {cell.key.sender: cell for cell in events[-1].report.cells}
-    assert cells["motoko"].verdict is Verdict.PASSED
-    assert len({record.flow for record in cells["motoko"].timeline}) == 2
+    assert {cells[name].verdict for name in ("motoko", "alone")} == {Verdict.PASSED}
+    flows = {name: len({one.flow for one in cell.timeline}) for name, cell in cells.items()}
+    assert flows["motoko"] == flows["alone"] + 1
     assert cells["other"].verdict in (Verdict.FAILED, Verdict.ERROR)
 
 
