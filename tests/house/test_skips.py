@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
+TESTS = Path(__file__).resolve().parents[1]
 
 SKIPPING = """
 import pytest
@@ -26,8 +26,8 @@ def test_elsewhere():
 )
 @pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["alone", "workers"])
 def test_a_skip(tmp_path: Path, ci: str, listed: bool, exit_code: int, workers: list[str]) -> None:
-    (tmp_path / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"))
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "conftest.py").write_text((TESTS / "conftest.py").read_text(encoding="utf-8"))
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {TESTS / 'shared'}\n")
     (tmp_path / "test_it.py").write_text(SKIPPING)
     line = "test_it.py::test_elsewhere  needs another machine\n"
     (tmp_path / "allowed_skips.txt").write_text("# the list\n" + line * listed)
