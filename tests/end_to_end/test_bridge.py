@@ -33,7 +33,7 @@ async def bridge_on(stage, store=None, **options):
         yield bridge
 
 
-async def until(ask, *, within: float = 30.0):
+async def until(ask, *, within: float = 120.0):
     """The first answer that is true."""
     async with asyncio.timeout(within):
         while not (answer := await ask()):  # noqa: ASYNC110 - it polls another process
@@ -115,8 +115,8 @@ async def test_an_outcome_that_nobody_waits_for_goes_to_on_outcome_until_it_is_t
         bridge_on(stage, store, on_outcome=on_outcome, policy=policy) as bridge,
     ):
         msg_id = await bridge.post(stage.receiver.canister_id, payload)
-        first = await asyncio.wait_for(told.get(), 20)
-        second = await asyncio.wait_for(told.get(), 20)
+        first = await asyncio.wait_for(told.get(), 120)
+        second = await asyncio.wait_for(told.get(), 120)
         assert (first.msg_id, first.redelivered) == (msg_id, False)
         assert (second.msg_id, second.redelivered) == (msg_id, True)
         assert means_the_same(second.response, right_response(payload))
@@ -162,7 +162,7 @@ async def test_a_cancelled_flow_ends_at_once_and_its_response_comes_late(stage) 
             await sending
         assert caught.value.failure in ("unsent", "cancelled")
         if caught.value.failure == "cancelled":
-            outcome = await asyncio.wait_for(late.get(), 20)
+            outcome = await asyncio.wait_for(late.get(), 120)
             assert outcome.late
             assert means_the_same(outcome.response, right_response(payload))
 
@@ -256,7 +256,7 @@ async def test_a_deferred_request_is_answered_later_and_only_once(stage) -> None
     async with bridge_on(stage, handler=handler) as bridge:
         bridge.watch(stage.sender.canister_id)
         msg_id = await stage.sender.send(stage.us, b"x")
-        request = await asyncio.wait_for(requests.get(), 20)
+        request = await asyncio.wait_for(requests.get(), 120)
         assert await stage.sender.outcome(msg_id) is None
         await bridge.answer(request.peer, request.msg_id, b"at last")
         outcome = await sender_ends(stage, stage.sender, msg_id)
@@ -280,7 +280,7 @@ async def test_a_crashing_handler_stalls_the_request_tells_the_operator_and_can_
     async with bridge_on(stage, handler=handler, on_operator=told.put) as bridge:
         bridge.watch(stage.sender.canister_id)
         msg_id = await stage.sender.send(stage.us, b"x")
-        telling = await asyncio.wait_for(told.get(), 20)
+        telling = await asyncio.wait_for(told.get(), 120)
         assert (telling.what, telling.msg_id) == (Telling.STALLED, msg_id)
         await bridge.rerun(telling.peer, telling.msg_id)
         outcome = await sender_ends(stage, stage.sender, msg_id)
@@ -321,7 +321,7 @@ async def test_what_was_open_when_a_bridge_ended_goes_on_with_the_next(stage, tm
         async with bridge_on(stage, store) as bridge:
             msg_id = await bridge.post(stage.receiver.canister_id, payload)
         async with bridge_on(stage, store) as bridge:
-            response = await asyncio.wait_for(bridge.response(msg_id), 30)
+            response = await asyncio.wait_for(bridge.response(msg_id), 120)
             assert means_the_same(response, right_response(payload))
             assert await stage.receiver.handled(stage.us, msg_id) == 1
 
@@ -390,13 +390,13 @@ async def test_kill_9_loses_no_flow_and_runs_none_twice(stage, tmp_path: Path) -
     process = await process_to_be_killed(
         stage, tmp_path, stage.receiver.canister_id, payload, "as_sender"
     )
-    opened = [int(await asyncio.wait_for(process.stdout.readline(), 30)) for _ in range(20)]
+    opened = [int(await asyncio.wait_for(process.stdout.readline(), 120)) for _ in range(20)]
     process.kill()
     await process.wait()
     async with SQLiteStore(tmp_path / "flows.db") as store, bridge_on(stage, store) as bridge:
         for msg_id in opened:
             try:
-                response = await asyncio.wait_for(bridge.response(msg_id), 60)
+                response = await asyncio.wait_for(bridge.response(msg_id), 120)
             except LocalProtocolError as error:  # ended before the kill, with nobody waiting
                 assert "taken already" in str(error)  # noqa: PT017 - either end is right
             else:
@@ -412,7 +412,7 @@ async def test_kill_9_while_handlers_run_runs_none_again_unasked_and_tells_of_it
     running = await sender.send(stage.us, b"now")
     deferred = await sender.send(stage.us, b"later")
     said = set()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not {f"running {running}", f"deferred {deferred}"} <= said:
             said.add((await process.stdout.readline()).decode().strip())
     process.kill()
@@ -428,7 +428,7 @@ async def test_kill_9_while_handlers_run_runs_none_again_unasked_and_tells_of_it
         SQLiteStore(tmp_path / "flows.db") as store,
         bridge_on(stage, store, handler=handler, on_operator=told.put) as bridge,
     ):
-        telling = await asyncio.wait_for(told.get(), 30)
+        telling = await asyncio.wait_for(told.get(), 120)
         assert (telling.what, telling.msg_id) == (Telling.STALLED, running)
         await bridge.answer(sender.canister_id, deferred, b"as if nothing had been")
         outcome = await sender_ends(stage, sender, deferred)

@@ -21,7 +21,7 @@ def test_the_demo_ends_every_flow_with_the_right_response(tmp_path) -> None:
         [sys.executable, "-m", "bridge.cli", "demo", "--json", "--trace", str(trace)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

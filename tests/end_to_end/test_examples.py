@@ -17,7 +17,7 @@ def test_an_example_runs_and_runs_again(file: Path, tmp_path: Path) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -47,7 +47,7 @@ def shell(tmp_path, monkeypatch):
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=100,
+            timeout=300,
             stdin=subprocess.DEVNULL,
             check=False,
         )
@@ -148,7 +148,7 @@ def test_an_interrupt_ends_it_without_many_words(shell, words, tmp_path):
     stream = process.stdout if words == "replica start" else process.stderr
     assert stream.readline()  # it is at work
     process.send_signal(signal.SIGINT)
-    printed, told = process.communicate(timeout=60)
+    printed, told = process.communicate(timeout=300)
     assert "Traceback" not in printed + told
     assert process.returncode in {0, 1, 130}
 

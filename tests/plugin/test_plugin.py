@@ -128,7 +128,7 @@ def project(pytester, monkeypatch):
 def run(project, *options):
     if "no:asyncio" not in options:
         options += ("-o", "asyncio_default_fixture_loop_scope=function")
-    return project.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=100)
+    return project.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=300)
 
 
 @pytest.fixture(scope="module")

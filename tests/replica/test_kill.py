@@ -19,7 +19,7 @@ from bridge.candid import Case
 from bridge.network import Network
 
 SECOND = 1_000_000_000
-START = 60
+START = 300
 
 # Each starts processes, one after the other.
 pytestmark = pytest.mark.timeout(300)
@@ -254,7 +254,7 @@ async def test_when_the_disk_is_full_the_process_ends_and_says_so(
         for page in range(40):
             big.stable64_write(page * 65_536, 0, 65_536)
         big.add_to_counter(1).counter().append_number().reply()
-        await asyncio.wait_for(load(client, ledger, canister, big), 60)
+        await asyncio.wait_for(load(client, ledger, canister, big), 300)
         words = (await replica.process.stderr.read()).decode()
         assert await replica.process.wait() == 1
         assert "the state cannot be written to" in words

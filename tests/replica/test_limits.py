@@ -55,7 +55,7 @@ def head(path, size, method="POST"):
 async def whole(reader):
     """All that comes until the server closes."""
     try:
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), 120)
     except ConnectionError:
         return b""
 

@@ -9,7 +9,7 @@ from bridge.errors import StateDirectoryError
 from bridge.network.admin import AdminClient
 from bridge.replica import Replica
 
-READY = 60
+READY = 300
 
 
 async def test_a_program_finds_its_subnet_again(tmp_path, make_client, universal_wasm, program):

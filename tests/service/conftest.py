@@ -170,7 +170,7 @@ def until():
     """Waits for a condition that a running bridge brings about."""
 
     async def wait(condition):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not condition():  # noqa: ASYNC110 - it watches a stand-in
                 await asyncio.sleep(0.001)
 

@@ -67,7 +67,7 @@ async def test_whenever_a_sender_is_cancelled_its_response_is_not_lost(peer, bri
             except asyncio.CancelledError:
                 if await store.sender_flow(waits) is None and not bridge._tasks._running:
                     continue  # cancelled before anything was begun
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(120):
                     response = (await told.get()).response
             else:
                 returned += 1
@@ -92,7 +92,7 @@ async def test_an_outcome_that_was_given_and_not_taken_is_told_at_once(
         monkeypatch.setattr(bridge._waiters, "give", give_and_cancel)
         with pytest.raises(asyncio.CancelledError):
             await sending
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             outcome = await told.get()
         assert (outcome.response, outcome.redelivered) == (b"hello", False)
 
@@ -216,7 +216,7 @@ async def test_a_corruption_handler_that_decides_nothing_is_asked_again(
             sending = asyncio.create_task(bridge.send(peer.canister_id, b"hello", msg_id=1))
             await until(lambda: peer.got)
             peer.put(Ack(1, b"other", 12345))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 assert await sending == b"other"
     assert asked == [1, 2]
     assert "expected a Decision" in caplog.text
@@ -282,7 +282,7 @@ async def test_a_dead_letter_is_told_to_the_operator_and_handed_over_again_when_
     async with (
         MemoryStore() as store,
         bridge_to(store, on_outcome=on_outcome, on_operator=buried.put, policy=policy) as bridge,
-        asyncio.timeout(20),
+        asyncio.timeout(120),
     ):
         msg_id = await bridge.post(peer.canister_id, b"hello")
         telling = await buried.get()
@@ -320,7 +320,7 @@ async def test_a_bridge_that_ends_says_so_to_who_waits_and_the_flow_goes_on(
             await sending
         async with bridge_to(store) as bridge:
             peer.put(Ack(1, b"late but right", payload_hash(b"hello")))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 assert await bridge.response(1) == b"late but right"
 
 
@@ -337,7 +337,7 @@ async def test_a_bridge_may_begin_again_where_it_ended(peer, bridge_to, until) -
                 bridge.watch(peer.canister_id)
                 peer.put(New(msg_id, b"x"))
                 assert await bridge.send(peer.canister_id, b"hello") == b"hello"
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(120):
                     while (await told.get()).msg_id != msg_id:
                         pass
 
@@ -393,7 +393,7 @@ async def test_a_handler_that_does_not_end_with_its_bridge_is_stalled_and_told_b
             await begun.wait()
         assert (await store.receiver_flow(peer.canister_id, 7)).state == ReceiverState.PROCESSING
         async with bridge_to(store, handler=handler, on_operator=told.put, close_within=0.01) as b:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 telling = await told.get()
             assert (telling.what, telling.msg_id) == (Telling.STALLED, 7)
             await b.answer(peer.canister_id, 7, b"by hand")
@@ -567,7 +567,7 @@ async def test_a_peer_whose_calls_hang_does_not_hold_up_the_messages_to_others(
     async with (
         MemoryStore() as store,
         bridge_to(store, concurrency=4, close_within=0) as bridge,
-        asyncio.timeout(20),
+        asyncio.timeout(120),
     ):
         for _ in range(10):
             await bridge.post(hanging, b"x")

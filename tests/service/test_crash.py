@@ -65,7 +65,7 @@ async def test_a_sender_that_is_cut_off_at_any_moment_loses_no_response(
                 await run_for(moment, store)
             (first,) = await asyncio.gather(sending, return_exceptions=True)
             async with bridge_to(store, on_outcome=on_outcome, **options) as bridge:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(120):
                     try:
                         response = await bridge.send(peer.canister_id, b"hello", msg_id=1)
                     except LocalProtocolError:  # taken before
@@ -102,7 +102,7 @@ async def test_a_receiver_that_is_cut_off_at_any_moment_runs_no_handler_twice_un
                 await run_for(moment, store)
             async with bridge_to(store, handler=handler, on_operator=told.put, **options) as bridge:
                 bridge.watch(peer.canister_id)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(120):
                     while True:
                         record = await store.receiver_flow(peer.canister_id, 7)
                         if record is not None and record.state == ReceiverState.FINISHED:

@@ -99,7 +99,7 @@ async def place():
         yield Place(network, agent, await network.deploy(agent, wasm, argument))
 
 
-async def until(ask, *, within=30.0):
+async def until(ask, *, within=120.0):
     """The first answer that is true."""
     async with asyncio.timeout(within):
         while not (answer := await ask()):  # noqa: ASYNC110 - it polls another process
@@ -136,7 +136,7 @@ async def test_a_foreign_receiver_answers_and_both_sides_end(place, language, di
     receiver = await place.both(language, dialect)
     async with MemoryStore() as store, place.bridge(store) as bridge:
         msg_id = await bridge.post(receiver.canister_id, b"hello", dialect=dialect)
-        response = await asyncio.wait_for(bridge.response(msg_id), 30)
+        response = await asyncio.wait_for(bridge.response(msg_id), 120)
         assert response is not None
         await stored_as(lambda: store.sender_flow(msg_id), "acknowledged")
         await reaches(receiver, "receiver", msg_id, "finished")
@@ -216,7 +216,7 @@ async def test_a_lost_message_is_repeated_and_the_work_done_once(place, dialect,
     await place.network.admin.lose(**way, nth=nth)
     async with MemoryStore() as store, place.bridge(store) as bridge:
         msg_id = await bridge.post(receiver.canister_id, b"hello", dialect=dialect)
-        assert await asyncio.wait_for(bridge.response(msg_id), 30) is not None
+        assert await asyncio.wait_for(bridge.response(msg_id), 120) is not None
         await reaches(receiver, "receiver", msg_id, "finished")
         assert await receiver.handled(place.mailbox, msg_id) == 1
 
@@ -233,7 +233,7 @@ async def test_a_stopped_mailbox_delays_and_decides_nothing(place):
 
         await until(tried_twice)
         await start_canister(place.agent, mailbox)
-        assert await asyncio.wait_for(bridge.response(msg_id), 30) is not None
+        assert await asyncio.wait_for(bridge.response(msg_id), 120) is not None
         assert await receiver.handled(mailbox, msg_id) == 1
 
 
@@ -266,7 +266,7 @@ async def test_cycles_go_along_where_they_are_configured(place):
     paying = PeerPolicy(attach_cycles=Cycles(new=price))
     policy = dataclasses.replace(SHORT_POLICY, peers={priced.canister_id: paying})
     async with place.bridge(policy=policy) as bridge:
-        assert await asyncio.wait_for(bridge.send(priced.canister_id, b"hello"), 30) is not None
+        assert await asyncio.wait_for(bridge.send(priced.canister_id, b"hello"), 120) is not None
     short = dataclasses.replace(SHORT_POLICY, lifetime=1 * SECOND)
     async with place.bridge(policy=short) as bridge:
         with pytest.raises(FlowFailedError):
@@ -323,13 +323,13 @@ async def process_to_be_killed(place, folder, peer=""):
 async def test_kill_9_of_a_sender_loses_no_flow_and_runs_none_twice(place, tmp_path, dialect):
     receiver = await place.both("rust", dialect)
     process = await process_to_be_killed(place, tmp_path, receiver.canister_id)
-    opened = [int(await asyncio.wait_for(process.stdout.readline(), 30)) for _ in range(20)]
+    opened = [int(await asyncio.wait_for(process.stdout.readline(), 120)) for _ in range(20)]
     process.kill()
     await process.wait()
     async with SQLiteStore(tmp_path / "flows.db") as store, place.bridge(store) as bridge:
         for msg_id in opened:
             try:
-                assert await asyncio.wait_for(bridge.response(msg_id), 60) is not None
+                assert await asyncio.wait_for(bridge.response(msg_id), 120) is not None
             except LocalProtocolError as error:  # ended before the kill, with nobody waiting
                 assert "taken already" in str(error)  # noqa: PT017 - either end is right
             assert await receiver.handled(place.mailbox, msg_id) == 1
@@ -339,7 +339,7 @@ async def test_kill_9_of_a_receiver_loses_no_request(place, tmp_path):
     sender = await place.both("motoko", "maf")
     process = await process_to_be_killed(place, tmp_path)
     msg_id = await sender.send(place.mailbox, b"please")
-    assert int(await asyncio.wait_for(process.stdout.readline(), 30)) == msg_id
+    assert int(await asyncio.wait_for(process.stdout.readline(), 120)) == msg_id
 
     async def trimmed():
         return (await place.status())["waiting"] == 0

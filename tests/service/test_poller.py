@@ -52,7 +52,7 @@ async def polled(outbox, take=None, *, until, pause=0.001, longest_pause=0.01):
         outbox, take or keep, reported.append, busy, pause=pause, longest_pause=longest_pause
     )
     running = asyncio.create_task(poller.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not until(taken, reported):  # noqa: ASYNC110 - it watches a stand-in
             await asyncio.sleep(0.001)
     running.cancel()
@@ -101,7 +101,7 @@ async def test_a_nudge_ends_the_pause():
     outbox = ScriptedOutbox()
     poller = Poller(outbox, None, None, busy, pause=3600)
     running = asyncio.create_task(poller.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         for looks in (1, 2, 3):
             while outbox.looked < looks:  # noqa: ASYNC110 - it watches a stand-in
                 await asyncio.sleep(0)
@@ -146,5 +146,5 @@ async def test_polling_can_be_cancelled_at_any_await():
             await asyncio.sleep(0)
         poller.nudge()
         running.cancel()
-        await asyncio.wait([running], timeout=20)
+        await asyncio.wait([running], timeout=120)
         assert running.cancelled()
