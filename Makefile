@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 # Without this, pip writes one progress line per wheel; errors are still shown.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# A module, ended without a stack trace by an interrupt at the terminal.
+RUN := $(BIN)/python make/run.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo picture test lint bench format lock clean

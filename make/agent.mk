@@ -14,7 +14,7 @@ $(AGENT_PEERS)/javascript/.ready: benchmarks/agent/peers/package.json benchmarks
 	@touch $@
 
 bench-agent: $(VENV)/.base $(AGENT_PEERS)/ic-py/.ready $(AGENT_PEERS)/icp-py-core/.ready $(AGENT_PEERS)/javascript/.ready ## the agent beside bare HTTP and other agents
-	@$(BIN)/python -m benchmarks.agent.run
+	@$(RUN) benchmarks.agent.run
 
 build/cbor2-5/.ready: $(VENV)/.dev
 	@$(PIP) install --no-deps --target build/cbor2-5 'cbor2>=5.6,<6'

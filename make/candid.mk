@@ -15,7 +15,7 @@ $(CANDID_PEERS)/javascript/.ready: benchmarks/candid/peers/package.json benchmar
 	@touch $@
 
 bench-candid: $(VENV)/.base $(CANDID_PEERS)/ic-py/.ready $(CANDID_PEERS)/icp-py-core/.ready $(CANDID_PEERS)/javascript/.ready ## Candid beside other implementations
-	@$(BIN)/python -m benchmarks.candid.run
+	@$(RUN) benchmarks.candid.run
 
 build/candid_fuzz/.ready: tests/candid/fuzz/requirements.txt
 	@$(PYTHON) -m venv --clear build/candid_fuzz

@@ -19,4 +19,4 @@ canisters-check: $(MOTOKO)/node_modules/.package-lock.json $(VENV)/.dev ## rebui
 OPEN_FLOWS ?= 100000
 .PHONY: bench-motoko
 bench-motoko: $(VENV)/.base ## what a flow costs a Motoko canister, with OPEN_FLOWS flows open
-	@OPEN_FLOWS=$(OPEN_FLOWS) $(BIN)/python -m benchmarks.motoko.run
+	@OPEN_FLOWS=$(OPEN_FLOWS) $(RUN) benchmarks.motoko.run

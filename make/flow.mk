@@ -1,5 +1,5 @@
 # The protocol core: proofs, vectors, pictures, speed.
-FLOW_LAB := PYTHONPATH=tests/flow $(BIN)/python -m flow_lab
+FLOW_LAB := PYTHONPATH=tests/flow $(RUN) flow_lab
 SEED ?=
 FLOWS ?= 20000
 
@@ -21,4 +21,4 @@ mutate-flow: $(VENV)/.dev ## mutation testing of the protocol core
 	@$(FLOW_LAB).mutate
 
 bench-flow: $(VENV)/.dev ## speed and memory of the protocol core
-	@$(BIN)/python -m benchmarks.flow.run
+	@$(RUN) benchmarks.flow.run

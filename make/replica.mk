@@ -2,10 +2,10 @@
 .PHONY: bench-replica fuzz-replica system-api
 
 bench-replica: $(VENV)/.base ## the replica beside bare HTTP and the raw engine
-	@$(BIN)/python benchmarks/replica/run.py
+	@$(RUN) benchmarks.replica.run
 
 fuzz-replica: $(VENV)/.dev ## hostile requests to the replica for FUZZ_SECONDS; SEED=... repeats one round
-	@PYTHONPATH=. $(BIN)/python tests/replica/fuzz/run.py $(or $(FUZZ_SECONDS),600) $(SEED)
+	@PYTHONPATH=tests/replica/fuzz $(RUN) run $(or $(FUZZ_SECONDS),600) $(SEED)
 
 fuzz: fuzz-replica
 

@@ -26,7 +26,7 @@ lint-rust: ## format check and linter of the Rust crate
 	@cd $(RUST) && CARGO_TARGET_DIR=$(RUST_TARGET) cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 
 bench-rust: $(VENV)/.base ## what a flow costs a Rust canister, with OPEN_FLOWS flows open
-	@OPEN_FLOWS=$(OPEN_FLOWS) $(BIN)/python -m benchmarks.rust.run
+	@OPEN_FLOWS=$(OPEN_FLOWS) $(RUN) benchmarks.rust.run
 
 chaos: $(VENV)/.dev ## FLOWS (1,000) Motoko to Rust and back through the chaos canister at 20 % faults
 	@CHAOS_FLOWS=$(if $(FLOWS),$(FLOWS),1000) $(if $(SEED),CHAOS_SEED=$(SEED)) $(BIN)/python -m pytest \

@@ -2,6 +2,6 @@
 .PHONY: bench-service
 
 bench-service: $(VENV)/.base ## durable flows beside the store's own commits
-	@$(BIN)/python -m benchmarks.service.run
+	@$(RUN) benchmarks.service.run
 
 bench: bench-service

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -72,7 +73,8 @@ def main() -> int:
     plans = [Plan(seed=seed + n, flows=size) for n in range(runs)]
     began = time.perf_counter()
     done = 0
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    ignored = (signal.SIGINT, signal.SIG_IGN)  # an interrupt is this process's to act on
+    with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=ignored) as pool:
         for failed in pool.map(_attempt, plans):
             done += size
             if failed is not None:

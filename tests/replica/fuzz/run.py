@@ -62,7 +62,7 @@ def main(seconds, seed=None):
         number = secrets.randbits(32) if seed is None else int(seed)
         try:
             asyncio.run(attack(number, defects))
-        except BaseException as error:
+        except Exception as error:
             FOUND.mkdir(parents=True, exist_ok=True)
             (FOUND / f"{number}.txt").write_text(repr(error))
             print(f"seed {number} found a defect; it is kept in {FOUND}", file=sys.stderr)
