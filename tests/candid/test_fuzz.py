@@ -8,7 +8,6 @@ import pytest
 
 from bridge import candid as c
 
-pytestmark = pytest.mark.timeout(400)  # the first use installs the fuzzer
 SECONDS = 12
 
 

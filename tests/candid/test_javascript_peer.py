@@ -6,7 +6,7 @@ import pytest
 
 from bridge import candid as c
 
-pytestmark = pytest.mark.timeout(700)  # the first use installs the peer
+pytestmark = pytest.mark.timeout(1_000)  # the first use installs the peer
 
 
 class Spelling:

@@ -8,7 +8,7 @@ import pytest
 
 from bridge import candid as c
 
-pytestmark = pytest.mark.timeout(1000)  # the first use builds the peer
+pytestmark = pytest.mark.timeout(2_000)  # the first use builds the peer
 
 
 def text_of(type_):

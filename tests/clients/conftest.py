@@ -233,7 +233,7 @@ class Icp:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=500,
             check=False,
         )
 

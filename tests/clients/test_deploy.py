@@ -65,7 +65,6 @@ def installed_at(replica, canister):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # the first run on a machine compiles every module
 @pytest.mark.parametrize(("language", "witness"), [("motoko", "echo"), ("rust", "rust_echo")])
 @pytest.mark.covers("deploy, then upgrade", client="icp")
 @pytest.mark.covers("install, upgrade, reinstall", client="icp")

@@ -78,7 +78,6 @@ CASES = {
 }
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES)
 async def test_exactly_the_known_weaknesses_show(case):
     sender, receiver, expected = CASES[case]

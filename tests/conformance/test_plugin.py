@@ -20,7 +20,7 @@ def pytest_run(folder, *options):
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=500,
         check=False,
     )
     return done.stdout + done.stderr, done.returncode

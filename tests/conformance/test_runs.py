@@ -35,7 +35,6 @@ def essence(cell):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_our_own_are_green_and_two_runs_with_one_seed_say_the_same():
     reports = []
     for _ in range(2):
@@ -48,7 +47,6 @@ async def test_our_own_are_green_and_two_runs_with_one_seed_say_the_same():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("dialect", ["maf", "bounty", "positional"])
 async def test_every_pair_of_ours_works_together_in_each_older_dialect(dialect):
     scenarios = ["S1", "D2", "D3", "D4"]

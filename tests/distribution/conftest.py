@@ -30,7 +30,7 @@ class Published:
     bin: Path
 
 
-def call(*command, cwd, env=None, timeout=280):
+def call(*command, cwd, env=None, timeout=500):
     """Run a command; what it printed. One that fails shows its words."""
     done = subprocess.run(
         [str(part) for part in command],

@@ -12,7 +12,6 @@ from bridge import __version__
 PROJECT = Path(__file__).resolve().parents[2]
 
 # Building and installing happens once, in whichever test comes first.
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ WIDTHS = (360, 1280)
 
 pytestmark = [
     pytest.mark.skipif(SITE is None, reason="there is no built site; make docs-check builds it"),
-    pytest.mark.timeout(280),
 ]
 
 # What a page shows, read where it is shown.

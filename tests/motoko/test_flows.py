@@ -90,7 +90,6 @@ async def all_are(canister, state, number):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 async def test_a_hundred_flows_at_once_all_complete(world, eventually):
     a, b = await world.deploy("player"), await world.deploy("echo")
     ids = await a.call("burst", {"to": b.id, "payload": b"x", "times": 100})

@@ -24,7 +24,6 @@ def example(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # compiles
 async def test_the_example_answers_each_request_once_also_after_an_upgrade(world, example):
     a = await world.deploy("player")
     shown = await create_canister(world.agent)

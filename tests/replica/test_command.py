@@ -14,7 +14,6 @@ import pytest
 from bridge.principal import Principal
 
 # Each starts processes, one after the other.
-pytestmark = pytest.mark.timeout(300)
 
 
 class Shell:

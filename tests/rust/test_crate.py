@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.timeout(1_200)  # compiling the dependencies for the first time takes minutes
+@pytest.mark.timeout(2_000)  # compiling the dependencies for the first time takes minutes
 @pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is missing")
 @pytest.mark.slow
 def test_the_workspaces_own_tests_pass_with_every_vector():

@@ -80,7 +80,6 @@ def vars_of(message):
     ]
 
 
-@pytest.mark.timeout(600)
 def test_rust_and_python_say_the_same_and_read_each_other(rust):
     dice = random.Random(SEED)
     cases = [(dialect, any_message(dice)) for dialect in DIALECTS for _ in range(1_000)]
@@ -136,7 +135,6 @@ def read_here(method, arg, dialect):
     return told(message) if message.msg_id < 2**128 else None
 
 
-@pytest.mark.timeout(600)
 def test_subtyped_reordered_and_extended_messages_mean_the_same(rust):
     dice = random.Random(SEED)
     args = [strange_argument(dice) for _ in range(2_000)]
@@ -148,7 +146,6 @@ def test_subtyped_reordered_and_extended_messages_mean_the_same(rust):
     assert not wrong, (len(wrong), wrong[:5])
 
 
-@pytest.mark.timeout(600)
 def test_damaged_messages_are_read_alike_or_by_neither(rust):
     dice = random.Random(SEED)
     lines, expected = [], []
@@ -204,7 +201,6 @@ async def recorded(world, spoken, *senders):
     return found
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("language", ["motoko", "rust"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_what_canisters_send_is_byte_for_byte_what_python_says(world, language, dialect):
