@@ -63,6 +63,30 @@ def of(agent, canister, arg):
     return {"agent": agent, "canister": canister, "arg": bytes(arg).hex()}
 
 
+# --- Both ---------------------------------------------------------------------------------------
+
+
+def reads_state(client):
+    """The case of one client, counted as its own."""
+    covers = pytest.mark.covers("read_state: module hash and controllers", client=client)
+    return pytest.param(client, marks=covers)
+
+
+@pytest.mark.parametrize("client", [reads_state("icp-py-core"), reads_state("ic-py")])
+def test_the_state_of_a_canister_is_read(request, replica, client):
+    who = {"kind": "ed25519", "seed": SEED}
+    if client == "ic-py":
+        agent, _ = request.getfixturevalue("ic_py_agent")(who)
+    else:
+        agent, _ = request.getfixturevalue("core_agent")(replica, who)
+    ask = request.getfixturevalue(client.replace("-", "_"))
+    found = ask("state", agent=agent, canister=str(CYCLES_LEDGER))
+    wasm = contracts.motoko_canister("cycles_ledger")
+    assert found["hash"] == hashlib.sha256(wasm).hexdigest()
+    assert found["controllers"] == ["r7inp-6aaaa-aaaaa-aaabq-cai"]
+    assert found["time"] > 1.7e18
+
+
 # --- icp-py-core --------------------------------------------------------------------------------
 
 
@@ -109,16 +133,6 @@ def test_icp_py_core_tells_rejects(icp_py_core, core_agent, replica, canister, p
         refused = icp_py_core.error(method, method=method, **order)
         assert refused.startswith("ReplicaReject")
         assert "not today" in refused
-
-
-@pytest.mark.covers("read_state: module hash and controllers", client="icp-py-core")
-def test_icp_py_core_reads_the_state_of_a_canister(icp_py_core, core_agent, replica):
-    agent, _ = core_agent(replica, {"kind": "ed25519", "seed": SEED})
-    found = icp_py_core("state", agent=agent, canister=str(CYCLES_LEDGER))
-    wasm = contracts.motoko_canister("cycles_ledger")
-    assert found["hash"] == hashlib.sha256(wasm).hexdigest()
-    assert found["controllers"] == ["r7inp-6aaaa-aaaaa-aaabq-cai"]
-    assert found["time"] > 1.7e18
 
 
 @pytest.mark.covers(
@@ -183,16 +197,6 @@ def test_ic_py_tells_rejected_updates_but_returns_a_rejected_query_as_if_it_were
     order = of(agent, canister, program().msg_reject(b"not today"))
     assert "Rejected: not today" in ic_py.error("update", method="update", **order)
     assert ic_py("query", method="query", **order) == {"text": "not today"}
-
-
-@pytest.mark.covers("read_state: module hash and controllers", client="ic-py")
-def test_ic_py_reads_the_state_of_a_canister(ic_py, ic_py_agent):
-    agent, _ = ic_py_agent({"kind": "ed25519", "seed": SEED})
-    found = ic_py("state", agent=agent, canister=str(CYCLES_LEDGER))
-    wasm = contracts.motoko_canister("cycles_ledger")
-    assert found["hash"] == hashlib.sha256(wasm).hexdigest()
-    assert found["controllers"] == ["r7inp-6aaaa-aaaaa-aaabq-cai"]
-    assert found["time"] > 1.7e18
 
 
 @pytest.mark.covers(

@@ -1,6 +1,7 @@
 """Who gets in, what they may take up, and what strangers cannot do."""
 
 import pytest
+from canister_world import GUARDED
 
 from bridge import candid
 from bridge.candid import Case
@@ -33,20 +34,7 @@ async def test_without_inspection_an_unlisted_agent_is_refused_silently(world, a
     assert (await player.counters())["refused.caller"] == 1
 
 
-@pytest.mark.parametrize(
-    ("method", "args"),
-    [
-        ("asyncFlow_status", []),
-        ("asyncFlow_flows", [{"role": None, "state": None, "cursor": None, "limit": 1}]),
-        ("asyncFlow_events", [{"after": 0, "limit": 1}]),
-        ("asyncFlow_outbox", [{"after": None, "limit": 1}]),
-        ("asyncFlow_outbox_trim", [1]),
-        ("asyncFlow_configure", [{"settings": None, "access": None, "peers": None}]),
-        ("send", [{"to": Principal.from_text("r7inp-6aaaa-aaaaa-aaabq-cai"), "payload": b""}]),
-        ("outcome", [1]),
-        ("handled", [{"sender": Principal.anonymous(), "msg_id": 1}]),
-    ],
-)
+@pytest.mark.parametrize(("method", "args"), GUARDED)
 async def test_a_stranger_is_refused_by_every_method(world, agents, method, args):
     both = await world.deploy("both")
     with pytest.raises(BridgeError):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import wasmtime
+from canister_world import GUARDED
 
 from bridge import candid
 from bridge.agent import Agent, Identity
@@ -55,18 +56,10 @@ async def test_acks_of_forgotten_flows_are_answered_at_one_rate_for_all(world):
 @pytest.mark.parametrize(
     ("method", "args"),
     [
+        *GUARDED,
         ("asyncFlow", [Case("NEW", {"msg_id": 1, "payload": b"x"})]),
         ("asyncFlow_batch", [[Case("NEW", {"msg_id": 1, "payload": b"x"})]]),
         ("asyncFlow_forward", [Principal.anonymous(), Case("FIN", {"msg_id": 1, "hash": None})]),
-        ("asyncFlow_status", []),
-        ("asyncFlow_flows", [{"role": None, "state": None, "cursor": None, "limit": 1}]),
-        ("asyncFlow_events", [{"after": 0, "limit": 1}]),
-        ("asyncFlow_outbox", [{"after": None, "limit": 1}]),
-        ("asyncFlow_outbox_trim", [1]),
-        ("asyncFlow_configure", [{"settings": None, "access": None, "peers": None}]),
-        ("send", [{"to": Principal.from_text("r7inp-6aaaa-aaaaa-aaabq-cai"), "payload": b""}]),
-        ("outcome", [1]),
-        ("handled", [{"sender": Principal.anonymous(), "msg_id": 1}]),
     ],
 )
 async def test_the_anonymous_principal_is_refused_by_every_method(world, method, args):
@@ -117,6 +110,27 @@ async def test_fresh_canisters_share_half_of_the_tombstones_however_many_they_ar
     await b.speak(agent, "NEW", msg_id=1, payload=b"x")
     await b.speak(agent, "FIN", msg_id=1)
     assert len(await b.flows("receiver", "finished")) == 5
+
+
+async def test_an_id_from_the_near_future_is_not_served_again_before_it_is_too_old_itself(
+    world, agent
+):
+    """Its tombstone outlives the time in the id by the horizon, not only the last transition."""
+    brief = dict.fromkeys(("lifetime", "linger", "retention", "answer_within"), 20 * SECOND)
+    brief |= {"slack": SECOND, "skew": 9 * SECOND, "horizon": 60 * SECOND}
+    b = await world.deploy("player", brief, {"agents": [agent.principal]})
+    await b.configure(peers=[peer(b, ids=Case("ulid")) | {"peer": agent.principal}])
+    await world.admin("POST", "time", {"pause": True})
+    now = (await b.call("asyncFlow_status"))["time"]
+    new = {"msg_id": (now + 8 * SECOND) // 1_000_000 << 80, "payload": b"x"}
+    for later, state in ((0, "acknowledging"), (6.2, "finished"), (1, None)):
+        if later:
+            await world.advance(later)
+            await world.quiet()
+        await b.speak(agent, "NEW", **new)
+        assert await b.state(new["msg_id"]) == state
+        await b.speak(agent, "FIN", msg_id=new["msg_id"])
+    assert (await b.counters())["refused.horizon"] == 1
 
 
 async def test_fresh_agents_leave_no_trace_but_a_counter(world):
