@@ -14,7 +14,7 @@ from bridge.candid import Case
 from bridge.conformance.canister import CanisterEnd, peer
 from bridge.conformance.endpoint import Endpoint
 from bridge.conformance.entries import Entry
-from bridge.conformance.instruments import Chaos, Relay
+from bridge.conformance.instruments import Chaos, Relay, stock
 from bridge.conformance.play import Play
 from bridge.conformance.program import Program, ProgramEnd
 from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
@@ -165,7 +165,9 @@ async def play_cell(world: World | BridgeError, job: Job, key: CellKey, programs
 async def _stage(world: World, job: Job, programs: Programs) -> Play:
     """Set up both ends and chaos between them."""
     scenario = job.scenario
-    chaos = Chaos(world, await world.create())
+    if world.virtual and not world.is_kept:
+        await stock(world)
+    chaos = await Chaos.deploy(world)
     relay = None if job.sender and job.receiver else await Relay.deploy(world)
     given = [peer(chaos.canister_id, dialect=Case(job.dialect))]
     sender = receiver = None

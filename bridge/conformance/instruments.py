@@ -9,7 +9,7 @@ from typing import Any, Final
 from bridge import candid, contracts, dialects
 from bridge.candid import Case
 from bridge.conformance.wire import Sighting
-from bridge.conformance.world import EMPTY, SECOND, World
+from bridge.conformance.world import EMPTY, EMPTY_CANISTER, SECOND, World
 from bridge.errors import BridgeError, CandidError
 from bridge.flow import Message
 from bridge.principal import Principal
@@ -17,6 +17,10 @@ from bridge.reference import contract_method
 from bridge.reference.contract import install_types
 
 _PAGE: Final = 2_000
+_CHAOS: Final = "chaos"
+_RELAY: Final = "relay"
+_RELAYS: Final = 4
+_ENDS: Final = 3
 _METHODS: Final = (
     "asyncFlow",
     "com_asyncFlow_newMessage",
@@ -54,14 +58,24 @@ class Chaos:
 
     Args:
         world: Where it runs.
-        canister_id: Its id; empty until `install`.
+        canister_id: Its id; empty until `install`, unless it is of the stock.
+        installed: Whether it has its module already.
     """
 
-    def __init__(self, world: World, canister_id: Principal) -> None:
+    def __init__(self, world: World, canister_id: Principal, *, installed: bool = False) -> None:
         self.canister_id = canister_id
         self._world = world
+        self._installed = installed
         self._seen: list[Sighting] = []
         self._ends: tuple[Principal, Principal] | None = None
+
+    @classmethod
+    async def deploy(cls, world: World) -> "Chaos":
+        """A new one, between no ends yet."""
+        stocked = world.take(_CHAOS)
+        if stocked is not None:
+            return cls(world, stocked, installed=True)
+        return cls(world, await world.create())
 
     def _plan(
         self, seed: int, faults: tuple[Fault, ...], chances: dict[str, int] | None
@@ -93,6 +107,9 @@ class Chaos:
     async def install(self, a: Principal, b: Principal, seed: int) -> None:
         """Put it between two ends, without faults."""
         self._ends = (a, b)
+        if self._installed:
+            await self.plan(seed=seed)
+            return
         arg = candid.encode(_PLAN, [self._plan(seed, (), None)])
         await self._world.install(self.canister_id, contracts.rust_canister("chaos"), arg)
 
@@ -124,6 +141,15 @@ class Chaos:
             self._seen += [Sighting.of(entry) for entry in page]
             if len(page) < _PAGE:
                 return self._seen
+
+
+async def stock(world: World) -> None:
+    """Make what every scenario needs, once, and keep it: each begins from there."""
+    relays = [(await Relay.deploy(world)).canister_id for _ in range(_RELAYS)]
+    chaos = Chaos(world, await world.create())
+    await chaos.install(relays[0], relays[1], 0)
+    empty = [await world.create() for _ in range(_ENDS)]
+    await world.keep({_CHAOS: [chaos.canister_id], _RELAY: relays, EMPTY_CANISTER: empty})
 
 
 @cache
@@ -170,6 +196,9 @@ class Relay:
     @classmethod
     async def deploy(cls, world: World) -> "Relay":
         """A new one."""
+        stocked = world.take(_RELAY)
+        if stocked is not None:
+            return cls(world, stocked)
         canister_id = await world.create()
         await world.install(canister_id, _relay_wasm(), EMPTY)
         return cls(world, canister_id)

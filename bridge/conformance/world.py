@@ -7,8 +7,9 @@ waiting is looking again.
 
 import asyncio
 import contextlib
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,14 +22,20 @@ from bridge.conformance.place import Place
 from bridge.errors import BridgeError, ReplicaError
 from bridge.network import InstallMode, Network, create_canister, install_code
 from bridge.principal import Principal
+from bridge.wire import CallRequest
 
 SECOND: Final = 1_000_000_000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 EMPTY: Final = b"DIDL\x00\x00"
+EMPTY_CANISTER: Final = "empty"
+"""The kind of canister in stock that has no module."""
 
 _LOOK: Final = 0.1
 _SHORT_LOOK: Final = 0.02
+_CBOR: Final = {"Content-Type": "application/cbor"}
+_ACCEPTED: Final = 202
+_AT_ONCE: Final = 50
 _PATIENCE: Final = 30.0
 _CALLS: Final = ("request", "ingress")
 _MANAGEMENT: Final = Principal.management()
@@ -106,6 +113,9 @@ class World:
         self._session = session
         self._now = now
         self._deployed: list[Principal] = []
+        self._kept: str | None = None
+        self._stock: dict[str, tuple[Principal, ...]] = {}
+        self._left: dict[str, list[Principal]] = {}
         self._calls: list[Call] = []
         self._log_at = 0
         self.settlers: list[Callable[[], Awaitable[tuple[bool, int | None]]]] = []
@@ -180,7 +190,10 @@ class World:
         Returns:
             As `step`.
         """
-        due = await self.step(0)
+        return await self._others(await self.step(0))
+
+    async def _others(self, due: int | None) -> int | None:
+        """After a step: the programs outside of the replica, and what follows from them."""
         while self.settlers:
             steps = [await settle() for settle in self.settlers]
             if not any(moved for moved, _ in steps):
@@ -214,8 +227,7 @@ class World:
             if self.now >= end:
                 return False
             wanted = end if due is None else max(due, self.now + stride)
-            await self.step(max(0, min(wanted, end) - self.now))
-            due = await self.settle()
+            due = await self._others(await self.step(max(0, min(wanted, end) - self.now)))
         return True
 
     async def wait(self, duration: int, *, stride: int = 0) -> None:
@@ -228,13 +240,35 @@ class World:
 
     async def jump(self, duration: int) -> None:
         """Move virtual time ahead at once, then let what is due happen."""
-        await self.step(duration)
-        await self.settle()
+        await self._others(await self.step(duration))
 
     # --- Canisters ------------------------------------------------------------------------------
 
+    async def keep(self, stock: Mapping[str, Sequence[Principal]]) -> None:
+        """Remember an embedded replica as it is now: `clear` makes it so again.
+
+        Args:
+            stock: Canisters that are there, by kind, for `take`.
+        """
+        self._stock = {kind: tuple(ids) for kind, ids in stock.items()}
+        self._kept = (await self._ask("POST", "snapshot", json={}))["id"]
+        self._left = {kind: list(ids) for kind, ids in self._stock.items()}
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a state to go back to."""
+        return self._kept is not None
+
+    def take(self, kind: str) -> Principal | None:
+        """A canister of the stock that nobody else has; ``None`` if none is left."""
+        left = self._left.get(kind)
+        return left.pop(0) if left else None
+
     async def create(self) -> Principal:
         """An empty canister that this world controls."""
+        stocked = self.take(EMPTY_CANISTER)
+        if stocked is not None:
+            return stocked
         canister_id = await create_canister(self.agent)
         self._deployed.append(canister_id)
         return canister_id
@@ -333,6 +367,43 @@ class World:
         taken = [one["in_flight"] for one in queues if one["canister"] == str(caller)]
         return int(taken[0].get(str(callee), 0)) if taken else 0
 
+    async def crowd(self, callee: Principal, method: str, arg: bytes, many: int) -> int:
+        """Have many agents call once each, who all are new.
+
+        Args:
+            callee: The canister.
+            method: The method.
+            arg: The argument.
+            many: How many agents.
+
+        Returns:
+            How many calls were let in. What became of them is not waited for.
+        """
+        url = f"{self.network.url}/api/v2/canister/{callee}/call"
+        left = iter(range(many))
+
+        async def some() -> int:
+            taken = 0
+            for _ in left:
+                identity = Identity.generate()
+                request = CallRequest(
+                    identity.principal,
+                    self.now + 4 * MINUTE,
+                    callee,
+                    method,
+                    arg,
+                    os.urandom(16),
+                )
+                body = identity.sign_request(request.content()).to_cbor()
+                async with self._session.post(url, data=body, headers=_CBOR) as response:
+                    taken += response.status == _ACCEPTED
+            return taken
+
+        try:
+            return sum(await asyncio.gather(*(some() for _ in range(_AT_ONCE))))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ReplicaError(f"the network does not answer: {error}") from error
+
     async def clear(self) -> None:
         """Take away what was deployed, so that nothing of it runs on."""
         self.settlers.clear()
@@ -341,6 +412,13 @@ class World:
             with contextlib.suppress(BridgeError):
                 await close()
         self._calls.clear()
+        if self._kept is not None:
+            await self._ask("POST", "restore", json={"id": self._kept})
+            await self.step(0)
+            self._log_at = 0
+            self._deployed.clear()
+            self._left = {kind: list(ids) for kind, ids in self._stock.items()}
+            return
         deployed, self._deployed = self._deployed, []
         for canister_id in deployed:
             with contextlib.suppress(BridgeError):

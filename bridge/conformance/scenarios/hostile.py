@@ -1,6 +1,7 @@
 """Group H: strangers, floods, and peers that mean ill."""
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 from bridge import dialects
@@ -20,12 +21,15 @@ from bridge.conformance.scenarios.sender import nothing_to_acknowledge, right_ac
 from bridge.conformance.world import HOUR, MINUTE, SECOND
 from bridge.errors import BridgeError
 from bridge.flow import Ack, Fin, New, payload_hash
+from bridge.principal import Principal
 
 _GROUP: Final = "hostile"
 _FINS_A_SECOND: Final = 10
 _QUOTA: Final = 5
 _FLOOD: Final = 12
-_AGENTS: Final = 20
+_AGENTS: Final = 10_000
+_SOME_AGENTS: Final = 500
+_FEW_AGENTS: Final = 20
 _REPEATS: Final = 20
 _COPIES: Final = 4
 _FEW: Final = 3
@@ -144,51 +148,84 @@ async def _heard_ack(play: Play, relay: Relay) -> Ack:
 @scenario(
     "H4",
     _GROUP,
-    "flood over quota from one sender; NEW-FIN loops against tombstones; fresh agents",
+    "flood over quota from one sender; NEW-FIN loops against tombstones; 10,000 fresh agents",
     "refused; a listed sender's flow completes",
     ends=Ends.RECEIVER,
     receiver=("settings",),
-    receiver_settings={"open_flows_per_peer": _QUOTA, "tombstones_per_peer": _QUOTA},
+    receiver_settings={
+        "open_flows_per_peer": _QUOTA,
+        "open_flows": 2 * _QUOTA,
+        "tombstones_per_peer": _QUOTA,
+        "tombstones": 4 * _QUOTA,
+    },
 )
 async def flood(play: Play) -> None:
-    request = Request.small(application(play))
-    flooder, looper = await play.stranger(), await play.stranger()
-    for nth in range(_FLOOD):
-        await flooder.say(play.b.address, play.dialect, New(nth, request.payload))
-    await play.settle()
-    served = {_id(heard.message(play.dialect)) for heard in await flooder.heard()}
+    new = New(0, Request.small(application(play)).payload)
+    flooders = await play.stranger(), await play.stranger()
+    served = [await _floods(play, flooder, new) for flooder in flooders]
     play.check(
-        len(served) <= _QUOTA,
+        served[0] <= _QUOTA,
         f"at most {_QUOTA} open flows of one sender",
-        f"{len(served)}",
+        f"{served[0]}",
         hazards.UNBOUNDED,
     )
+    play.check(
+        sum(served) <= _QUOTA,
+        f"at most half of {2 * _QUOTA} open flows of senders on no list",
+        f"{sum(served)}",
+        hazards.UNBOUNDED,
+    )
+    for flooder in flooders:
+        for nth in range(_FLOOD):
+            await flooder.say(play.b.address, play.dialect, Fin(nth))
+    looper = await play.stranger()
     for nth in range(_FLOOD):
-        await looper.say(play.b.address, play.dialect, New(nth, request.payload))
+        await looper.say(play.b.address, play.dialect, replace(new, msg_id=nth))
         await looper.say(play.b.address, play.dialect, Fin(nth))
         await play.settle()
-    served = {_id(heard.message(play.dialect)) for heard in await looper.heard()}
+    loops = await _served(play, looper)
     play.check(
-        len(served) <= 2 * _QUOTA,
+        loops <= 2 * _QUOTA,
         f"at most {_QUOTA} tombstones of one sender",
-        f"{len(served)} flows were served",
+        f"{loops} flows were served",
         hazards.UNBOUNDED,
     )
-    taken = 0
-    method, arg = dialects.get(play.dialect).call_for(New(1, request.payload))
-    for _ in range(_AGENTS):
-        taken += await _is_taken(play, Identity.generate(), method, arg)
-    for_them = f"none of {_AGENTS} fresh agents served"
-    if "flows" in play.b.powers:
-        known = {view["peer"] for view in await play.b.flows("receiver")}
-        known -= {flooder.canister_id, looper.canister_id}
-        play.check(not known, for_them, f"{len(known)} have flows", hazards.UNBOUNDED)
-    new = await request_of(play, request.payload)
-    await acked(play, new)
-    await acknowledge(play, new.msg_id)
+    await _agents(play, new, {relay.canister_id for relay in (*flooders, looper)})
+    await play.b.configure(access={"canisters": [play.middle]})
+    listed = await request_of(play, new.payload)
+    await acked(play, listed)
+    await acknowledge(play, listed.msg_id)
+
+
+async def _floods(play: Play, flooder: Relay, new: New) -> int:
+    """How many of a stranger's flows are served."""
     for nth in range(_FLOOD):
-        await flooder.say(play.b.address, play.dialect, Fin(nth))
-    play.notes.append(f"{taken} of {_AGENTS} calls by fresh agents were let in, none was served")
+        await flooder.say(play.b.address, play.dialect, replace(new, msg_id=nth))
+    await play.settle()
+    return await _served(play, flooder)
+
+
+async def _served(play: Play, relay: Relay) -> int:
+    return len({_id(heard.message(play.dialect)) for heard in await relay.heard()})
+
+
+async def _agents(play: Play, new: New, known: set[Principal]) -> None:
+    """Insist that of agents on no list none is served, however many they are."""
+    many = _AGENTS if play.world.virtual else _FEW_AGENTS
+    if play.dialect != "unified":
+        many = min(many, _SOME_AGENTS)  # who may call does not depend on the dialect
+    method, arg = dialects.get(play.dialect).call_for(new)
+    taken = await play.world.crowd(play.b.address, method, arg, many)
+    await play.settle()
+    if "flows" in play.b.powers:
+        served = {view["peer"] for view in await play.b.flows("receiver")} - known
+        play.check(
+            not served,
+            f"none of {many} fresh agents served",
+            f"{len(served)} have flows",
+            hazards.UNBOUNDED,
+        )
+    play.notes.append(f"{taken} of {many} calls by fresh agents were let in, none was served")
 
 
 def _id(message: object) -> int | None:
@@ -374,6 +411,7 @@ async def cycles(play: Play) -> None:
     "tiny NEWs or ACKs repeated against a 1.5 MB response",
     "bytes bounded by the echo rule",
     sender=("open",),
+    sender_settings={"attempts": _FEW},
     receiver_settings={"attempts": _FEW},
 )
 async def repeats(play: Play) -> None:
@@ -402,3 +440,35 @@ async def repeats(play: Play) -> None:
     attempts = play.b.attempts(_FEW)
     most = attempts + attempts + 10
     play.check(1 <= acks <= most, f"at most {most} ACKs", f"{acks}", hazards.ENDLESS_ECHO)
+    await _repeated_acks(play)
+
+
+async def _repeated_acks(play: Play) -> None:
+    """The same ACK for hours, by a receiver that makes nothing of FIN."""
+    if "settings" not in play.a.powers:
+        play.notes.append(f"{play.a.entry.name} cannot be made to open a flow to a stranger")
+        return
+    stranger = await play.stranger()
+    await _tell_dialect(play, play.a, stranger)
+    await play.a.open(stranger.canister_id, b"hello", _given_id(play))
+    await play.settle()
+
+    async def heard_new() -> bool:
+        return bool(await stranger.heard())
+
+    play.check(await play.until_so(heard_new), "a NEW to the stranger", "silence")
+    new = (await stranger.heard())[0].message(play.dialect)
+    play.check(isinstance(new, New), "a NEW to the stranger", new)
+    assert isinstance(new, New)
+    ack = Ack(new.msg_id, b"done", payload_hash(new.payload))
+    for _ in range(_REPEATS):
+        await stranger.say(play.a.address, play.dialect, ack)
+        await play.settle()
+        await play.world.wait(MINUTE + SECOND if play.world.virtual else SECOND)
+    fins = [m for m in [h.message(play.dialect) for h in await stranger.heard()] if _is_fin(m)]
+    most = play.a.attempts(_FEW) + 10 + 1
+    play.check(1 <= len(fins) <= most, f"at most {most} FINs", f"{len(fins)}", hazards.ENDLESS_ECHO)
+
+
+def _is_fin(message: object) -> bool:
+    return isinstance(message, Fin)

@@ -53,6 +53,7 @@ async def twice(play: Play) -> None:
     new = await request_of(play)
     await acked(play, new)
     await play.say(new)
+    await play.ran_once(new.msg_id, hazards.RUNS_TWICE)
     acks = len((await play.wire()).said("ACK", new.msg_id))
     play.check(acks == 1, "no ACK within echo_min of the last", f"{acks}", hazards.ENDLESS_ECHO)
     await play.wait(0.5)
