@@ -35,7 +35,7 @@ ELSEWHERE = {"motoko": "tests/motoko", "rust": "rust_reference/async_flow/exampl
 CHECKED_ELSEWHERE = {"docs/candid.md"}  # by tests/candid/test_page.py, output included
 PICTURES = {"text", "mermaid", "http", "diff"}
 OURS = ("IC_BRIDGE", "PYTEST", "COV")  # what a reader's shell does not have
-COMMAND_SECONDS = 110
+COMMAND_SECONDS = 500
 
 _BLOCK = re.compile(
     r"""

@@ -73,8 +73,8 @@ def main() -> int:
     plans = [Plan(seed=seed + n, flows=size) for n in range(runs)]
     began = time.perf_counter()
     done = 0
-    ignored = (signal.SIGINT, signal.SIG_IGN)  # an interrupt is this process's to act on
-    with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=ignored) as pool:
+    ends = (signal.SIGINT, signal.SIG_DFL)  # an interrupt ends the runs; this process tells of it
+    with ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=ends) as pool:
         for failed in pool.map(_attempt, plans):
             done += size
             if failed is not None:
