@@ -148,8 +148,13 @@ def _figure(value: float | None, unit: str) -> str:
 
 @contextlib.contextmanager
 def process(*command: str) -> Iterator[str]:
-    """A program that prints one line when it is ready; ended afterwards."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    """A program that prints one line when it is ready; ended afterwards.
+
+    An interrupt at the terminal is told to this process alone, which then ends that one.
+    """
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
         assert running.stdout is not None
         line = running.stdout.readline().strip()
         if not line:
@@ -173,6 +178,7 @@ def measure(*command: str, given: object = None, seconds: float = 600) -> object
         text=True,
         check=False,
         timeout=seconds,
+        start_new_session=True,
     )
     if done.returncode:
         words = done.stderr.strip().splitlines() or ["it said nothing"]
