@@ -8,6 +8,7 @@ from bridge.conformance.endpoint import Endpoint
 from bridge.conformance.instruments import Fault
 from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
+from bridge.conformance.results import Hazard
 from bridge.conformance.scenarios.flows import acknowledge, application, check_response
 from bridge.conformance.scenarios.receiver import acked, key, request_of
 from bridge.conformance.scenarios.registry import Ends, Player, scenario
@@ -63,7 +64,7 @@ async def _opened(play: Play) -> tuple[int, Ack]:
 async def _ends(play: Play, msg_id: int, *, late: bool = False) -> None:
     """Insist that an upgraded sender has the response, says so and tells it once."""
     await play.expect(
-        lambda wire: bool(wire.passed("FIN", msg_id)), "FIN", hazard=hazards.LOST_STATE
+        lambda wire: bool(wire.passed("FIN", msg_id)), "FIN", hazard=await _lost(play, msg_id)
     )
 
     async def told() -> bool:
@@ -76,8 +77,14 @@ async def _ends(play: Play, msg_id: int, *, late: bool = False) -> None:
         shown and outcome and outcome.late == late and outcome.times == 1,
         f"{'a late' if late else 'an'} answer, told once",
         outcome,
-        hazards.LOST_STATE,
+        await _lost(play, msg_id),
     )
+
+
+async def _lost(play: Play, msg_id: int) -> Hazard | None:
+    """The danger that an upgraded sender shows which does not know a flow any more."""
+    known = await play.a.state("sender", msg_id) is not None
+    return None if known else hazards.LOST_STATE
 
 
 async def _queued(play: Play) -> None:
