@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +13,7 @@ from bridge._version import __version__
 from bridge.errors import ReplicaError, StateDirectoryError
 from bridge.replica import management, system_canisters
 from bridge.replica.execution.engine import THREAD_STACK
+from bridge.replica.execution.host import interrupt
 from bridge.replica.http.load import HttpLimits
 from bridge.replica.http.server import HttpServer
 from bridge.replica.scheduler.clock import Clock
@@ -23,20 +26,36 @@ from bridge.replica.storage.keeper import Keeper, seed_in
 
 _QUERY_THREADS: Final = 16
 _STOP_SECONDS: Final = 2.0
+_INTERRUPT_SECONDS: Final = 0.01
 
 
-def _executor() -> ThreadPoolExecutor:
+def _executor() -> tuple[ThreadPoolExecutor, list[threading.Thread]]:
     """Threads for queries, whose stacks are large enough to run canisters."""
     before = threading.stack_size(THREAD_STACK)
     try:
         pool = ThreadPoolExecutor(_QUERY_THREADS, "replica-query")
         # A pool makes its threads when they are first needed: they are, all at once.
         barrier = threading.Barrier(_QUERY_THREADS)
-        for made in [pool.submit(barrier.wait) for _ in range(_QUERY_THREADS)]:
-            made.result()
+
+        def meet() -> threading.Thread:
+            barrier.wait()
+            return threading.current_thread()
+
+        made = [pool.submit(meet) for _ in range(_QUERY_THREADS)]
+        threads = [one.result() for one in made]
     finally:
         threading.stack_size(before)
-    return pool
+    return pool, threads
+
+
+def _end(threads: Iterable[threading.Thread], seconds: float) -> None:
+    """Interrupt what canisters run on threads that are to end, until they have, or time is up."""
+    end = time.monotonic() + seconds
+    left = [thread for thread in threads if thread.is_alive()]
+    while left and time.monotonic() < end:
+        interrupt({thread.ident for thread in left if thread.ident is not None})
+        left[0].join(_INTERRUPT_SECONDS)
+        left = [thread for thread in left if thread.is_alive()]
 
 
 class _Storage:
@@ -138,6 +157,7 @@ class Replica:
         self._http_limits = http_limits or HttpLimits()
         self._server: HttpServer | None = None
         self._executor: ThreadPoolExecutor | None = None
+        self._query_threads: list[threading.Thread] = []
         self._ending: asyncio.Future[None] | None = None
 
     @property
@@ -155,7 +175,7 @@ class Replica:
         return self._machine.subnet.keys.root.public_key_der
 
     async def __aenter__(self) -> Self:
-        self._executor = _executor()
+        self._executor, self._query_threads = _executor()
         try:
             await self._prepare(self._executor)
         except BaseException:
@@ -254,5 +274,7 @@ class Replica:
             await asyncio.to_thread(self._close_storage)
         except StateDirectoryError as late:
             failure = failure or late
+        # Only now: what is broken off here is kept as what has not been executed yet.
+        await asyncio.to_thread(_end, [*self._query_threads, *self._rounds.threads], _STOP_SECONDS)
         if failure is not None and error is None:
             raise failure

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import itertools
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from bridge import wire
 from bridge.candid import Case
 from bridge.principal import Principal
 from bridge.replica import Replica
+from bridge.replica.execution.run import Run
 from bridge.replica.http import api
 from bridge.replica.management import handle, ingress_filter
 from bridge.replica.management import query as management_query
@@ -355,6 +357,47 @@ class Client:
 def _patience(monkeypatch):
     """Let calls be waited for however busy the machine is; who tests that says less."""
     monkeypatch.setattr(api, "SYNC_CALL_SECONDS", 120.0)
+
+
+class Hold:
+    """Keeps an execution where it prints ``Hold.WORD``, until it is let go, however long that is.
+
+    So a test says what happens during an execution, and does not hope that it lasts long enough.
+    """
+
+    WORD = b"hold here"
+    PATIENCE = 240
+
+    def __init__(self):
+        self._reached, self._let_go = threading.Event(), threading.Event()
+
+    def printed(self, content):
+        # The event loop, which tries queries at first, cannot be kept.
+        if content == self.WORD and threading.current_thread() is not threading.main_thread():
+            self._reached.set()
+            assert self._let_go.wait(self.PATIENCE)
+
+    async def reached(self):
+        """Wait until an execution is kept."""
+        assert await asyncio.to_thread(self._reached.wait, self.PATIENCE)
+
+    def let_go(self):
+        """Let it go on, and all that come later."""
+        self._let_go.set()
+
+
+@pytest.fixture
+def hold(monkeypatch):
+    made = Hold()
+    plain = Run.print
+
+    def printed(run, content):
+        made.printed(content)
+        plain(run, content)
+
+    monkeypatch.setattr(Run, "print", printed)
+    yield made
+    made.let_go()
 
 
 @pytest.fixture

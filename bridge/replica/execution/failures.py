@@ -28,6 +28,14 @@ class ExecutionError(ReplicaError):
         return f"Error from Canister {canister}: {self.message}"[:_MAX_TEXT]
 
 
+class InterruptedRunError(BaseException):
+    """The replica ends while a canister runs.
+
+    No ``Exception``, because nobody may take it for a failure of the canister: the message has
+    neither been executed nor failed, and what it did to memories that are in no use any more stays.
+    """
+
+
 class TrapError(ExecutionError):
     """The Wasm code trapped, as by ``unreachable`` or an access out of bounds."""
 

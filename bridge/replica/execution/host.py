@@ -5,14 +5,22 @@ stopped by a trap. A canister calls them a hundred times in a message: what they
 """
 
 import ctypes
+from collections.abc import Collection
 from functools import cache
 from typing import Any, Final
 
 import wasmtime
 
-from bridge.replica.execution.engine import CompiledModule
-from bridge.replica.execution.failures import InvalidModuleError
-from bridge.replica.execution.native import NO_FINALIZER, as_callback, ffi, new_trap
+from bridge.replica.execution.engine import CompiledModule, engine
+from bridge.replica.execution.failures import InterruptedRunError, InvalidModuleError
+from bridge.replica.execution.native import (
+    NO_FINALIZER,
+    as_callback,
+    deadline,
+    ffi,
+    new_error,
+    new_trap,
+)
 from bridge.replica.execution.run import Run
 from bridge.replica.execution.system_api import TABLE, Row, check_context, signature
 
@@ -22,6 +30,41 @@ _TYPES: Final = {"i": wasmtime.ValType.i32, "l": wasmtime.ValType.i64}
 
 # What runs at present, by the number of the instance.
 running: Final[dict[int, Run]] = {}
+
+
+def _at_deadline(_context: int, instance: int, epochs: Any, kind: Any) -> int:
+    run = running.get(instance)
+    if run is not None and run.interrupted:
+        run.failure = InterruptedRunError()
+        return new_error()
+    epochs[0], kind[0] = 1, 0
+    return 0
+
+
+_deadline, _deadline_kept = deadline(_at_deadline)
+
+
+def heed_interruptions(store: wasmtime.Store, number: int) -> None:
+    """Let ``interrupt`` stop what runs in a store.
+
+    Args:
+        store: The store.
+        number: Of its instance.
+    """
+    store.set_epoch_deadline(1)
+    ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _deadline, number, NO_FINALIZER)
+
+
+def interrupt(threads: Collection[int]) -> None:
+    """Stop what canisters run on these threads at present, by an ``InterruptedRunError`` there.
+
+    What begins right after is not stopped: ask again, until the threads have ended.
+    """
+    for run in tuple(running.values()):
+        if run.thread in threads:
+            run.interrupted = True
+    # It is one engine's for all replicas of the process; the others go on at once.
+    engine().increment_epoch()
 
 
 @cache

@@ -5,6 +5,7 @@ Uses the engine's C interface directly, which takes a third of the time of its P
 
 import ctypes
 import itertools
+import threading
 from typing import Any, Final
 
 import wasmtime
@@ -19,7 +20,7 @@ from bridge.replica.execution.failures import (
     InvalidModuleError,
     TrapError,
 )
-from bridge.replica.execution.host import arrow, host_functions, running
+from bridge.replica.execution.host import arrow, heed_interruptions, host_functions, running
 from bridge.replica.execution.native import (
     Words,
     ffi,
@@ -135,6 +136,7 @@ class Instance:
         self._store = wasmtime.Store(engine())
         self._store.set_limits(memory_size=self.memory_limit, table_elements=_MAX_TABLE)
         self._store.set_fuel(_U64)
+        heed_interruptions(self._store, self._number)
         context = self._store._context()  # noqa: SLF001 - the C interface wants it
         self._context_pointer = context
         self._context = ctypes.cast(context, ctypes.c_void_p).value
@@ -412,6 +414,7 @@ class Instance:
 
         Raises:
             ExecutionError: If the code trapped, in whatever way.
+            InterruptedRunError: If the replica ends.
         """
         self._enter(run, self._functions[export])
 
@@ -454,6 +457,7 @@ class Instance:
         run.instance = self
         self._trap.value = 0
         set_fuel(self._context, run.instruction_limit)
+        run.thread = threading.get_ident()
         running[self._number] = run
         try:
             error = func_call(
@@ -467,6 +471,8 @@ class Instance:
         if failure is not None:
             if trap:
                 ffi.wasm_trap_delete(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
+            if error:
+                ffi.wasmtime_error_delete(ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t)))
             raise failure
         if error:
             pointer = ctypes.cast(error, ctypes.POINTER(ffi.wasmtime_error_t))

@@ -91,6 +91,28 @@ def view(address: int, size: int) -> memoryview:
     return found
 
 
+_Deadline: Final[Any] = ctypes.CFUNCTYPE(_size, _size, _size, Words, ctypes.POINTER(ctypes.c_uint8))
+
+
+def deadline(function: Any) -> tuple[Any, Any]:
+    """A function for the engine to call at a deadline, and what must live as long as it does.
+
+    Args:
+        function: It is given the context, the number that it was made known with, and where to
+            write how many epochs later it is to be called again, and 0 for going on. It returns 0,
+            or an error to stop the code with.
+    """
+    kept = _Deadline(function)
+    (_, kind, *_) = ffi.dll.wasmtime_store_epoch_deadline_callback.argtypes
+    return ctypes.cast(kept, kind), kept
+
+
+def new_error() -> int:
+    """An error for a deadline's function to return; what it stands for is kept elsewhere."""
+    error = ffi.wasmtime_error_new(ctypes.create_string_buffer(b"host"))
+    return ctypes.cast(error, ctypes.c_void_p).value or 0
+
+
 def as_callback(function: Any, *, halves: bool) -> tuple[Any, Any]:
     """A host function for the engine, and what must live as long as it does.
 

@@ -154,6 +154,8 @@ class Run:
         instruction_limit: Instructions that this message may use.
         instructions_before: What earlier messages of the same call context used.
         failure: What made a host function fail, if one did.
+        thread: Where it runs, as ``threading.get_ident`` says it.
+        interrupted: Whether it is to end as soon as it can, because the replica does.
     """
 
     mode: Mode
@@ -195,6 +197,8 @@ class Run:
     host_instructions: int = 0
     instructions: int = 0
     failure: BaseException | None = None
+    thread: int = 0
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.balance = self.environment.balance

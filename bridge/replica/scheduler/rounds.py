@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from bridge.errors import StateDirectoryError
 from bridge.replica.execution.engine import THREAD_STACK
+from bridge.replica.execution.failures import InterruptedRunError
 from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.courier import nothing
 from bridge.replica.scheduler.machine import Machine
@@ -161,6 +162,11 @@ class Rounds:
         self._stopping = True
         self._wake.set()
         self._active.set()
+
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The threads that have not ended."""
+        return tuple(self._threads)
 
     def join(self, timeout: float) -> None:
         """Wait for the end of the threads, at most so many seconds."""
@@ -339,29 +345,37 @@ class Rounds:
         return inspect(self.machine, request)
 
     def _run(self) -> None:
+        with self.machine.lock:
+            try:
+                while not self._stopping and self._drives():
+                    self._go_on()
+            except InterruptedRunError:
+                pass  # by who stopped the rounds; nothing that happens from then on is kept
+            finally:
+                self._threads.discard(threading.current_thread())
+                self._wake.set()
+
+    def _go_on(self) -> None:
+        """A round, and then, if there was nothing to do in it, a rest until there is."""
         machine = self.machine
-        with machine.lock:
-            while not self._stopping and self._drives():
-                self._wake.clear()
-                self._active_at = time.monotonic()
-                if not self._active.is_set():
-                    self._active.set()
-                if self._gathers:
-                    self._gather()
-                if self._round() or self._inbox:
-                    continue
-                self._tell_quiet()
-                due = machine.next_due()
-                seconds = _LONGEST_WAIT
-                if due is not None and not machine.clock.paused:
-                    seconds = max(0.0, min(seconds, (due - machine.clock.now()) / 1e9))
-                machine.lock.release()
-                try:
-                    self._wake.wait(seconds)
-                finally:
-                    machine.lock.acquire()
-            self._threads.discard(threading.current_thread())
-            self._wake.set()
+        self._wake.clear()
+        self._active_at = time.monotonic()
+        if not self._active.is_set():
+            self._active.set()
+        if self._gathers:
+            self._gather()
+        if self._round() or self._inbox:
+            return
+        self._tell_quiet()
+        due = machine.next_due()
+        seconds = _LONGEST_WAIT
+        if due is not None and not machine.clock.paused:
+            seconds = max(0.0, min(seconds, (due - machine.clock.now()) / 1e9))
+        machine.lock.release()
+        try:
+            self._wake.wait(seconds)
+        finally:
+            machine.lock.acquire()
 
     def _round(self) -> bool:
         """One round; whether anything happened."""
