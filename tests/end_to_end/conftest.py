@@ -1,4 +1,4 @@
-"""One embedded replica a worker, with a Motoko sender, receiver and echo on it."""
+"""One embedded replica a worker, with a Motoko receiver and echo; and a sender for each test."""
 
 import inspect
 from collections.abc import AsyncIterator
@@ -20,7 +20,6 @@ class Stage:
 
     network: Network
     agent: Agent
-    sender: ReferenceCanister
     receiver: ReferenceCanister
     echo: ReferenceCanister
 
@@ -46,9 +45,15 @@ async def stage() -> AsyncIterator[Stage]:
             ReferenceCanister(
                 agent, await network.deploy(agent, contracts.motoko_canister(name), argument)
             )
-            for name in ("sender", "receiver", "echo")
+            for name in ("receiver", "echo")
         ]
         yield Stage(network, agent, *canisters)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def sender(stage: Stage) -> ReferenceCanister:
+    """A sender of the test's own: a flow that one leaves open is told again to who watches it."""
+    return await stage.deploy("sender")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -72,7 +72,7 @@ async def test_a_certificate_signed_by_another_key(stage) -> None:
     async with Agent(stage.network.url, identity=identity, root_key=other) as agent:
         for call in (agent.update, agent.query):
             with pytest.raises(CertificateError, match="root key") as caught:
-                await call(stage.sender.canister_id, "asyncFlow_status", EMPTY)
+                await call(stage.echo.canister_id, "asyncFlow_status", EMPTY)
             assert "pass its own root key" in caught.value.hint
 
 

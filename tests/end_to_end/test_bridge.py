@@ -203,23 +203,25 @@ async def test_the_outbox_is_empty_once_its_messages_were_taken(stage) -> None:
 # --- As a receiver ------------------------------------------------------------------------------
 
 
-async def test_a_motoko_sender_gets_what_the_handler_answers(stage) -> None:
+async def test_a_motoko_sender_gets_what_the_handler_answers(stage, sender) -> None:
     payload = random_payload(random.Random(7))
     async with MemoryStore() as store, bridge_on(stage, store, handler=compute) as bridge:
-        bridge.watch(stage.sender.canister_id)
-        msg_id = await stage.sender.send(stage.us, payload)
-        outcome = await sender_ends(stage, stage.sender, msg_id)
+        bridge.watch(sender.canister_id)
+        msg_id = await sender.send(stage.us, payload)
+        outcome = await sender_ends(stage, sender, msg_id)
         assert outcome.label == "answered"
         assert means_the_same(outcome.value["response"], right_response(payload))
 
         async def finished():
-            record = await store.receiver_flow(stage.sender.canister_id, msg_id)
+            record = await store.receiver_flow(sender.canister_id, msg_id)
             return record.state == "finished"
 
         await until(finished)
 
 
-async def test_a_handler_that_says_later_is_asked_again_by_the_senders_next_new(stage) -> None:
+async def test_a_handler_that_says_later_is_asked_again_by_the_senders_next_new(
+    stage, sender
+) -> None:
     seen = []
 
     async def handler(request):
@@ -229,24 +231,24 @@ async def test_a_handler_that_says_later_is_asked_again_by_the_senders_next_new(
         return b"second time"
 
     async with bridge_on(stage, handler=handler) as bridge:
-        bridge.watch(stage.sender.canister_id)
-        msg_id = await stage.sender.send(stage.us, b"x")
-        outcome = await sender_ends(stage, stage.sender, msg_id)
+        bridge.watch(sender.canister_id)
+        msg_id = await sender.send(stage.us, b"x")
+        outcome = await sender_ends(stage, sender, msg_id)
         assert outcome.value["response"] == b"second time"
         assert seen.count(msg_id) == 2
 
 
-async def test_a_final_failure_is_an_answer(stage) -> None:
+async def test_a_final_failure_is_an_answer(stage, sender) -> None:
     async def handler(_request):
         raise FinalFailure(b"no such account")
 
     async with bridge_on(stage, handler=handler) as bridge:
-        bridge.watch(stage.sender.canister_id)
-        outcome = await sender_ends(stage, stage.sender, await stage.sender.send(stage.us, b"x"))
+        bridge.watch(sender.canister_id)
+        outcome = await sender_ends(stage, sender, await sender.send(stage.us, b"x"))
         assert (outcome.label, outcome.value["response"]) == ("answered", b"no such account")
 
 
-async def test_a_deferred_request_is_answered_later_and_only_once(stage) -> None:
+async def test_a_deferred_request_is_answered_later_and_only_once(stage, sender) -> None:
     requests = asyncio.Queue()
 
     async def handler(request):
@@ -254,19 +256,19 @@ async def test_a_deferred_request_is_answered_later_and_only_once(stage) -> None
         return DEFERRED
 
     async with bridge_on(stage, handler=handler) as bridge:
-        bridge.watch(stage.sender.canister_id)
-        msg_id = await stage.sender.send(stage.us, b"x")
+        bridge.watch(sender.canister_id)
+        msg_id = await sender.send(stage.us, b"x")
         request = await asyncio.wait_for(requests.get(), 120)
-        assert await stage.sender.outcome(msg_id) is None
+        assert await sender.outcome(msg_id) is None
         await bridge.answer(request.peer, request.msg_id, b"at last")
-        outcome = await sender_ends(stage, stage.sender, msg_id)
+        outcome = await sender_ends(stage, sender, msg_id)
         assert outcome.value["response"] == b"at last"
         with pytest.raises(LocalProtocolError):
             await bridge.answer(request.peer, request.msg_id, b"again")
 
 
 async def test_a_crashing_handler_stalls_the_request_tells_the_operator_and_can_be_rerun(
-    stage, caplog
+    stage, sender, caplog
 ) -> None:
     told = asyncio.Queue()
     runs = []
@@ -278,12 +280,12 @@ async def test_a_crashing_handler_stalls_the_request_tells_the_operator_and_can_
         return b"mended"
 
     async with bridge_on(stage, handler=handler, on_operator=told.put) as bridge:
-        bridge.watch(stage.sender.canister_id)
-        msg_id = await stage.sender.send(stage.us, b"x")
+        bridge.watch(sender.canister_id)
+        msg_id = await sender.send(stage.us, b"x")
         telling = await asyncio.wait_for(told.get(), 120)
         assert (telling.what, telling.msg_id) == (Telling.STALLED, msg_id)
         await bridge.rerun(telling.peer, telling.msg_id)
-        outcome = await sender_ends(stage, stage.sender, msg_id)
+        outcome = await sender_ends(stage, sender, msg_id)
         assert outcome.value["response"] == b"mended"
     assert runs == [False, True]
     assert "a bug" in caplog.text
@@ -301,10 +303,10 @@ async def test_a_bridge_without_a_handler_ignores_requests_and_counts_them(stage
         assert await until(counted) >= 1
 
 
-async def test_a_canister_that_is_not_accepted_gets_no_answer(stage) -> None:
+async def test_a_canister_that_is_not_accepted_gets_no_answer(stage, sender) -> None:
     async with bridge_on(stage, handler=compute, accept=frozenset({NOBODY})) as bridge:
-        bridge.watch(stage.sender.canister_id)
-        await stage.sender.send(stage.us, b"x")
+        bridge.watch(sender.canister_id)
+        await sender.send(stage.us, b"x")
 
         async def counted():
             return bridge.counters.get("refused.access")

@@ -150,7 +150,8 @@ async def test_a_foreign_sender_is_answered_and_both_sides_end(place, language, 
     seen = []
 
     async def handler(request):
-        seen.append(request)
+        if request.peer == sender.canister_id:  # others may repeat what an earlier test left
+            seen.append(request)
         return b"done"
 
     async with MemoryStore() as store, place.bridge(store, handler=handler):
@@ -160,7 +161,7 @@ async def test_a_foreign_sender_is_answered_and_both_sides_end(place, language, 
         await reaches(sender, "sender", msg_id, "acknowledged")
         await stored_as(lambda: store.receiver_flow(sender.canister_id, msg_id), "finished")
         (request,) = seen
-        assert (request.peer, request.payload) == (sender.canister_id, b"please")
+        assert request.payload == b"please"
         record = await store.receiver_flow(sender.canister_id, msg_id)
         assert record.dialect == dialect
 
@@ -339,7 +340,9 @@ async def test_kill_9_of_a_receiver_loses_no_request(place, tmp_path):
     sender = await place.both("motoko", "maf")
     process = await process_to_be_killed(place, tmp_path)
     msg_id = await sender.send(place.mailbox, b"please")
-    assert int(await asyncio.wait_for(process.stdout.readline(), 120)) == msg_id
+    async with asyncio.timeout(120):  # others may repeat what an earlier test left
+        while int(await process.stdout.readline()) != msg_id:
+            pass
 
     async def trimmed():
         return (await place.status())["waiting"] == 0
@@ -350,11 +353,13 @@ async def test_kill_9_of_a_receiver_loses_no_request(place, tmp_path):
     runs, told = [], []
 
     async def handler(request):
-        runs.append(request.redelivered)
+        if request.peer == sender.canister_id:
+            runs.append(request.redelivered)
         return DEFERRED
 
     async def on_operator(telling):
-        told.append(telling.what)
+        if telling.peer == sender.canister_id:
+            told.append(telling.what)
 
     async with (
         SQLiteStore(tmp_path / "flows.db") as store,
