@@ -31,6 +31,9 @@ const canisters = {
   player_maf: "canisters/PlayerMaf.mo",
   player_positional: "canisters/PlayerPositional.mo",
   priced: "canisters/Priced.mo",
+  priced_bounty: "canisters/PricedBounty.mo",
+  priced_maf: "canisters/PricedMaf.mo",
+  priced_positional: "canisters/PricedPositional.mo",
   receiver: "canisters/Receiver.mo",
   sender: "canisters/Sender.mo",
   tables: "canisters/Tables.mo",
@@ -82,7 +85,7 @@ function compiler() {
     made.write(relative(here, path), readFileSync(path, "utf8"));
   }
   made.write(examples.readme, readmeExample());
-  made.usePackage("AsyncFlow", "src");
+  made.usePackage("async-flow", "src");
   made.setPublicMetadata(["candid:service"]);
   return made;
 }

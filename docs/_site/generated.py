@@ -316,11 +316,11 @@ def motoko_api(readme: str) -> str:
     mixins = {name: declarations.motoko(folder / f"{name}.mo") for name in _MIXINS}
     spoken = [*surface, *(one for items in mixins.values() for one in items)]
     types = declarations.motoko_types(spoken, [folder / f"{name}.mo" for name in _MOTOKO_WORDS])
-    parts = [readme.rstrip(), "", '## `import AsyncFlow "mo:AsyncFlow"`', ""]
+    parts = [readme.rstrip(), "", '## `import AsyncFlow "mo:async-flow"`', ""]
     parts += _declared(surface, "motoko", 3)
     for name, items in mixins.items():
         parts += [f"## `include {name}(node)`", "", f"{_MIXINS[name].capitalize()}.", ""]
-        parts += [f'`import {name} "mo:AsyncFlow/{name}"`', ""]
+        parts += [f'`import {name} "mo:async-flow/{name}"`', ""]
         parts += _declared(items, "motoko", 3)
     parts += ["## Types that these speak of", "", *_declared(types, "motoko", 3)]
     return "\n".join(parts)

@@ -1,9 +1,9 @@
 /// Reference canister `both`: sender and receiver in one, with the `compute` application.
 
 import Map "mo:core/Map";
-import AsyncFlow "mo:AsyncFlow";
-import Endpoint "mo:AsyncFlow/Endpoint";
-import Operations "mo:AsyncFlow/Operations";
+import AsyncFlow "mo:async-flow";
+import Endpoint "mo:async-flow/Endpoint";
+import Operations "mo:async-flow/Operations";
 import Compute "parts/Compute";
 import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";

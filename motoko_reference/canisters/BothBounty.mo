@@ -1,10 +1,10 @@
 /// Reference canister `both_bounty`: `both`, serving the dialect `bounty` beside `unified`.
 
 import Map "mo:core/Map";
-import AsyncFlow "mo:AsyncFlow";
-import Endpoint "mo:AsyncFlow/Endpoint";
-import EndpointBounty "mo:AsyncFlow/EndpointBounty";
-import Operations "mo:AsyncFlow/Operations";
+import AsyncFlow "mo:async-flow";
+import Endpoint "mo:async-flow/Endpoint";
+import EndpointBounty "mo:async-flow/EndpointBounty";
+import Operations "mo:async-flow/Operations";
 import Compute "parts/Compute";
 import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";

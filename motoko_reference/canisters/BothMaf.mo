@@ -1,10 +1,10 @@
 /// Reference canister `both_maf`: `both`, serving the dialect `maf` beside `unified`.
 
 import Map "mo:core/Map";
-import AsyncFlow "mo:AsyncFlow";
-import Endpoint "mo:AsyncFlow/Endpoint";
-import EndpointMaf "mo:AsyncFlow/EndpointMaf";
-import Operations "mo:AsyncFlow/Operations";
+import AsyncFlow "mo:async-flow";
+import Endpoint "mo:async-flow/Endpoint";
+import EndpointMaf "mo:async-flow/EndpointMaf";
+import Operations "mo:async-flow/Operations";
 import Compute "parts/Compute";
 import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";

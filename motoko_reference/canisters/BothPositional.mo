@@ -1,10 +1,10 @@
 /// Reference canister `both_positional`: `both`, serving the dialect `positional` beside `unified`.
 
 import Map "mo:core/Map";
-import AsyncFlow "mo:AsyncFlow";
-import Endpoint "mo:AsyncFlow/Endpoint";
-import EndpointPositional "mo:AsyncFlow/EndpointPositional";
-import Operations "mo:AsyncFlow/Operations";
+import AsyncFlow "mo:async-flow";
+import Endpoint "mo:async-flow/Endpoint";
+import EndpointPositional "mo:async-flow/EndpointPositional";
+import Operations "mo:async-flow/Operations";
 import Compute "parts/Compute";
 import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";

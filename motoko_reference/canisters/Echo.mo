@@ -1,8 +1,8 @@
 /// Reference canister `echo`: a receiver that answers with the payload it was sent.
 
-import AsyncFlow "mo:AsyncFlow";
-import Endpoint "mo:AsyncFlow/Endpoint";
-import Operations "mo:AsyncFlow/Operations";
+import AsyncFlow "mo:async-flow";
+import Endpoint "mo:async-flow/Endpoint";
+import Operations "mo:async-flow/Operations";
 import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";
 

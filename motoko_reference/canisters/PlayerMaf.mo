@@ -1,20 +1,21 @@
 /// Reference canister `player_maf`: `player`, serving the dialect `maf` beside `unified`.
 
-import AsyncFlow "mo:AsyncFlow";
-import Endpoint "mo:AsyncFlow/Endpoint";
-import EndpointMaf "mo:AsyncFlow/EndpointMaf";
-import Operations "mo:AsyncFlow/Operations";
+import AsyncFlow "mo:async-flow";
+import Endpoint "mo:async-flow/Endpoint";
+import EndpointMaf "mo:async-flow/EndpointMaf";
+import Operations "mo:async-flow/Operations";
 import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";
 import PlayerActs "parts/PlayerActs";
 import PlayerApplication "parts/PlayerApplication";
+import PlayerRole "parts/PlayerRole";
 
-persistent actor class PlayerMaf(install : ?AsyncFlow.Install) {
+persistent actor class PlayerMaf(install : ?PlayerRole.Install) {
   var flows = AsyncFlow.empty();
   flows := AsyncFlow.upToDate(flows);
   let runs = Outcomes.runs();
 
-  include PlayerApplication(flows, runs);
+  include PlayerApplication(flows, runs, install);
   transient let node = AsyncFlow.Node<system>(flows, played, install);
   include Endpoint(node);
   include EndpointMaf(node);

@@ -1,26 +1,25 @@
-/// Reference canister `priced`: a receiver like `receiver` that can ask `min_cycles` for a request.
+/// Reference canister `priced`: a receiver that can ask `min_cycles` for a request.
 
-import AsyncFlow "mo:AsyncFlow";
-import EndpointPriced "mo:AsyncFlow/EndpointPriced";
-import Operations "mo:AsyncFlow/Operations";
-import Compute "parts/Compute";
+import AsyncFlow "mo:async-flow";
+import EndpointPriced "mo:async-flow/EndpointPriced";
+import Operations "mo:async-flow/Operations";
 import Handling "parts/Handling";
 import Outcomes "parts/Outcomes";
+import PlayerActs "parts/PlayerActs";
+import PlayerApplication "parts/PlayerApplication";
+import Pricing "parts/Pricing";
 
 persistent actor class Priced(install : ?AsyncFlow.Install) {
   var flows = AsyncFlow.empty();
   flows := AsyncFlow.upToDate(flows);
   let runs = Outcomes.runs();
 
-  func handle(request : AsyncFlow.Request) : AsyncFlow.Reply {
-    Outcomes.ran(runs, flows, request);
-    Compute.handle(request);
-  };
-
-  transient let node = AsyncFlow.Node<system>(flows, { AsyncFlow.receiver(handle) with priced = true }, install);
+  include PlayerApplication(flows, runs, null);
+  transient let node = AsyncFlow.Node<system>(flows, Pricing.application(played, flows, runs), install);
   include EndpointPriced(node);
   include Operations(node);
   include Handling(node, runs);
+  include PlayerActs(node);
 
   /// Ingress of strangers costs no cycles.
   system func inspect({ caller : Principal }) : Bool { node.mayCall(caller) };

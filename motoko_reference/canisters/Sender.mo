@@ -1,9 +1,9 @@
 /// Reference canister `sender`: opens a flow when it is told to, and reports how it ended.
 
 import Map "mo:core/Map";
-import AsyncFlow "mo:AsyncFlow";
-import Endpoint "mo:AsyncFlow/Endpoint";
-import Operations "mo:AsyncFlow/Operations";
+import AsyncFlow "mo:async-flow";
+import Endpoint "mo:async-flow/Endpoint";
+import Operations "mo:async-flow/Operations";
 import Outcomes "parts/Outcomes";
 import Sending "parts/Sending";
 

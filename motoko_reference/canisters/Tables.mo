@@ -1,10 +1,10 @@
 /// Reference canister `tables`: the two pure tables as queries, for the protocol's test vectors.
 
 import Array "mo:core/Array";
-import Policy "mo:AsyncFlow/Policy";
-import Receiver "mo:AsyncFlow/Receiver";
-import Sender "mo:AsyncFlow/Sender";
-import Types "mo:AsyncFlow/Types";
+import Policy "mo:async-flow/Policy";
+import Receiver "mo:async-flow/Receiver";
+import Sender "mo:async-flow/Sender";
+import Types "mo:async-flow/Types";
 
 persistent actor {
   type SenderStep = { before : ?Types.SenderFlow; event : Types.Event; now : Nat64; policy : Policy.Policy; null_ack : Sender.NullAck };

@@ -25,6 +25,7 @@ module {
     #running : () -> async* Answer;
   };
 
+  /// The same once running work is done.
   public type Answer = {
     #answer : ?Blob; // the response; null is one too
     #failed : ?Blob; // failed for good: these bytes are the answer
@@ -32,14 +33,17 @@ module {
     #retry; // failed, to be retried: the sender's next NEW is processed anew
   };
 
+  /// Takes a NEW. It may not await; work that does is returned as `#running`.
   public type Handler = Request -> Reply;
 
-  /// Takes what a flow tells; by returning it has taken it. If it traps it is told again.
+  /// Takes what a flow tells; by returning it has taken it. If it traps, or has not returned within
+  /// `answer_within`, it is told again, marked `redelivered`.
   public type Listener = {
     #synchronous : Types.Tell -> ();
     #running : Types.Tell -> async* ();
   };
 
+  /// What an application gives to `Node`.
   public type Application = {
     handler : ?Handler; // null: no receiver, NEW and FIN are counted and ignored
     outcome : ?Listener; // null: no sender, ACK is counted and ignored
@@ -52,6 +56,7 @@ module {
   func ignored(_ : Types.Tell) {};
   func resend(_ : Types.Ask) : ?Types.Decision { ?#resend };
 
+  /// Neither sender nor receiver; asks for nothing, lets wrong ACKs be sent again.
   public let none : Application = {
     handler = null;
     outcome = null;
@@ -66,11 +71,12 @@ module {
     { none with handler = ?handle };
   };
 
-  /// An application that opens flows.
+  /// An application that opens flows and hears how they end.
   public func sender(outcome : Types.Tell -> ()) : Application {
     { none with outcome = ?#synchronous outcome };
   };
 
+  /// An application that does both.
   public func both(handle : Handler, outcome : Types.Tell -> ()) : Application {
     { none with handler = ?handle; outcome = ?#synchronous outcome };
   };

@@ -59,6 +59,7 @@ module {
     let isSender = switch (app.outcome) { case (?_) true; case null false };
     let isReceiver = switch (app.handler) { case (?_) true; case null false };
 
+    /// What is stored, for the library's own mixins: an application has no need to look into it.
     public let state = s;
 
     func clock() : Nat64 { Nat64.fromIntWrap(Time.now()) };
@@ -158,6 +159,10 @@ module {
     // long. Order does: messages to oneself begin in the order in which they were sent, so that what
     // has not begun when a later one runs never will.
     let waiting = Map.empty<Nat, (Nat64, Types.Key, Types.What)>();
+    // Tellings and questions that have begun and not ended. One that has not ended within `answer_within`
+    // counts as failed too: a snapshot that caught it brings it back, but not the message. (A handler that
+    // takes so long is ended by its flow.)
+    let begun = Map.empty<Nat, (Nat64, Types.Key, Types.What)>();
     var nextWork = 0;
 
     /// Notes what this message to ourselves took.
@@ -170,8 +175,16 @@ module {
       nextWork += 1;
       func supervise() : async () {
         if (Map.take(waiting, Nat.compare, number) == null) return;
+        switch failed {
+          case (#handler_failed(#hand_over _)) {};
+          case _ Map.add(begun, Nat.compare, number, (clock(), key, failed));
+        };
         worked();
-        try { await run() } catch (_) {
+        try {
+          await run();
+          Map.remove(begun, Nat.compare, number);
+        } catch (_) {
+          Map.remove(begun, Nat.compare, number);
           await* on(key, failed, true);
           arm<system>();
         };
@@ -192,6 +205,21 @@ module {
           Map.remove(waiting, Nat.compare, number);
           Store.count(s, "never_begun");
           await* on(key, failed, true);
+        };
+        case null break old;
+      };
+    };
+
+    func isOver(work : (Nat64, Types.Key, Types.What), now : Nat64) : Bool { work.0 + s.policy.answer_within <= now };
+
+    /// Gives up what began too long ago.
+    func giveUpBegun(now : Nat64) : async* () {
+      label old loop switch (Map.minEntry(begun)) {
+        case (?(number, work)) {
+          if (not isOver(work, now)) break old;
+          Map.remove(begun, Nat.compare, number);
+          Store.count(s, "never_ended");
+          await* on(work.1, work.2, true);
         };
         case null break old;
       };
@@ -468,8 +496,10 @@ module {
     /// The application has the response, however it got it.
     public func finish(id : Nat) : async* Outcome<()> { await* asked(id, #finish) };
 
-    /// The operator: hands a dead letter over again, or drops it.
+    /// The operator: hands a dead letter over again.
     public func retry(id : Nat) : async* Outcome<()> { await* asked(id, #retry_dead_letter) };
+
+    /// The operator: the response of a dead letter is not wanted.
     public func drop(id : Nat) : async* Outcome<()> { await* asked(id, #drop_dead_letter) };
 
     /// The decision about a corruption, where the handler gave none.
@@ -513,7 +543,10 @@ module {
       await* requested(#receiver(sender, id), #rerun);
     };
 
+    /// The flow that this canister opened under this id, or null.
     public func senderFlow(id : Nat) : ?Types.SenderFlow { Map.get(s.senders, Nat.compare, id) };
+
+    /// The flow that this sender opened here under this id, or null.
     public func receiverFlow(sender : Principal, id : Nat) : ?Types.ReceiverFlow {
       Map.get(s.receivers, Order.peerId, (sender, id));
     };
@@ -528,12 +561,14 @@ module {
     /// The agent has these entries: all up to and including `seq`.
     public func trim(agent : Principal, seq : Nat64) { Outbox.trim(s.outbox, agent, seq) };
 
-    // --- Who may do what ----
+    // --- Who may do what --------------------------------------------------------------------------------
 
     /// Whether this caller has an outbox: a listed agent, or one with flows from when it was listed.
     public func hasOutbox(who : Principal) : Bool {
       Access.isAgent(s.access, who) or (Peer.classify(who) == #agent and Store.hasFlows(s, who));
     };
+
+    /// Whether this caller may read status, flows and events: a controller or a listed monitor.
     public func mayWatch(who : Principal) : Bool { Access.mayWatch(s.access, who) };
 
     /// Who may drive a reference canister: controllers, monitors, listed agents.
@@ -559,10 +594,11 @@ module {
       if (Store.interrupted(s) != null) return ?now;
       let seeding = if (s.ids.seeded) null else ?seedDue;
       let due = switch (Set.min(s.due)) { case (?(time, _)) ?time; case null null };
-      let begun = switch (Map.minEntry(waiting)) { case (?(_, (since, _, _))) ?(since + s.policy.send_retry); case null null };
+      let late = switch (Map.minEntry(waiting)) { case (?(_, (since, _, _))) ?(since + s.policy.send_retry); case null null };
+      let over = switch (Map.minEntry(begun)) { case (?(_, (since, _, _))) ?(since + s.policy.answer_within); case null null };
       // While tombstones are kept, time is observed often enough for them.
       let glance = if (Map.isEmpty(s.receivers)) null else ?(s.clock.seen + s.policy.time_gap / 2);
-      Policy.earliest([due, glance, seeding, begun]);
+      Policy.earliest([due, glance, seeding, late, over]);
     };
 
     func arm<system>() {
@@ -589,7 +625,8 @@ module {
 
     func isIdle(now : Nat64) : Bool {
       let nothingDue = switch (Set.min(s.due)) { case (?(time, _)) time > now; case null true };
-      nothingDue and s.ids.seeded and Store.interrupted(s) == null and Map.isEmpty(waiting);
+      let nothingOver = switch (Map.minEntry(begun)) { case (?(_, work)) not isOver(work, now); case null true };
+      nothingDue and nothingOver and s.ids.seeded and Store.interrupted(s) == null and Map.isEmpty(waiting);
     };
 
     func tick() : async () {
@@ -610,6 +647,7 @@ module {
       calls.begin();
       await* lookAfterInterrupted();
       await* giveUpWaiting(sentBefore);
+      await* giveUpBegun(now);
       for ((time, key) in work.values()) await* workOn(time, key);
       for ((key, t) in (await* calls.flush()).values()) await* on(key, #not_sent t, true);
       s.batch := Nat.min(Turns.tickFlows, size * 2);
@@ -626,9 +664,14 @@ module {
       };
     };
 
+    func restarted(key : Types.Key) : async* () {
+      await* on(key, #restarted { share = Ulid.below(s.ids, 1_000_000) }, true);
+      Store.seenTo(s, key);
+    };
+
     func workOn(time : Nat64, key : Types.Key) : async* () {
       // What fell due before this start is spread.
-      if (time < s.started) await* on(key, #restarted { share = Ulid.below(s.ids, 1_000_000) }, true);
+      if (time < s.started) await* restarted(key);
       switch (dueOf(key)) {
         case (?(due, peer)) if (due <= clock()) await* on(key, #due, hasRoom(peer));
         case null {};
@@ -646,10 +689,7 @@ module {
       var n = 0;
       label look while (n < Turns.tickFlows) {
         switch (Store.interrupted(s)) {
-          case (?key) {
-            await* on(key, #restarted { share = Ulid.below(s.ids, 1_000_000) }, true);
-            Store.seenTo(s, key);
-          };
+          case (?key) await* restarted(key);
           case null break look;
         };
         n += 1;

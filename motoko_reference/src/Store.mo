@@ -18,6 +18,8 @@ import Outbox "Outbox";
 import Peer "Peer";
 import Peers "Peers";
 import Policy "Policy";
+import Receiver "Receiver";
+import Sender "Sender";
 import Types "Types";
 import Ulid "Ulid";
 
@@ -132,7 +134,12 @@ module {
       case null Map.remove(s.senders, Nat.compare, id);
     };
     index(s, key, do ? { old!.due! }, do ? { new!.due! });
-    attend(s, key, switch new { case (?f) f.tell_due != null or f.state == #corrupt; case null false });
+    attend(
+      s,
+      key,
+      switch new { case (?f) Sender.pending(f) != null or f.state == #corrupt; case null false },
+      (do ? { (old!.state, old!.tries) }) != (do ? { (new!.state, new!.tries) }),
+    );
     switch (old, new) {
       case (?before, after) {
         if (Peer.classify(before.peer) == #agent) {
@@ -161,10 +168,15 @@ module {
       case null Map.remove(s.receivers, Order.peerId, key);
     };
     index(s, #receiver key, do ? { old!.due! }, do ? { new!.due! });
-    attend(s, #receiver key, switch new {
-      case (?f) f.tell_due != null or (f.state == #processing and not f.deferred);
-      case null false;
-    });
+    attend(
+      s,
+      #receiver key,
+      switch new {
+        case (?f) Receiver.pending(f) != null or (f.state == #processing and not f.deferred);
+        case null false;
+      },
+      (do ? { (old!.state, old!.tries) }) != (do ? { (new!.state, new!.tries) }),
+    );
     let over = switch new { case (?f) f.state == #finished; case null true };
     if (over and Peer.classify(key.0) == #agent) Outbox.remove(s.outbox, key.0, #ack, key.1);
     let (from, to) = (do ? { old!.state }, do ? { new!.state });
@@ -185,10 +197,12 @@ module {
     Map.add(s.postponed, Order.flow, key, until);
   };
 
-  func attend(s : State, key : Types.Key, needed : Bool) {
+  /// `begun`: what needs attention began in this start. Else a restart has yet to look at it, however
+  /// often the flow is written until then.
+  func attend(s : State, key : Types.Key, needed : Bool, begun : Bool) {
     switch (Map.get(s.attention, Order.flow, key)) {
       case (?since) {
-        if (needed and since == s.start) return;
+        if (needed and (not begun or since == s.start)) return;
         Set.remove(s.oldest, Order.aged, (since, key));
         if (not needed) return Map.remove(s.attention, Order.flow, key);
       };
@@ -208,7 +222,7 @@ module {
 
   /// Marks an interrupted flow as seen to in this start.
   public func seenTo(s : State, key : Types.Key) {
-    if (Map.containsKey(s.attention, Order.flow, key)) attend(s, key, true);
+    if (Map.containsKey(s.attention, Order.flow, key)) attend(s, key, true, true);
   };
 
   func record(s : State, time : Nat64, role : Types.Role, peer : Principal, msg_id : Nat, from : ?Types.State, to : ?Types.State, why : Text) {

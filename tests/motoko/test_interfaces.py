@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ CANISTERS = {
     "player_maf": ([*COMMON, "maf"], HANDLING),
     "player_bounty": ([*COMMON, "bounty"], HANDLING),
     "player_positional": ([*COMMON, "positional"], HANDLING),
+}
+PRICED = {
+    "priced": "asyncFlow",
+    "priced_maf": "com_asyncFlow_newMessage",
+    "priced_bounty": "com_asyncFlow_newMessage",
+    "priced_positional": "com_asyncFlow_newMessage",
 }
 FOREIGN = ["foreign_maf_sender", "foreign_maf_receiver"]
 
@@ -51,7 +58,7 @@ def test_each_canister_is_a_subtype_of_its_contracts(name):
         assert candid.subtype_faults(service.methods[method], reference[method]) == []
 
 
-@pytest.mark.parametrize("name", [*CANISTERS, "priced"])
+@pytest.mark.parametrize("name", [*CANISTERS, *PRICED])
 def test_each_canister_takes_the_install_argument_of_the_contract(name):
     settings = contract("settings")
     (taken,), (given,) = built(name).init_args, settings.init_args
@@ -73,13 +80,31 @@ def test_the_foreign_pair_speaks_maf_and_nothing_else_of_ours(name, methods):
     assert [method for method in served if "asyncFlow" in method] == sorted(methods)
 
 
-def test_a_priced_canister_declares_no_one_way_new():
-    methods = built("priced").service.methods
-    assert "oneway" not in methods["asyncFlow"].modes
-    assert "oneway" not in methods["asyncFlow_batch"].modes
+@pytest.mark.parametrize("name", PRICED)
+def test_a_priced_canister_declares_no_one_way_new(name):
+    methods = built(name).service.methods
+    for method in ("asyncFlow", "asyncFlow_batch", PRICED[name]):
+        assert "oneway" not in methods[method].modes
 
 
-@pytest.mark.parametrize("name", [*CANISTERS, "priced", "tables", *FOREIGN])
+@pytest.mark.parametrize("name", PRICED)
+def test_a_priced_canister_differs_from_its_contracts_in_no_more_than_one_way_methods(name):
+    """Not even in those: a caller that declares them one-way may call them all the same."""
+    _, _, dialect = name.partition("_")
+    methods = built(name).service.methods
+    for contracted in filter(None, ("unified", dialect)):
+        for method, wanted in contract(contracted).service.methods.items():
+            served = methods[method]
+            assert (
+                candid.subtype_faults(
+                    candid.Func(served.args, served.results),
+                    candid.Func(wanted.args, wanted.results),
+                )
+                == []
+            )
+
+
+@pytest.mark.parametrize("name", [*CANISTERS, *PRICED, "tables", *FOREIGN])
 def test_the_interface_file_is_the_one_in_the_module(name):
     wasm = contracts.motoko_canister(name)
     start = wasm.index(b"icp:public candid:service") + len(b"icp:public candid:service")
@@ -96,6 +121,19 @@ def test_every_built_module_is_listed_and_every_listed_one_is_there():
         for file in (MOTOKO / "wasm").glob("*.wasm")
     }
     assert listed == found
+
+
+def test_the_package_is_what_the_registry_of_motoko_packages_takes():
+    package = tomllib.loads((MOTOKO / "mops.toml").read_text(encoding="utf-8"))
+    about, words = package["package"], re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+    assert words.fullmatch(about["name"])
+    assert all(words.fullmatch(word) and len(word) <= 20 for word in about["keywords"])
+    assert len(about["keywords"]) <= 10
+    assert len(about["description"]) <= 200
+    watch = (MOTOKO / "src" / "Watch.mo").read_text(encoding="utf-8")
+    assert f'version = "{about["version"]}"' in watch
+    readme = (MOTOKO / about["readme"]).read_text(encoding="utf-8")
+    assert f'import AsyncFlow "mo:{about["name"]}";' in readme
 
 
 def test_an_application_adds_the_library_in_under_twenty_lines():

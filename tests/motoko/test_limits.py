@@ -59,6 +59,68 @@ async def test_a_response_for_which_the_sender_has_no_room_waits_for_it(world):
     assert await b.call("handled", {"sender": a.id, "msg_id": 1}) == 1
 
 
+# --- Quotas in all -------------------------------------------------------------------------------
+
+UNANSWERED = 5 + 8_192  # a request of "later", with the room for its answer
+
+
+@pytest.mark.parametrize(
+    ("quota", "settings", "done"),
+    [
+        ("quota_open_flows", {"open_flows_per_peer": 2, "open_flows": 2}, False),
+        ("quota_tombstones", {"tombstones_per_peer": 2, "tombstones": 2}, True),
+        ("quota_bytes", {"bytes_per_peer": 2 * UNANSWERED, "bytes": 2 * UNANSWERED}, False),
+    ],
+)
+async def test_what_two_listed_peers_take_up_together_is_bounded_too(
+    world, agent, quota, settings, done
+):
+    async with world.another_agent() as other:
+        lists = {"agents": [agent.principal, other.principal]}
+        b = await world.deploy("player", settings, lists)
+        for one in (agent, other):
+            await b.speak(one, "NEW", msg_id=1, payload=b"x" if done else b"later")
+            if done:
+                await b.speak(one, "FIN", msg_id=1)
+        await b.speak(agent, "NEW", msg_id=2, payload=b"later")
+    assert await b.state(2) is None
+    assert (await b.counters())[f"refused.{quota}"] == 1
+
+
+async def test_strangers_share_half_of_the_bytes(world):
+    b = await world.deploy("player", {"bytes_per_peer": 20_000, "bytes": 40_000})
+    senders = [await world.deploy("player") for _ in range(2)]
+    for msg_id, a in enumerate([*senders, senders[0]]):
+        await a.open(b.id, msg_id, b"later")
+        await world.quiet()
+    assert await b.state(2) is None
+    assert (await b.counters())["refused.quota_unlisted_bytes"] == 1
+
+
+async def test_an_answer_that_exceeds_what_all_may_take_up_is_an_error(world, agent):
+    large = b"y" * (8_192 + 14_000)
+    async with world.another_agent() as other:
+        lists = {"agents": [agent.principal, other.principal]}
+        b = await world.deploy("player", {"bytes_per_peer": 30_000, "bytes": 30_000}, lists)
+        for one in (agent, other):
+            await b.speak(one, "NEW", msg_id=1, payload=b"later")
+    answer = {"sender": agent.principal, "msg_id": 1, "response": large}
+    assert "no room" in await b.act("answer", answer)
+    await b.configure({"bytes": 31_000})
+    assert await b.act("answer", answer) is None
+
+
+async def test_an_answer_to_a_stranger_that_exceeds_the_strangers_half_is_an_error(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await b.configure({"bytes_per_peer": 30_000, "bytes": 40_000})
+    await a.open(b.id, 1, b"later")
+    await b.until(1, "processing")
+    answer = {"sender": a.id, "msg_id": 1, "response": b"y" * (8_192 + 14_000)}
+    assert "no room" in await b.act("answer", answer)
+    await b.configure({"bytes": 50_000})
+    assert await b.act("answer", answer) is None
+
+
 # --- Calls in flight -----------------------------------------------------------------------------
 
 
@@ -127,6 +189,79 @@ async def test_a_tick_works_on_no_more_bytes_than_one_message_may_carry(world, a
         log = await admin.messages(start)
         ticks.append(sum(m.kind == "timer" and m.receiver == a.id for m in log))
     assert ticks[1] > ticks[0]
+
+
+async def test_tombstones_age_in_time_though_nothing_else_happens(world, agent):
+    """The canister looks at the clock twice within each `time_gap`, so that no step is cut."""
+    brief = dict.fromkeys(("lifetime", "linger", "retention", "answer_within"), 20 * SECOND)
+    brief |= {"slack": SECOND, "skew": SECOND, "horizon": 60 * SECOND, "time_gap": 20 * SECOND}
+    b = await world.deploy("player", brief, {"agents": [agent.principal]})
+    await AdminClient(world.replica.url).pause()
+    await b.speak(agent, "NEW", msg_id=1, payload=b"x")
+    await b.speak(agent, "FIN", msg_id=1)
+    for _ in range(7):
+        assert await b.state(1) == "finished"
+        await world.advance(0.99)
+    await world.quiet()
+    assert await b.state(1) is None
+    assert (await b.gauges())["time lag"] == 0
+
+
+async def test_an_entry_of_a_batch_that_is_refused_goes_no_further(world, agent):
+    b = await world.deploy("player")
+    await AdminClient(world.replica.url).pause()
+    entries = [Case("NEW", {"msg_id": n, "payload": b"x"}) for n in range(3)]
+    await b.call("asyncFlow_batch", entries, agent=agent)
+    await world.quiet()
+    assert (await b.counters())["refused.caller"] == 3
+
+
+async def test_of_a_batch_only_what_one_message_may_carry_is_served(world, agent):
+    b = await world.deploy("player", access={"agents": [agent.principal]})
+    await AdminClient(world.replica.url).pause()  # no entry may be too late
+    entries = [
+        Case("NEW", {"msg_id": n, "payload": payload}) for n, payload in enumerate((LARGE, LARGE))
+    ]
+    last = Case("NEW", {"msg_id": 9, "payload": b"x" * 100_000})
+    await b.call("asyncFlow_batch", [*entries, last], agent=agent)
+    await world.quiet()
+    assert [flow["msg_id"] for flow in await b.flows("receiver")] == [0, 1]
+    assert (await b.counters())["batch_cut"] == 1
+
+
+async def test_a_repeat_in_a_batch_costs_nothing_more(world, agent):
+    """Not even where what was paid came alone, so that nothing but the flow itself tells of it."""
+    b = await world.deploy("priced", access={"agents": [agent.principal]})
+    await b.speak(agent, "NEW", msg_id=1, payload=b"later")
+    assert await b.configure({"min_cycles": 10_000}) is None
+    await AdminClient(world.replica.url).pause()
+    again = [Case("NEW", {"msg_id": msg_id, "payload": b"later"}) for msg_id in (1, 2)]
+    await b.call("asyncFlow_batch", again, agent=agent)  # without cycles, as ingress always is
+    await world.quiet()
+    counters = await b.counters()
+    assert (counters["repeated"], counters["refused.cycles"]) == (1, 1)
+    assert [flow["msg_id"] for flow in await b.flows("receiver")] == [1]
+
+
+async def test_a_flow_whose_tick_does_not_end_holds_the_others_up_only_once(world, agent):
+    """After a tick that did not end flows are tried one by one, each time another one first."""
+    a = await world.deploy("player", access={"agents": [agent.principal]})
+    await world.quiet()
+    await AdminClient(world.replica.url).pause()
+    for msg_id in range(3):
+        await a.open(agent.principal, msg_id)
+        await world.advance(0.01)
+    await a.call("asyncFlow_outbox_trim", 2**64 - 1, agent=agent)
+    # Of the messages to itself that a timer makes, two begin the tick; the third is its commit.
+    lost = {"action": "lose", "from": str(a.id), "to": str(a.id), "nth": 3}
+    for retries in (1, 0.3):
+        await world.admin("POST", "faults", lost)
+        await world.advance(retries)
+        await world.quiet()
+    assert await a.outbox(agent) == []
+    await world.advance(0.3)
+    await world.quiet()
+    assert [entry["message"].value["msg_id"] for entry in await a.outbox(agent)] == [1, 2, 0]
 
 
 async def test_flows_of_a_batch_that_is_not_answered_are_retried_alone(world):

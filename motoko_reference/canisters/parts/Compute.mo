@@ -8,7 +8,7 @@ import Char "mo:core/Char";
 import Nat32 "mo:core/Nat32";
 import Nat64 "mo:core/Nat64";
 import Nat8 "mo:core/Nat8";
-import AsyncFlow "mo:AsyncFlow";
+import AsyncFlow "mo:async-flow";
 
 module {
   type Response = { #ok : { sum : Nat; largest : ?Nat64; crc32 : Nat32 }; #err : Text };
@@ -19,6 +19,15 @@ module {
       case null #err "the payload is not Candid of type record { numbers : vec nat64 }";
     };
     #answer(?to_candid (response));
+  };
+
+  let magic : Blob = "DIDL";
+
+  /// Whether these bytes begin as Candid does.
+  public func isCandid(payload : Blob) : Bool {
+    let bytes = payload.values();
+    for (expected in magic.values()) if (bytes.next() != ?expected) return false;
+    true;
   };
 
   func label_(text : Text) : Nat {
@@ -54,7 +63,7 @@ module {
       };
     };
     do ? {
-      for (magic in ("DIDL" : Blob).values()) if (byte()! != Nat8.toNat(magic)) null!;
+      for (expected in magic.values()) if (byte()! != Nat8.toNat(expected)) null!;
       // The table holds the record and the vector, in either order.
       if (leb()! != 2) null!;
       let table = [entry(byte, leb)!, entry(byte, leb)!];

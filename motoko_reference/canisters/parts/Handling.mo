@@ -1,7 +1,7 @@
 /// What a reference canister that receives reports (candid/reference.did).
 
 import Error "mo:core/Error";
-import AsyncFlow "mo:AsyncFlow";
+import AsyncFlow "mo:async-flow";
 import Outcomes "Outcomes";
 
 mixin (node : AsyncFlow.Node, runs : Outcomes.Runs) {

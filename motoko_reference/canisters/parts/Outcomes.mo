@@ -5,7 +5,7 @@ import Map "mo:core/Map";
 import Nat "mo:core/Nat";
 import Principal "mo:core/Principal";
 import Order "mo:core/Order";
-import AsyncFlow "mo:AsyncFlow";
+import AsyncFlow "mo:async-flow";
 
 module {
   public type Outcome = {

@@ -8,7 +8,7 @@ import List "mo:core/List";
 import Nat "mo:core/Nat";
 import Principal "mo:core/Principal";
 import Runtime "mo:core/Runtime";
-import AsyncFlow "mo:AsyncFlow";
+import AsyncFlow "mo:async-flow";
 
 mixin (node : AsyncFlow.Node) {
   type Act = {

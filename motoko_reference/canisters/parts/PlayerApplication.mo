@@ -11,10 +11,14 @@ import Nat "mo:core/Nat";
 import Principal "mo:core/Principal";
 import Runtime "mo:core/Runtime";
 import Text "mo:core/Text";
-import AsyncFlow "mo:AsyncFlow";
+import AsyncFlow "mo:async-flow";
 import Outcomes "Outcomes";
+import PlayerRole "PlayerRole";
 
-mixin (flows : AsyncFlow.State, runs : Outcomes.Runs) {
+mixin (flows : AsyncFlow.State, runs : Outcomes.Runs, install : ?PlayerRole.Install) {
+  var role : ?PlayerRole.Role = null; // for good
+  switch install { case (?{ role = ?given }) role := ?given; case _ {} };
+
   let told = List.empty<AsyncFlow.Tell>();
   let questions = List.empty<AsyncFlow.Ask>();
   var direction : Direction = { trap_until = 0; decision = null; rerun = false };
@@ -60,9 +64,10 @@ mixin (flows : AsyncFlow.State, runs : Outcomes.Runs) {
     direction.decision;
   };
 
-  transient let played : AsyncFlow.Application = {
-    AsyncFlow.both(handle, take) with notice = take; corruption = corrupted; rerun = direction.rerun;
-  };
+  transient let played = PlayerRole.alone(
+    { AsyncFlow.both(handle, take) with notice = take; corruption = corrupted; rerun = direction.rerun },
+    role,
+  );
 
   /// How tellings and questions are met from now on.
   public shared ({ caller }) func direct(how : Direction) : async () {

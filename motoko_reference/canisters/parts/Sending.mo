@@ -3,7 +3,7 @@
 import Error "mo:core/Error";
 import Map "mo:core/Map";
 import Nat "mo:core/Nat";
-import AsyncFlow "mo:AsyncFlow";
+import AsyncFlow "mo:async-flow";
 import Outcomes "Outcomes";
 
 mixin (node : AsyncFlow.Node, outcomes : Outcomes.Outcomes) {

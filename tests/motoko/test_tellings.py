@@ -1,0 +1,136 @@
+"""A telling that was under way when its message was lost is told again, and marked as told again.
+
+What tells the application is a message of the canister to itself. Those who lose it here upgrade
+without stopping first, or load a snapshot that was taken in between.
+"""
+
+import pytest
+
+from bridge import candid
+from bridge.candid import Case
+from bridge.principal import Principal
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+async def agent(world):
+    async with world.another_agent() as agent:
+        yield agent
+
+
+async def strike(world, canister, action="lose", **more):
+    """Let something happen to a canister's next message to itself; from here on time stands still.
+
+    In time what was lost is given up: no machine may be so slow that this comes first.
+    """
+    await world.quiet()  # a new canister has a message to itself, too
+    await world.admin("POST", "time", {"pause": True})
+    name = str(canister.id)
+    await world.admin("POST", "faults", {"action": action, "from": name, "to": name} | more)
+
+
+async def told_again(world, canister, msg_id, *what):
+    """Upgrade without a stop; each telling that nobody heard is then heard as a second try."""
+    await world.quiet()
+    assert await canister.heard() == []
+    await world.replace(canister, "player", "upgrade")
+    await world.advance(0.2)  # longer than `spread`
+    await world.quiet()
+    told = (await canister.call("heard"))["told"]
+    assert [(t["msg_id"], t["what"].label, t["tries"], t["redelivered"]) for t in told] == [
+        (msg_id, one, 2, True) for one in what
+    ]
+
+
+async def test_a_response_that_nobody_heard_of_is_told_after_an_upgrade_without_a_stop(world):
+    a, b = await world.deploy("player"), await world.deploy("player")
+    await strike(world, a)
+    await a.open(b.id, 1)
+    await a.until(1, "answered")
+    await told_again(world, a, 1, "answered")
+    assert await a.state(1) == "acknowledged"
+
+
+async def test_a_failure_that_nobody_heard_of_is_told_after_an_upgrade_without_a_stop(world, agent):
+    a = await world.deploy("player", access={"agents": [agent.principal]})
+    await a.open(agent.principal, 1)
+    await strike(world, a)
+    assert await a.act("cancel", 1) is None
+    await told_again(world, a, 1, "failed")
+
+
+async def test_an_abandoned_answer_that_nobody_heard_of_is_told_after_an_upgrade_without_a_stop(
+    world, agent
+):
+    b = await world.deploy("player", access={"agents": [agent.principal]})
+    await b.speak(agent, "NEW", msg_id=1, payload=b"x")
+    await strike(world, b)
+    abandon = {"key": Case("receiver", (agent.principal, 1)), "decision": Case("abandon")}
+    assert await b.act("decide", abandon) is None
+    await told_again(world, b, 1, "abandoned")
+
+
+async def test_what_changes_a_flow_before_the_start_has_looked_at_it_hides_no_lost_handler(
+    world, agent
+):
+    b = await world.deploy("player", access={"agents": [agent.principal]})
+    await strike(world, b)  # the handler's message
+    await b.speak(agent, "NEW", msg_id=1, payload=b"running")
+    assert await b.state(1) == "processing"
+    await strike(world, b)  # that of the start's first look
+    await world.replace(b, "player", "upgrade")
+    await world.advance(0.01)
+    await world.quiet()
+    assert await b.state(1) == "processing"
+    await b.speak(agent, "NEW", msg_id=1, payload=b"another payload")
+    await world.advance(0.3)  # longer than `send_retry`
+    await world.quiet()
+    assert await b.state(1) == "stalled"
+    assert await b.heard() == [("stalled", 1)]
+    assert [question["kind"].label for question in await b.asked()] == ["new"]
+
+
+async def snapshot_of(world, canister):
+    """Take a snapshot of a canister that runs; its name."""
+    reply = await managed(world, "take_canister_snapshot", canister, {})
+    (taken,) = candid.decode([candid.Record({"id": candid.Blob})], reply)
+    return taken["id"]
+
+
+async def load(world, canister, snapshot):
+    """Make a canister what it was at a snapshot."""
+    await managed(world, "load_canister_snapshot", canister, {"snapshot_id": snapshot})
+
+
+async def managed(world, method, canister, more):
+    types = {"canister_id": candid.PrincipalType} | dict.fromkeys(more, candid.Blob)
+    arg = candid.encode([candid.Record(types)], [{"canister_id": canister.id} | more])
+    return await world.agent.update(
+        Principal.management(), method, arg, effective_canister_id=canister.id
+    )
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["waits in its queue", "has begun"])
+async def test_a_telling_that_a_snapshot_caught_while_it(world, nth):
+    """It comes back with the snapshot, its message does not: it is given up in time, and told."""
+    a = await world.deploy("player", {"answer_within": 30 * SECOND})
+    b = await world.deploy("player")
+    await strike(world, a, "delay", nanoseconds=100 * SECOND, nth=nth)
+    await a.open(b.id, 1)
+    await a.until(1, "answered")
+    await world.advance(0.5)  # longer than `send_retry`
+    await world.quiet()
+    snapshot = await snapshot_of(world, a)
+    await world.advance(10.1)
+    await a.until(1, "acknowledged")
+    await world.manage("stop_canister", a)
+    await load(world, a, snapshot)
+    await world.manage("start_canister", a)
+    assert (await a.state(1), await a.heard()) == ("answered", [])
+    await a.configure()  # a message, after which a timer that was lost is armed anew
+    await world.advance(3.1)  # what had begun ends within `answer_within`
+    await world.advance(1.1)  # the next try
+    await world.quiet()
+    assert await a.heard() == [("answered", 2)]
+    assert await a.state(1) == "acknowledged"
