@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from bridge import candid as c
-from bridge.cli.candid import candid
+from bridge.cli import root
 from bridge.errors import BridgeError
 
 DID = """
@@ -30,7 +30,7 @@ def interface(tmp_path):
 
 def run(*args, stdin=None):
     """The output and the exit code; an error of the package leaves as the command line would."""
-    result = CliRunner().invoke(candid, args, input=stdin)
+    result = CliRunner().invoke(root, ["candid", *args], input=stdin)
     if isinstance(result.exception, BridgeError):
         return str(result.exception), result.exception.exit_code
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -62,7 +62,7 @@ def test_values_and_messages_come_from_standard_input_too():
 
 
 def test_messages_are_printed_as_asked():
-    result = CliRunner().invoke(candid, ["encode", "(1 : nat)", "-f", "raw"])
+    result = CliRunner().invoke(root, ["candid", "encode", "(1 : nat)", "-f", "raw"])
     assert result.stdout_bytes == b"DIDL\x00\x01\x7d\x01"
     assert out("encode", "(1 : nat)", "-f", "blob") == 'blob "DIDL\\00\\01}\\01"'
     assert json.loads(out("encode", "(1 : nat)", "--json")) == {"hex": "4449444c00017d01"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bridge.cli.candid import candid
+from bridge.cli import root
 
 PAGE = (Path(__file__).parents[2] / "docs" / "candid.md").read_text(encoding="utf-8")
 
@@ -29,6 +29,6 @@ def test_the_python_of_the_page_runs_from_top_to_bottom():
 
 @pytest.mark.parametrize(("command", "output"), COMMANDS)
 def test_the_commands_of_the_page_print_what_it_shows(command, output):
-    result = CliRunner().invoke(candid, shlex.split(command))
+    result = CliRunner().invoke(root, ["candid", *shlex.split(command)])
     assert result.exit_code == 0
     assert result.output == output

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from click.testing import CliRunner
 
-from bridge.cli.timeline import timeline
+from bridge.cli import root
 from bridge.errors import UsageError
 from bridge.monitor import MessageRecord, draw_timeline, read_trace, write_trace
 
@@ -120,6 +120,6 @@ def test_the_command_draws_a_file(tmp_path: Path) -> None:
     trace, picture = tmp_path / "run.jsonl", tmp_path / "run.svg"
     with trace.open("w") as file:
         write_trace(RECORDS, file)
-    done = CliRunner().invoke(timeline, [str(trace), "-o", str(picture)])
+    done = CliRunner().invoke(root, ["timeline", str(trace), "-o", str(picture)])
     assert done.exit_code == 0, done.output
     assert picture.read_text(encoding="utf-8") == draw_timeline(RECORDS)
