@@ -478,14 +478,16 @@ async def test_private_metadata_is_for_controllers(client, universal_wasm):
 
 
 async def test_one_canister_in_an_endless_loop_does_not_hold_up_another(
-    client, canister, universal_wasm, program
+    client, canister, universal_wasm, program, hold
 ):
     other = await client.create(universal_wasm(True))
-    looping = asyncio.create_task(client.certified(canister, "update", program().spin()))
-    await asyncio.sleep(0.05)
+    endless = program().debug_print(hold.WORD).spin()
+    looping = asyncio.create_task(client.certified(canister, "update", endless))
+    await hold.reached()
     status = await client.certified(other, "update", program().reply(b"meanwhile"))
     assert status(b"reply") == b"meanwhile"
     assert not looping.done()
+    hold.let_go()
     ended = await looping
     assert ended(b"error_code") == b"IC0522"
     status = await client.certified(canister, "update", program().reply(b"afterwards"))
@@ -494,14 +496,16 @@ async def test_one_canister_in_an_endless_loop_does_not_hold_up_another(
 
 @pytest.mark.covers("instruction limits")
 async def test_a_long_query_ends_at_its_limit_and_holds_nobody_up(
-    client, canister, universal_wasm, program
+    client, canister, universal_wasm, program, hold
 ):
     other = await client.create(universal_wasm(True))
-    looping = asyncio.create_task(client.query(canister, "query", program().spin()))
-    await asyncio.sleep(0.02)
+    endless = program().debug_print(hold.WORD).spin()
+    looping = asyncio.create_task(client.query(canister, "query", endless))
+    await hold.reached()
     _, body, _ = await client.query(other, "query", program().reply(b"meanwhile"))
     assert body["reply"]["arg"] == b"meanwhile"
     assert not looping.done()
+    hold.let_go()
     _, body, _ = await looping
     assert body["error_code"] == "IC0522"
 

@@ -72,7 +72,7 @@ class Ledger:
 
     async def holds(self, number):
         """Wait until so many requests are certified."""
-        for _ in range(3_000):
+        for _ in range(20_000):
             if len(self.certified) >= number:
                 return
             await asyncio.sleep(0.01)
@@ -98,7 +98,7 @@ async def load(client, ledger, canister, code):
 async def reply_of(client, ledger, request_id):
     """The reply of a request as the replica now tells it, once it has settled; None if unknown."""
     canister = ledger.sent[request_id]
-    for _ in range(600):
+    for _ in range(4_000):
         status, certificate = await client.read_state(canister, [(b"request_status", request_id)])
         assert status == 200
         assert certificate.time >= ledger.newest
@@ -120,7 +120,7 @@ async def numbers(client, canister, program):
 
 async def later_number(client, canister, program, number):
     """Wait until the counter is beyond a number; what it is then."""
-    for _ in range(1000):
+    for _ in range(10_000):
         found, _ = await numbers(client, canister, program)
         if found > number:
             return found

@@ -59,10 +59,10 @@ def test_a_request_that_comes_twice_while_it_is_inspected_runs_once(
 
 
 def test_a_slow_execution_gives_the_rounds_to_another_thread(
-    make_driver, universal_wasm, program, monkeypatch
+    make_driver, universal_wasm, program, monkeypatch, hold
 ):
     monkeypatch.setattr(rounds_module, "_SLOW_SECONDS", 0.005)
-    driver = make_driver(update=3_000_000_000)
+    driver = make_driver(update=100_000_000)
     slow, quick = driver.create(universal_wasm(True)), driver.create(universal_wasm(True))
     rounds = Rounds(driver.machine, ingress_filter)
     ended = {name: threading.Event() for name in ("slow", "quick", "after")}
@@ -79,11 +79,13 @@ def test_a_slow_execution_gives_the_rounds_to_another_thread(
 
     rounds.start()
     try:
-        looping = submit("slow", slow, program().spin())
+        looping = submit("slow", slow, program().debug_print(hold.WORD).spin())
         after = submit("after", slow, program().reply(b"after"))
         meanwhile = submit("quick", quick, program().reply(b"quick"))
+        assert ended["quick"].wait(hold.PATIENCE)
+        hold.let_go()
         for event in ended.values():
-            assert event.wait(60)
+            assert event.wait(hold.PATIENCE)
     finally:
         rounds.stop()
         rounds.join(10)
@@ -102,5 +104,5 @@ def test_a_defect_in_one_action_does_not_end_the_rounds(driver, rounds, caplog):
 
     rounds.do(fail)
     rounds.do(done.set)
-    assert done.wait(30)
+    assert done.wait(240)
     assert "a defect" in caplog.text

@@ -213,7 +213,7 @@ async def counter(client, canister, program):
 
 async def one_is_held(client):
     """Ask until a fault holds a message back; the replica itself does not tell."""
-    for _ in range(1000):
+    for _ in range(10_000):
         if (await client.admin("GET", "/status"))[1]["held"]:
             return
         await asyncio.sleep(0.01)

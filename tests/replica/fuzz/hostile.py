@@ -26,7 +26,7 @@ from bridge.wire.keys import Ed25519Key
 
 SECONDS = 10**9
 FIRST = Principal.from_text("bkyz2-fmaaa-aaaaa-qaaaq-cai")
-ANSWER_SECONDS = 30
+ANSWER_SECONDS = 120
 # A module that does a little of everything, whatever its argument.
 CANISTER = r"""(module
   (import "ic0" "msg_reply" (func $reply))
