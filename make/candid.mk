@@ -24,7 +24,7 @@ build/candid_fuzz/.ready: tests/candid/fuzz/requirements.txt
 
 fuzz-candid: build/candid_fuzz/.ready ## fuzz Candid for FUZZ_SECONDS; what is found is kept in build/fuzz/candid
 	@mkdir -p build/fuzz/candid/corpus
-	@PYTHONPATH=tests/candid/fuzz build/candid_fuzz/bin/python make/run.py target -max_total_time=$(FUZZ_SECONDS) \
+	@PYTHONPATH=. build/candid_fuzz/bin/python make/run.py tests/candid/fuzz/target.py -max_total_time=$(FUZZ_SECONDS) \
 	  -max_len=600 -timeout=120 -dict=tests/candid/fuzz/words.dict \
 	  -artifact_prefix=build/fuzz/candid/ build/fuzz/candid/corpus
 

@@ -12,10 +12,10 @@ $(DOCS_ENV)/.ready: requirements/docs.txt docs/_site/package-lock.json pyproject
 	@touch $@
 
 docs-reference: $(VENV)/.base ## rewrite the pages of docs/reference from the code
-	@$(BIN)/python docs/_site/generated.py
+	@$(RUN) docs/_site/generated.py
 
 docs: $(DOCS_ENV)/.ready ## the documentation as a site in build/site; a broken link is an error
-	@$(DOCS_ENV)/bin/python docs/_site/stage.py
+	@$(DOCS_ENV)/bin/python make/run.py docs/_site/stage.py
 	@echo "build/site/index.html"
 
 docs-check: docs browser $(VENV)/.dev ## build the site and look at each page in a browser, wide and narrow

@@ -5,7 +5,7 @@ bench-replica: $(VENV)/.base ## the replica beside bare HTTP and the raw engine
 	@$(RUN) benchmarks.replica.run
 
 fuzz-replica: $(VENV)/.dev ## hostile requests to the replica for FUZZ_SECONDS; SEED=... repeats one round
-	@PYTHONPATH=tests/replica/fuzz $(RUN) run $(or $(FUZZ_SECONDS),600) $(SEED)
+	@PYTHONPATH=. $(RUN) tests/replica/fuzz/run.py $(or $(FUZZ_SECONDS),600) $(SEED)
 
 fuzz: fuzz-replica
 

@@ -1,6 +1,7 @@
-"""Runs a module as ``python -m`` does; an interrupt at the terminal ends it without a stack trace.
+"""Runs a program, and ends it without a stack trace at an interrupt from the terminal.
 
-``run.py MODULE ARGUMENTS``, in the folder or with the ``PYTHONPATH`` where the module is found.
+``run.py MODULE ARGUMENTS`` as ``python -m`` does, in the folder or with the ``PYTHONPATH`` where
+the module is found; ``run.py FILE.py ARGUMENTS`` as ``python FILE.py`` does.
 """
 
 import runpy
@@ -12,10 +13,15 @@ INTERRUPTED = 130  # as a shell has it
 
 def main() -> None:
     """See the module."""
-    sys.path[0] = str(Path.cwd())
     del sys.argv[0]
+    program = sys.argv[0]
+    is_file = program.endswith(".py")
+    sys.path[0] = str(Path(program).resolve().parent if is_file else Path.cwd())
     try:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        if is_file:
+            runpy.run_path(program, run_name="__main__")
+        else:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -11,17 +11,17 @@ canisters: canisters-rust
 canisters-check: canisters-rust-check
 
 canisters-rust: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Rust canisters, or the MODULES named
-	@$(PYTHON) $(RUST)/build.py $(MODULES)
+	@$(PYTHON) make/run.py $(RUST)/build.py $(MODULES)
 
 canisters-rust-check: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Rust canisters and compare the bytes
-	@$(PYTHON) $(RUST)/build.py --check $(MODULES)
+	@$(PYTHON) make/run.py $(RUST)/build.py --check $(MODULES)
 
 test-rust: ## the Rust crate's own tests, with every test vector
-	@$(PYTHON) $(RUST)/toolchain.py test
+	@$(PYTHON) make/run.py $(RUST)/toolchain.py test
 	@cd $(RUST) && CARGO_TARGET_DIR=$(RUST_TARGET) cargo test --locked --quiet
 
 lint-rust: ## format check and linter of the Rust crate
-	@$(PYTHON) $(RUST)/toolchain.py lint
+	@$(PYTHON) make/run.py $(RUST)/toolchain.py lint
 	@cd $(RUST) && cargo fmt --all --check
 	@cd $(RUST) && CARGO_TARGET_DIR=$(RUST_TARGET) cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 
