@@ -185,7 +185,7 @@ async def test_it_ends_when_told_although_canisters_are_executed(
     running = SimpleNamespace(url=told["url"], root_key=bytes.fromhex(told["root_key"]))
     async with aiohttp.ClientSession() as session:
         client = make_client(running, session)
-        canisters = [await client.create(universal_wasm(True)) for _ in range(16)]
+        canisters = [await client.create(universal_wasm(True)) for _ in range(2)]
         asked = [
             asyncio.create_task(client.query(canister, "query", program().spin()))
             for canister in canisters
