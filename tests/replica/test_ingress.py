@@ -1,9 +1,13 @@
-"""Telling the event loop what threads found out: nothing is lost, whoever tells what when."""
+"""Users' calls on their way: what threads find out of them gets told, and ids leave nothing."""
 
 import asyncio
 import threading
 
-from bridge.replica.http.ingress import Teller
+from bridge.principal import Principal
+from bridge.replica.http.ingress import Ingress, Teller
+from bridge.replica.http.load import HttpLimits, Load
+from bridge.replica.state.messages import FromUser, RejectCode, Request
+from bridge.replica.state.requests import RequestRecord
 
 THREADS, EACH = 8, 300
 
@@ -38,3 +42,19 @@ async def test_who_waits_no_more_is_passed_over():
     teller.tell(waiting, "second")
     assert await waiting == "first"
     assert gone.cancelled()
+
+
+async def test_calls_to_canisters_that_are_not_there_leave_nothing_behind(replica):
+    ingress = Ingress(replica._rounds, Load(HttpLimits()), Teller())
+    user = Principal.anonymous()
+    for number in range(3):
+        nobody = Principal(bytes([0, 0, 0, 0, 9, 9, 9, number, 1, 1]))
+        request_id = bytes([number]) * 32
+        told = await ingress.submit(
+            RequestRecord(request_id, 2**62, user.raw, nobody.raw, nobody.raw),
+            Request(FromUser(request_id), user, nobody, "update", b""),
+            until_answered=True,
+        )
+        assert told.code is RejectCode.DESTINATION_INVALID
+    assert not ingress._sent
+    assert not ingress._taken

@@ -104,13 +104,16 @@ class Ingress:
         told: asyncio.Future[Reject | Certificate | None]
         told = asyncio.get_running_loop().create_future()
         callee = request.receiver
-        counts = not callee.raw or callee in self._subnet.canisters
-        self._sent[callee] += counts
+        # Ids that nobody has leave nothing behind.
+        counted = not callee.raw or callee in self._subnet.canisters
+        if counted:
+            self._sent[callee] += 1
 
         def accepted(refusal: Reject | None) -> None:
-            nonlocal counts
-            self._taken[callee] += counts
-            counts = False
+            nonlocal counted
+            if counted:
+                self._taken[callee] += 1
+                counted = False
             if refusal is not None or not until_answered:
                 self._teller.tell(told, refusal)
 

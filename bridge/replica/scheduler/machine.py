@@ -1,25 +1,21 @@
 """The subnet at work: it takes one message, runs it, and applies its effects or drops them.
 
 Rules implemented: interface specification, section Abstract behavior: call contexts, exactly one
-response, callbacks and cleanup, traps, stopping. When the next message runs, and when the state is
-certified, is ``rounds``' matter; the management canister is given to it as functions.
+response, callbacks and cleanup, traps. When the next message runs, and when the state is certified,
+is ``rounds``' matter; the management canister is given to it as functions.
 """
 
-import contextlib
-import dataclasses
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from bridge.principal import Principal
 from bridge.replica.execution.failures import ExecutionError
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.scheduler.clock import Clock
-from bridge.replica.scheduler.courier import Courier, nothing
-from bridge.replica.scheduler.fees import compute_fee, memory_fee
+from bridge.replica.scheduler.lifecycle import Lifecycle
 from bridge.replica.scheduler.rejects import (
     EXPIRED,
     no_method,
@@ -27,21 +23,18 @@ from bridge.replica.scheduler.rejects import (
     too_few_cycles,
 )
 from bridge.replica.scheduler.sandbox import (
-    MemoryChanges,
     Sandbox,
     enter,
     enter_callback,
     keeps_memory,
     run_and_settle,
 )
-from bridge.replica.state.canister import Begun, CallContext, Canister, Status
-from bridge.replica.state.events import ChargingDue, Event, StopDeadline
+from bridge.replica.state.canister import Begun, CallContext, Canister
 from bridge.replica.state.messages import (
     FROM_SYSTEM,
     FromCanister,
     FromSystem,
     Message,
-    Origin,
     Payload,
     Reject,
     RejectCode,
@@ -55,9 +48,6 @@ from bridge.replica.state.subnet import Subnet
 MAX_IN_FLIGHT: Final = 500
 MAX_CALLBACKS: Final = 1_000_000
 REQUEST_LIFETIME: Final = 300 * 1_000_000_000
-CHARGING_INTERVAL: Final = 3600 * 1_000_000_000
-STOP_TIMEOUT: Final = 300 * 1_000_000_000
-EMPTY_CANDID: Final = b"DIDL\x00\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +61,11 @@ class Limits:
 
 
 _log: Final = logging.getLogger(__name__)
-_T = TypeVar("_T")
 ManagementHandler = Callable[["Machine", Request], None]
 ManagementQuery = Callable[["Machine", Request], Payload]
 
 
-class Machine(Courier):
+class Machine(Lifecycle):
     """Runs messages and applies their effects.
 
     Args:
@@ -98,60 +87,13 @@ class Machine(Courier):
         super().__init__(subnet, clock)
         self.limits = limits
         self.management_query = management_query
-        self.on_leaving: Callable[[], None] = nothing
-        self.on_returned: Callable[[], None] = nothing
         self._management = management
-        self._resumed: deque[Callable[[], None]] = deque()
-        self._occupied = 0
 
     def manage(self, request: Request) -> None:
         """Answer a call to the management canister."""
         self._management(self, request)
 
-    def go_on(self, held: Iterable[Request | Response]) -> None:
-        """Plan anew what has to happen in a subnet that was read back; calls under way begin again.
-
-        Args:
-            held: Messages that were on their way; they go on.
-        """
-        for canister in self.subnet.canisters.values():
-            for request in canister.stop_requests:
-                self.at(
-                    self.time + STOP_TIMEOUT, StopDeadline(canister.canister_id, request.origin)
-                )
-        super().go_on(held)
-        for request in tuple(self.subnet.managing):
-            self.manage(request)
-        if self.fees and not self._charging:
-            self._charging = True
-            self._plan_charging()
-
-    def happen(self, event: Event) -> None:
-        """Do what was planned for this time."""
-        if isinstance(event, StopDeadline):
-            canister = self.subnet.canisters.get(event.canister_id)
-            if canister is not None:
-                self._stop_timed_out(canister, event.origin)
-        elif isinstance(event, ChargingDue):
-            self._charge_all()
-        else:
-            super().happen(event)
-
     # --- executing ------------------------------------------------------------------------------
-
-    def has_work(self) -> bool:
-        """Whether there is anything to do at this time."""
-        return bool(self._resumed) or super().has_work()
-
-    @property
-    def resumes(self) -> bool:
-        """Whether something that waited for a canister can go on."""
-        return bool(self._resumed)
-
-    @property
-    def is_still(self) -> bool:
-        """Whether no execution is under way, and nothing waits for the end of one."""
-        return not self._occupied and not self._resumed
 
     def execute_next(self) -> None:
         """Go on with what waited, or take one message of the first canister in the line."""
@@ -171,32 +113,6 @@ class Machine(Courier):
             finally:
                 canister.begun = None
 
-    @contextlib.contextmanager
-    def occupied(self, canister: Canister) -> Iterator[None]:
-        """While this lasts, nothing else of the canister runs; what waits for that runs after."""
-        assert not canister.busy
-        canister.busy = True
-        self._occupied += 1
-        try:
-            yield
-        finally:
-            canister.busy = False
-            self._occupied -= 1
-            self.subnet.mark(canister.canister_id)
-            if canister.when_idle:
-                # Not at once: what is being done here must be wholly done before anything else is.
-                self._resumed += canister.when_idle
-                canister.when_idle.clear()
-            self.schedule(canister)
-            self.check_stopped(canister)
-
-    def when_idle(self, canister: Canister, action: Callable[[], None]) -> None:
-        """Do something to the canister as soon as no execution of it is under way."""
-        if canister.busy:
-            canister.when_idle.append(action)
-        else:
-            action()
-
     def _execute(self, canister: Canister, message: Message) -> None:
         if isinstance(message, Response):
             self._execute_response(canister, message)
@@ -204,24 +120,6 @@ class Machine(Courier):
             self._execute_task(canister, message)
         else:
             self._execute_request(canister, message)
-
-    def outside(self, sandbox: Sandbox, action: Callable[[], _T]) -> _T:
-        """Do something long with a canister's memories; others may enter the machine meanwhile."""
-        self.on_leaving()
-        sandbox.waiting += 1
-        changes: MemoryChanges | None = None
-        self.lock.release()
-        try:
-            with sandbox.lock:
-                try:
-                    return action()
-                finally:
-                    changes = sandbox.capture() if sandbox.records else None
-        finally:
-            self.lock.acquire()
-            sandbox.take_over(changes)
-            sandbox.waiting -= 1
-            self.on_returned()
 
     def run_wasm(
         self, sandbox: Sandbox, action: Callable[[Instance], Callable[[], None]], *, keep: bool
@@ -459,12 +357,6 @@ class Machine(Courier):
             self.set_global_timer(canister, run.global_timer)
         self._check_low_memory(canister)
 
-    def measure(self, canister: Canister) -> None:
-        """Note how large the canister's memories are now."""
-        size = self.sandbox(canister).memory_size
-        self.subnet.state_bytes += size - canister.memory_bytes
-        canister.memory_bytes = size
-
     def _check_low_memory(self, canister: Canister) -> None:
         settings = canister.settings
         instance = self.sandbox(canister).instance
@@ -501,135 +393,11 @@ class Machine(Courier):
             for call in run.calls:
                 self.transmit(canister, context, call)
             if run.reply is not None:
-                self._answer(context, Reply(run.reply))
+                self.answer(context, Reply(run.reply))
             elif run.reject is not None:
-                self._answer(context, Reject(RejectCode.CANISTER_REJECT, run.reject, "IC0406"))
+                self.answer(context, Reject(RejectCode.CANISTER_REJECT, run.reject, "IC0406"))
         if context.outstanding:
             return
         if not context.responded:
-            self._answer(context, silence(canister, failure))
+            self.answer(context, silence(canister, failure))
         canister.contexts.pop(context.context_id, None)
-
-    def _answer(self, context: CallContext, payload: Payload) -> None:
-        context.responded = True
-        refund, context.available = context.available, 0
-        self.respond(context.origin, payload, refund)
-
-    # --- stopping -------------------------------------------------------------------------------
-
-    def stop(self, canister: Canister, request: Request) -> None:
-        """Stop a canister, and answer once it has stopped."""
-        canister.version += 1
-        if canister.status is Status.STOPPED:
-            self.reply(request, EMPTY_CANDID)
-            return
-        canister.status = Status.STOPPING
-        canister.stop_requests.append(request)
-        self.at(self.time + STOP_TIMEOUT, StopDeadline(canister.canister_id, request.origin))
-        self.check_stopped(canister)
-
-    def _stop_timed_out(self, canister: Canister, origin: Origin) -> None:
-        for request in tuple(canister.stop_requests):
-            if request.origin == origin:
-                canister.stop_requests.remove(request)
-                self.subnet.mark(canister.canister_id)
-                self.reject(
-                    request, RejectCode.SYS_TRANSIENT, "Stop canister request timed out", "IC0206"
-                )
-
-    def check_stopped(self, canister: Canister) -> None:
-        """Finish stopping if no call is open any more."""
-        if canister.status is not Status.STOPPING or canister.contexts or canister.busy:
-            return
-        canister.status = Status.STOPPED
-        canister.version += 1
-        self.subnet.mark(canister.canister_id)
-        waiting, canister.stop_requests = canister.stop_requests, []
-        for request in waiting:
-            self.reply(request, EMPTY_CANDID)
-
-    def start(self, canister: Canister) -> None:
-        """Let a canister run again; who waits for it to stop is told."""
-        canister.status = Status.RUNNING
-        canister.version += 1
-        waiting, canister.stop_requests = canister.stop_requests, []
-        for request in waiting:
-            self.reject(
-                request,
-                RejectCode.CANISTER_ERROR,
-                f"Canister {canister.canister_id}'s stop request was cancelled",
-                "IC0511",
-            )
-        self.schedule(canister)
-
-    def drop_contexts(self, canister: Canister) -> None:
-        """Reject all open calls, as uninstalling does."""
-        contexts, canister.contexts = canister.contexts, {}
-        canister.callbacks.clear()
-        canister.in_flight.clear()
-        for context in contexts.values():
-            if not context.responded:
-                self._answer(
-                    context,
-                    Reject(RejectCode.CANISTER_REJECT, "Canister has been uninstalled.", ""),
-                )
-        self.check_stopped(canister)
-
-    # --- fees -----------------------------------------------------------------------------------
-
-    def charge_fees(self, on: bool) -> None:
-        """Let memory and compute allocation cost cycles from now on, or nothing any more."""
-        self.fees = on
-        for canister in self.subnet.canisters.values():
-            # Nothing is owed for the time before; and thawed canisters are due again.
-            canister.charged = self.time
-            self.subnet.mark(canister.canister_id)
-            self.check_timer(canister)
-        if on and not self._charging:
-            self._charging = True
-            self._plan_charging()
-
-    def _plan_charging(self) -> None:
-        self.at(self.time + CHARGING_INTERVAL, ChargingDue())
-
-    def _charge_all(self) -> None:
-        self._charging = self.fees
-        if not self.fees:
-            return
-        for canister in tuple(self.subnet.canisters.values()):
-            self._charge(canister)
-        self._plan_charging()
-
-    def _charge(self, canister: Canister) -> None:
-        """Take what the canister's being there has cost; without cycles, it loses its code."""
-        if canister.busy:
-            self.when_idle(canister, lambda: self._charge(canister))
-            return
-        if self.subnet.canisters.get(canister.canister_id) is not canister:
-            return
-        elapsed, canister.charged = self.time - canister.charged, self.time
-        self.subnet.mark(canister.canister_id)
-        memory = min(memory_fee(canister, self.sandbox(canister), elapsed), canister.cycles)
-        compute = min(compute_fee(canister, elapsed), canister.cycles - memory)
-        canister.cycles -= memory + compute
-        canister.paid_for_memory += memory
-        canister.paid_for_compute += compute
-        if not canister.cycles and canister.module_hash is not None:
-            canister.settings = dataclasses.replace(
-                canister.settings, compute_allocation=0, memory_allocation=0
-            )
-            self.uninstall(canister)
-
-    def uninstall(self, canister: Canister) -> None:
-        """Make a canister empty, and reject the calls that it has not answered."""
-        sandbox = self.sandbox(canister)
-        with self.occupied(canister):
-            self.outside(sandbox, sandbox.empty)
-            self.measure(canister)
-            canister.module_hash, canister.module, canister.metadata = None, b"", {}
-            canister.certified_data, canister.global_timer = b"", 0
-            canister.chunks.clear()
-            canister.clear_log()
-            canister.version += 1
-            self.drop_contexts(canister)
-            self.module_changed(canister)
