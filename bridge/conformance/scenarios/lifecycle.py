@@ -13,7 +13,7 @@ from bridge.conformance.scenarios.flows import acknowledge, application, check_r
 from bridge.conformance.scenarios.receiver import acked, key, request_of
 from bridge.conformance.scenarios.registry import Ends, Player, scenario
 from bridge.conformance.scenarios.sender import UNPAYABLE, attached, right_ack
-from bridge.conformance.world import HOUR, MINUTE
+from bridge.conformance.world import HOUR
 from bridge.flow import Ack, payload_hash
 
 _GROUP: Final = "lifecycle"
@@ -300,7 +300,7 @@ async def standstill(play: Play) -> None:
     await play.world.set(play.b.address, freezing_threshold=2**60)
     try:
         frozen = await play.open(Request.small(application(play), 2).payload)
-        await play.world.wait(8 * HOUR, stride=5 * MINUTE)
+        await play.world.wait(8 * HOUR, stride=HOUR // 2)
         acks = (await play.wire()).said("ACK", frozen)
         play.check(not acks, "silence of what is frozen", f"{len(acks)} ACK")
     finally:
@@ -320,7 +320,7 @@ async def standstill(play: Play) -> None:
     )
     if not (await play.wire()).passed("FIN", frozen):
         play.completed = {msg_id}
-    await play.world.wait(3 * HOUR, stride=5 * MINUTE)
+    await play.world.wait(3 * HOUR, stride=HOUR // 2)
     await play.ran_once(msg_id, hazards.RUNS_TWICE)
 
 
