@@ -1,11 +1,21 @@
-"""What holds for every test: in CI, a skip that is not listed with its reason fails the run."""
+"""What holds for every test: no generated example is too slow, nothing is skipped without a reason.
+
+In CI, a skip that is not listed with its reason fails the run.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester", "canister_world"]  # only here can they be asked for
+
+# An example may take its time: another machine, or a loaded one, is no failure.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 _LIST = Path(__file__).with_name("allowed_skips.txt")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bridge import candid as c
 
-SETTINGS = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 PLAIN = {
     c.Null: st.none(),

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 from flow_lab.walk import ALICE, walk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import LocalProtocolError, UsageError
@@ -63,7 +63,6 @@ walks = st.integers(0, 2**32)
 
 
 @given(walks)
-@settings(deadline=None)
 def test_what_a_peer_or_the_clock_does_never_raises(policy, seed):
     for visit in visits(seed, policy):
         if visit.transition is None:
@@ -71,7 +70,6 @@ def test_what_a_peer_or_the_clock_does_never_raises(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_every_event_has_a_row_or_is_counted_or_is_no_due_time(policy, seed):
     for visit in visits(seed, policy):
         if visit.transition is not None and not visit.transition.rows:
@@ -80,7 +78,6 @@ def test_every_event_has_a_row_or_is_counted_or_is_no_due_time(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_a_step_leads_where_its_rows_say(policy, seed):
     for visit in visits(seed, policy):
         if visit.transition is None or visit.transition.rows in ((), ("spoofed",)):
@@ -97,7 +94,6 @@ def test_a_step_leads_where_its_rows_say(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_the_version_grows_by_one_with_each_change(policy, seed):
     for visit in visits(seed, policy):
         if visit.transition is None or visit.transition.flow is None:
@@ -110,7 +106,6 @@ def test_the_version_grows_by_one_with_each_change(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_a_record_that_went_in_is_never_changed(policy, seed):
     kept = [(v.before, v.before and to_json(v.before)) for v in visits(seed, policy)]
     for record, json in kept:
@@ -118,7 +113,6 @@ def test_a_record_that_went_in_is_never_changed(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_the_same_step_decides_the_same(policy, seed):
     for visit in visits(seed, policy, 15):
         if visit.transition is not None:
@@ -126,7 +120,6 @@ def test_the_same_step_decides_the_same(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_nothing_is_due_before_its_time_and_something_is_then(policy, seed):
     for visit in visits(seed, policy):
         flow = visit.transition and visit.transition.flow
@@ -147,7 +140,6 @@ def test_nothing_is_due_before_its_time_and_something_is_then(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_attempts_and_wrong_hashes_are_bounded(policy, seed):
     for visit in visits(seed, policy, 60):
         flow = visit.transition and visit.transition.flow
@@ -163,7 +155,6 @@ def test_attempts_and_wrong_hashes_are_bounded(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_payloads_are_dropped_where_the_page_says(policy, seed):
     for visit in visits(seed, policy):
         flow = visit.transition and visit.transition.flow
@@ -179,7 +170,6 @@ def test_payloads_are_dropped_where_the_page_says(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_a_transmission_that_was_just_decided_is_current(policy, seed):
     for visit in visits(seed, policy):
         if visit.transition is None:
@@ -193,7 +183,6 @@ def test_a_transmission_that_was_just_decided_is_current(policy, seed):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_a_walk_is_the_same_after_a_round_trip_through_json(policy, seed):
     for visit in visits(seed, policy, 25):
         for value in (visit.before, visit.event):
@@ -211,7 +200,6 @@ def trace_of(seed, policy):
 
 
 @given(walks)
-@settings(deadline=None)
 def test_a_trace_replays_also_after_a_round_trip(policy, seed):
     trace, settings_ = trace_of(seed, policy)
     again = [Entry.from_json(each.to_json()) for each in trace]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -28,15 +27,8 @@ from bridge.flow import (
 CASES = sorted((Path(__file__).resolve().parent / "cases").glob("*.json"))
 
 
-def test_a_fresh_seed_keeps_the_promises():
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    for part in range(3):
-        run(Plan(seed=seed + part, flows=150))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_known_seed_keeps_the_promises(seed):
+@pytest.mark.parametrize("seed", range(7))  # make simulate tries fresh ones
+def test_a_seed_keeps_the_promises(seed):
     run(Plan(seed=seed, flows=150))
 
 
