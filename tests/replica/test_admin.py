@@ -90,6 +90,7 @@ async def test_a_lost_ingress_message_stays_unknown(client, pair, program):
     await client.admin("POST", "/faults", json=fault)
     status, _, request_id = await client.call(one, "update", program().reply(b""), version=2)
     assert status == 202
+    await client.admin("POST", "/time", json={"quiet": True})
     _, certificate = await client.read_state(one, [(b"request_status", request_id)])
     assert certificate.value((b"request_status", request_id, b"status")) is None
     assert (await _log(client))[-1]["outcome"] == "lost"
