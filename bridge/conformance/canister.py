@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
-from bridge import candid
+from bridge import candid, dialects
 from bridge.candid import Case
 from bridge.conformance.endpoint import Endpoint, Outcome
 from bridge.conformance.entries import Entry, Method
@@ -69,6 +69,7 @@ class CanisterEnd(Endpoint):
         world: World,
         entry: Entry,
         dialect: str,
+        role: str,
         settings: Mapping[str, Any],
         peers: list[dict[str, Any]],
     ) -> "CanisterEnd":
@@ -78,11 +79,13 @@ class CanisterEnd(Endpoint):
             world: Where.
             entry: The implementation.
             dialect: What it shall speak.
+            role: ``sender`` or ``receiver``: which messages it has to take.
             settings: Beside those of every run, where it takes our settings.
             peers: What it shall know of its peers, where it takes our settings.
 
         Raises:
-            BridgeError: If it cannot be installed, or lacks the dialect's methods.
+            BridgeError: If it cannot be installed, or publishes an interface without the methods
+                that the dialect has for the role.
         """
         argument = install_argument(entry, world, settings, peers)
         if entry.canister is not None:
@@ -92,6 +95,8 @@ class CanisterEnd(Endpoint):
             await world.install(address, entry.module(dialect), argument)
         text = await world.agent.metadata(address, "candid:service")
         interface = _interface(text.decode()) if text else None
+        if interface is not None:
+            _check_methods(entry, dialect, role, interface)
         end = cls(world, entry, dialect, address, interface, argument)
         if entry.canister is not None and peers and "settings" in end.powers:
             await end.configure(peers=peers)
@@ -345,6 +350,19 @@ class CanisterEnd(Endpoint):
         if "settings" in self.powers:
             # A timer that came while the canister was stopped is armed anew by the next message.
             await self.configure()
+
+
+def _check_methods(entry: Entry, dialect: str, role: str, interface: candid.Interface) -> None:
+    kinds = ("ACK",) if role == "sender" else ("NEW", "FIN")
+    needed = dialects.get(dialect).methods
+    offered = interface.service.methods if interface.service else {}
+    missing = dict.fromkeys(needed[kind] for kind in kinds if needed[kind] not in offered)
+    if missing:
+        raise BridgeError(
+            f"{entry.name} publishes no method {', '.join(missing)}, which a {role} of {dialect} "
+            "must have",
+            hint="give the dialect that it speaks",
+        )
 
 
 def _in_candid(hole: str, values: Mapping[str, Any]) -> str:

@@ -11,18 +11,20 @@ from typing import Final
 
 from bridge import dialects
 from bridge.candid import Case
+from bridge.conformance import hazards
 from bridge.conformance.canister import CanisterEnd, peer
 from bridge.conformance.endpoint import Endpoint
 from bridge.conformance.entries import Entry
 from bridge.conformance.instruments import Chaos, Relay, stock
-from bridge.conformance.play import Play
+from bridge.conformance.play import NO_SUCH_METHOD, Play
 from bridge.conformance.program import Program, ProgramEnd
 from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
 from bridge.conformance.scenarios import Scenario
 from bridge.conformance.verdicts import LackingError, NotHeldError
 from bridge.conformance.wire import timeline
 from bridge.conformance.world import World
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, CallRejectedError
+from bridge.flow import Ack, Fin, Message
 
 _SCRIPT: Final = "script"
 _LINES: Final = 12
@@ -173,11 +175,11 @@ async def _stage(world: World, job: Job, programs: Programs) -> Play:
     sender = receiver = None
     if job.sender is not None:
         program = programs.of("sender", job.sender)
-        sender = await _end(world, job.sender, job, scenario.sender_settings, given, program)
+        sender = await _end(world, "sender", job, scenario.sender_settings, given, program)
         sender.need(*scenario.sender)
     if job.receiver is not None:
         program = programs.of("receiver", job.receiver)
-        receiver = await _end(world, job.receiver, job, scenario.receiver_settings, given, program)
+        receiver = await _end(world, "receiver", job, scenario.receiver_settings, given, program)
         receiver.need(*scenario.receiver)
     ends = []
     for end in (sender, receiver):
@@ -192,17 +194,19 @@ async def _stage(world: World, job: Job, programs: Programs) -> Play:
 
 async def _end(
     world: World,
-    entry: Entry,
+    role: str,
     job: Job,
     settings: dict[str, object],
     peers: list[dict[str, object]],
     program: Program,
 ) -> Endpoint:
+    entry = job.sender if role == "sender" else job.receiver
+    assert entry is not None
     if entry.command:
         return await ProgramEnd.deploy(
             world, entry, job.dialect, job.scenario.info.id, settings, peers, program
         )
-    return await CanisterEnd.deploy(world, entry, job.dialect, settings, peers)
+    return await CanisterEnd.deploy(world, entry, job.dialect, role, settings, peers)
 
 
 async def _judge(play: Play, scenario: Scenario) -> _Verdicts:
@@ -254,10 +258,18 @@ async def _with_evidence(cell: Cell, play: Play, job: Job) -> Cell:
             log.append(f"the messages of {flows} flows are not shown")
         if cell.verdict in (Verdict.FAILED, Verdict.ERROR):
             log += await _refusals(play, names)
-        unexplained = cell.verdict is Verdict.FAILED and cell.hazard is None
-        if unexplained and (cause := await _unusable(play, names)):
+        # A response that its peer cannot decode traps there too: that is no fault of the peer.
+        judged = cell.verdict is Verdict.FAILED and cell.hazard != hazards.UNDECODABLE_ACK
+        if judged and (cause := await _unusable(play, names)):
             error = Verdict.ERROR
-            cell = replace(cell, delivery=error, clean_up=error, observed=cause)
+            cell = replace(
+                cell,
+                delivery=error,
+                clean_up=error,
+                observed=cause,
+                clean_up_observed="",
+                hazard=None,
+            )
     called = _called(play, names)
     return replace(
         cell,
@@ -294,12 +306,30 @@ async def _unusable(play: Play, names: list[str]) -> str | None:
             for call in await play.world.calls([end.address])
             if call.method in methods and call.sender == play.middle
         ]
+        if not play.world.virtual and (cause := await _no_method(play, end, name)):
+            return cause
         if calls and all(call.outcome == "trapped" or _NO_METHOD in call.detail for call in calls):
             last = calls[-1]
             return (
                 f"none of {len(calls)} messages to {name} was executed: "
                 f"{last.method} {last.outcome}: {last.detail[:160]}"
             )
+    return None
+
+
+async def _no_method(play: Play, end: Endpoint, name: str) -> str | None:
+    """Whether an end lacks the dialect's methods, where no log of calls tells: asked by one call.
+
+    It is about a flow that nobody has, which changes nothing.
+    """
+    unknown = play.fresh_id()
+    message: Message = Ack(unknown, None) if end is play.sender else Fin(unknown)
+    method, arg = dialects.get(play.dialect).call_for(message)
+    try:
+        await play.world.agent.update(end.address, method, arg)
+    except CallRejectedError as error:
+        if error.error_code in NO_SUCH_METHOD:
+            return f"{name} executes no message: {error}"
     return None
 
 

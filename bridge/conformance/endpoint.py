@@ -43,7 +43,8 @@ class Outcome:
         failure: ``None`` for an answer, else how it failed.
         response: The answer's bytes; ``None`` for a null or where the failure has none.
         late: Whether the answer came after a failure.
-        times: How often an outcome was handed over.
+        times: How often an outcome was handed over; of an answer that came late after one failure,
+            how often that answer was. Without that failure it is never 1.
     """
 
     failure: str | None = None
@@ -64,11 +65,16 @@ class Outcome:
             return None
         last = ends[-1]
         what = last["what"].label
+        first, *more = [end["what"].label for end in ends]
+        if first == "failed" and more and set(more) == {"late"}:
+            times = len(more)
+        else:
+            times = 0 if (first, more) == ("late", []) else len(ends)
         return cls(
             last["failure"].label if what == "failed" else None,
             last["response"],
             late=what == "late",
-            times=sum(end["what"].label == what for end in ends),
+            times=times,
         )
 
     def __str__(self) -> str:

@@ -26,7 +26,7 @@ from bridge.flow import Message
 from bridge.principal import Principal
 
 _SILENCE: Final = 75 * MINUTE
-_NO_SUCH_METHOD: Final = ("IC0301", "IC0536", "IC0537")
+NO_SUCH_METHOD: Final = ("IC0301", "IC0536", "IC0537")
 _MOMENT: Final = 2.0
 _PATIENCE: Final = 14 * HOUR
 
@@ -387,7 +387,7 @@ def refusal_is_failure() -> Iterator[None]:
     try:
         yield
     except CallRejectedError as error:
-        if error.error_code in _NO_SUCH_METHOD:
+        if error.error_code in NO_SUCH_METHOD:
             raise
         raise NotHeldError("the sender to open a flow", str(error)) from error
     except TransportError:

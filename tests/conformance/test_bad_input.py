@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,36 @@ async def test_a_module_that_cannot_be_used_is_an_error_with_its_cause(tmp_path,
     assert cells["theirs", "F1"].verdict is Verdict.ERROR
     assert cause in cells["theirs", "F1"].observed
     assert cells["rust", "F1"].verdict is Verdict.PASSED
+
+
+ABOUT_DANGERS = ("S3", "S6", "H2", "G1", "R2")
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [(EMPTY, "no update method 'asyncFlow'"), (TRAPS, "none of ")],
+    ids=["without the dialect's methods", "traps on everything"],
+)
+async def test_what_executes_nothing_shows_no_danger_whatever_the_scenario_is_about(
+    tmp_path, text, cause
+):
+    theirs = receiver(wasm=str(module(tmp_path, text)))
+    for cell in (await cells_of([theirs], scenarios=ABOUT_DANGERS)).values():
+        assert cell.verdict is Verdict.ERROR, (cell.key.scenario, cell.observed)
+        assert cause in cell.observed, (cell.key.scenario, cell.observed)
+        assert cell.hazard is None
+        assert cell.clean_up_observed == ""
+
+
+async def test_a_canister_that_publishes_no_method_of_the_dialect_is_an_error_before_it_is_played():
+    theirs = receiver(packaged="rust/receiver", asked="watch", install="reference")
+    maf = replace(theirs, dialects=("maf",), packaged={"maf": "rust/receiver"})
+    async for event in run([entries.shipped("rust")], [maf], scenarios=["F1", "R1"], jobs=1):
+        if isinstance(event, RunEnded):
+            for cell in event.report.cells:
+                assert cell.verdict is Verdict.ERROR
+                assert "com_asyncFlow_newMessage" in cell.observed
+                assert "publishes no method" in cell.observed
 
 
 async def test_a_module_that_is_not_there_is_an_error_of_its_cells():
