@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from bridge import candid, dialects
+from bridge.conformance import hazards
 from bridge.conformance.play import Play, refusal_is_failure
 from bridge.conformance.scenarios.mailbox import away
 from bridge.conformance.scenarios.registry import Ends, scenario
@@ -96,10 +97,27 @@ async def waiting(play: Play) -> None:
         play.notes.append("no flow is failed by its lifetime: time cannot be moved")
         return
     await play.world.wait(13 * HOUR, stride=HOUR)
-    left = [entry["message"].label for entry in await outbox(play, limit=1)]
+    left = [entry["message"].label for entry in await _all(play)]
     play.check("NEW" not in left, "no NEW of a flow whose lifetime is over", "one waits still")
     states = {view["msg_id"]: view["state"].label for view in await play.a.flows("sender")}
-    play.check(states[ids[1]] == states[ids[2]] == "failed", "both Failed, told", states)
+    play.check(states[ids[1]] == states[ids[2]] == "failed", "both Failed", states)
+    if "outcome" in play.a.powers:
+        for msg_id in ids[1:]:
+            outcome = await play.a.outcome(msg_id)
+            play.check(
+                outcome and outcome.failure == "unknown",
+                "Failed(unknown) told",
+                outcome,
+                hazards.SILENT_FAILURE,
+            )
+
+
+async def _all(play: Play) -> list[Any]:
+    """What waits, page by page."""
+    found: list[Any] = []
+    while page := await outbox(play, found[-1]["seq"] if found else None):
+        found += page
+    return found
 
 
 def _id(entry: Any) -> int:
