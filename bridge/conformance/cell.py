@@ -225,6 +225,12 @@ async def _judge(play: Play, scenario: Scenario) -> _Verdicts:
         verdicts.clean_up = Verdict.FAILED
         verdicts.clean_up_observed = f"expected {error.expected}; {error.observed}"
         verdicts.hazard = verdicts.hazard or error.hazard
+    except Exception as error:
+        # What failed has failed, even if its end cannot be asked any more, or says that it cannot.
+        if verdicts.delivery is not Verdict.FAILED:
+            raise
+        verdicts.clean_up = Verdict.ERROR
+        verdicts.clean_up_observed = f"it could not be judged: {error}"
     return verdicts
 
 

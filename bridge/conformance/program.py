@@ -26,6 +26,25 @@ _PATIENCE: Final = 60.0
 _LINE: Final = 1 << 25
 
 
+# What a driver claims with a power: who claims it and then says unsupported has failed to keep it.
+_CLAIMED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "open": ("open",),
+    "heard": ("outcome", "player"),
+    "handled": ("handled",),
+    "flows": ("flows",),
+    "counters": ("counters",),
+    "configure": ("settings",),
+    "act": ("player",),
+    "direct": ("player",),
+    "restart": ("upgrade", "life", "mailbox"),
+    "stop": ("life", "mailbox"),
+}
+
+
+class RefusedError(BridgeError):
+    """A driver that refuses what it is asked, with its reason."""
+
+
 class Program:
     """One running driver.
 
@@ -43,14 +62,15 @@ class Program:
 
         Raises:
             LackingError: If it says that it cannot.
-            BridgeError: If it refuses, or is not there any more.
+            RefusedError: If it refuses.
+            BridgeError: If it is not there any more, or gives no answer of the kind.
         """
         async with self._turn:
             answer = await self._exchange({"do": do, **asked})
         if "unsupported" in answer:
             raise LackingError(str(answer["unsupported"]))
         if "refused" in answer:
-            raise BridgeError(str(answer["refused"]))
+            raise RefusedError(str(answer["refused"]))
         return answer.get("ok")
 
     async def _exchange(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -201,30 +221,51 @@ class ProgramEnd(Endpoint):
     def methods(self) -> Mapping[str, candid.Func]:
         return contract_methods("mailbox")
 
+    async def _ask(self, do: str, **asked: Any) -> Any:
+        """Ask one thing of a driver that plays.
+
+        Raises:
+            LackingError: If it says that it cannot, and has not claimed that it can.
+            RefusedError: If it refuses.
+            BridgeError: If it says that it cannot do what it claimed, or is not there any more.
+        """
+        try:
+            return await self._program.ask(do, **asked)
+        except LackingError as error:
+            needed = _CLAIMED_BY.get(do)
+            if needed is not None and self.powers.isdisjoint(needed):
+                raise
+            claimed = ", ".join(sorted(self.powers & set(needed or ()))) or "that it can be played"
+            raise BridgeError(
+                f"the driver of {self.entry.name} claims {claimed}, and says unsupported when it "
+                f"is asked for {do}: {error.reason}",
+                hint="leave the power out of what it answers to hello, or the scenario to scenario",
+            ) from error
+
     async def _start(self, *, again: bool = False) -> None:
         now = self._world.now if self._world.virtual else None
-        await self._program.ask("start", **self._given, now=now, again=again)
+        await self._ask("start", **self._given, now=now, again=again)
 
     async def step(self) -> tuple[bool, int | None]:
         """Have it do what is to be done at this time; whether it did, and when next."""
-        answer = await self._program.ask("step", now=self._world.now)
+        answer = await self._ask("step", now=self._world.now)
         return bool(answer["moved"]), answer["due"]
 
     # --- As a sender and as a receiver ----------------------------------------------------------
 
     async def open(self, to: Principal, payload: bytes, msg_id: int | None = None) -> int | None:
         given = None if msg_id is None else str(msg_id)
-        ids = await self._program.ask("open", to=str(to), payload=payload.hex(), msg_id=given)
+        ids = await self._ask("open", to=str(to), payload=payload.hex(), msg_id=given)
         return int(ids[0])
 
     async def open_many(self, to: Principal, payload: bytes, times: int) -> None:
-        await self._program.ask("open", to=str(to), payload=payload.hex(), times=times)
+        await self._ask("open", to=str(to), payload=payload.hex(), times=times)
 
     async def outcome(self, msg_id: int) -> Outcome | None:
         return Outcome.among(await self.told(), msg_id)
 
     async def handled(self, sender: Principal, msg_id: int) -> int:
-        return int(await self._program.ask("handled", sender=str(sender), msg_id=str(msg_id)))
+        return int(await self._ask("handled", sender=str(sender), msg_id=str(msg_id)))
 
     async def flows(self, role: str) -> list[dict[str, Any]]:
         return [
@@ -234,11 +275,11 @@ class ProgramEnd(Endpoint):
                 "peer": Principal.from_text(flow["peer"]),
                 "state": Case(flow["state"]),
             }
-            for flow in await self._program.ask("flows", role=role)
+            for flow in await self._ask("flows", role=role)
         ]
 
     async def counters(self) -> dict[str, int]:
-        return dict(await self._program.ask("counters"))
+        return dict(await self._ask("counters"))
 
     async def configure(
         self,
@@ -248,7 +289,7 @@ class ProgramEnd(Endpoint):
         peers: list[dict[str, Any]] | None = None,
     ) -> None:
         asked = {"settings": settings, "access": _plain(access), "peers": _plain(peers)}
-        await self._program.ask("configure", **asked)
+        await self._ask("configure", **asked)
         self._configured.append(asked)
 
     # --- The application ------------------------------------------------------------------------
@@ -257,15 +298,15 @@ class ProgramEnd(Endpoint):
         asked = value if isinstance(value, dict) else {"msg_id": value}
         plain = {**_plain(asked), "msg_id": str(asked["msg_id"])}
         try:
-            await self._program.ask("act", what=what, **plain)
-        except BridgeError as error:
+            await self._ask("act", what=what, **plain)
+        except RefusedError as error:
             return str(error)
         return None
 
     async def direct(
         self, *, trap_until: int = 0, decision: Any = None, rerun: bool = False
     ) -> None:
-        await self._program.ask("direct", trap_until=trap_until, decision=decision, rerun=rerun)
+        await self._ask("direct", trap_until=trap_until, decision=decision, rerun=rerun)
 
     async def told(self) -> list[dict[str, Any]]:
         return [
@@ -277,16 +318,16 @@ class ProgramEnd(Endpoint):
                 if telling["response"] is None
                 else bytes.fromhex(telling["response"]),
             }
-            for telling in (await self._program.ask("heard"))["told"]
+            for telling in (await self._ask("heard"))["told"]
         ]
 
     async def asked(self) -> list[dict[str, Any]]:
-        return list((await self._program.ask("heard"))["asked"])
+        return list((await self._ask("heard"))["asked"])
 
     # --- Life -----------------------------------------------------------------------------------
 
     async def upgrade(self) -> None:
-        await self._program.ask("restart")
+        await self._ask("restart")
 
     async def hold(self, nth: int) -> bytes | None:
         del nth
@@ -297,15 +338,15 @@ class ProgramEnd(Endpoint):
         await self._program.kill()
         await self._start(again=True)
         for asked in self._configured:
-            await self._program.ask("configure", **asked)
+            await self._ask("configure", **asked)
 
     async def leave(self) -> None:
         self.need("mailbox")
-        await self._program.ask("stop")
+        await self._ask("stop")
 
     async def come_back(self) -> None:
         self.need("mailbox")
-        await self._program.ask("restart")
+        await self._ask("restart")
 
     async def alone(self, role: str) -> Endpoint:
         self.need("alone")
@@ -314,17 +355,17 @@ class ProgramEnd(Endpoint):
         return self
 
     async def stop(self) -> None:
-        await self._program.ask("stop")
+        await self._ask("stop")
         await self._world.manage("stop_canister", self.address)
 
     async def start(self) -> None:
         await self._world.manage("start_canister", self.address)
-        await self._program.ask("restart")
+        await self._ask("restart")
 
     async def close(self) -> None:
         """End it, and forget all that it stored."""
         try:
-            await self._program.ask("end")
+            await self._ask("end")
         finally:
             shutil.rmtree(self._given["folder"], ignore_errors=True)
 

@@ -107,7 +107,9 @@ class Cell:
 
     @property
     def verdict(self) -> Verdict:
-        """The graver of both verdicts."""
+        """The graver of both verdicts; failed where the delivery failed, whatever came then."""
+        if self.delivery is Verdict.FAILED:
+            return Verdict.FAILED
         return gravest((self.delivery, self.clean_up))
 
 

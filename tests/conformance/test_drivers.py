@@ -33,6 +33,45 @@ HAS_BOTH_ROLES = """
     async def do_start(self, asked):
         await super().do_start(asked | {"role": None})
 """
+TELLS_TWICE = """
+    async def do_heard(self, asked):
+        heard = await super().do_heard(asked)
+        told = []
+        for one in heard["told"]:
+            if one["what"] == "answered":
+                told.append(one | {"what": "failed", "failure": "unknown", "response": None})
+            told.append(one)
+        return heard | {"told": told}
+"""
+ANSWERS_WRONGLY = """
+    async def do_start(self, asked):
+        await super().do_start(asked)
+        right = self._player.handle
+        async def handle(request):
+            await right(request)
+            return b"garbage"
+        self._player.handle = handle
+        await self._begin()
+"""
+HIDES_ITS_FLOWS = (
+    ANSWERS_WRONGLY
+    + """
+    async def do_flows(self, asked):
+        raise driver._UnsupportedError("not today")
+"""
+)
+DIES_WHEN_ASKED_FOR_FLOWS = (
+    ANSWERS_WRONGLY
+    + """
+    async def do_flows(self, asked):
+        import os
+        os._exit(1)
+"""
+)
+CANNOT_TELL = """
+    async def do_heard(self, asked):
+        raise driver._UnsupportedError("not today")
+"""
 SAYS_LESS = """
     async def do_hello(self, asked):
         hello = await super().do_hello(asked)
@@ -44,7 +83,7 @@ SAYS_LESS = """
 async def played(tmp_path):
     """Plays scenarios between a driver with a fault and Rust; cells by scenario."""
 
-    async def play(fault, *scenarios):
+    async def play(fault, *scenarios, receives=False):
         script = tmp_path / "driver.py"
         script.write_text(OURS.replace("{fault}", fault))
         raw = {
@@ -55,9 +94,10 @@ async def played(tmp_path):
             "application": "player",
         }
         entry = entries.from_mapping(raw, place=tmp_path, called="wrong")
-        tasks, _ = plan_tasks(
-            [entry], [entries.shipped("rust")], scenarios=scenarios, dialects=["maf"], seed=3
-        )
+        pair = [[entry], [entries.shipped("rust")]]
+        if receives:
+            pair.reverse()
+        tasks, _ = plan_tasks(*pair, scenarios=scenarios, dialects=["maf"], seed=3)
         programs = Programs()
         cells = {}
         async with World.enter(Place()) as world:
@@ -91,3 +131,34 @@ async def test_one_that_says_less_is_not_asked_for_more(played):
     assert cells["F1"].verdict is Verdict.PASSED
     assert {cells[i].verdict for i in ("D6", "O1")} == {Verdict.UNSUPPORTED}
     assert "it can have one role alone" in cells["D6"].observed
+
+
+async def test_one_that_tells_of_a_failure_and_then_of_an_answer_does_not_tell_once(played):
+    cells = await played(TELLS_TWICE, "F1", "S1", "S6")
+    for cell in cells.values():
+        assert cell.delivery is Verdict.FAILED
+        assert (cell.expected, cell.observed) == ("one outcome", "2 were told")
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (ANSWERS_WRONGLY, ""),
+        (HIDES_ITS_FLOWS, "says unsupported when it is asked for flows: not today"),
+        (DIES_WHEN_ASKED_FOR_FLOWS, "gives no answer to flows"),
+    ],
+    ids=["by no excuse", "by an excuse", "by an end"],
+)
+async def test_a_failure_is_not_undone_by_what_comes_after_it(played, fault, cause):
+    cell = (await played(fault, "F1", receives=True))["F1"]
+    assert cell.delivery is Verdict.FAILED
+    assert cell.expected == "the right response in every ACK"
+    assert cell.verdict is Verdict.FAILED
+    assert cell.clean_up is (Verdict.ERROR if cause else Verdict.PASSED)
+    assert cause in cell.clean_up_observed
+
+
+async def test_who_claims_a_power_and_says_that_it_has_not_got_it_is_an_error(played):
+    cell = (await played(CANNOT_TELL, "F1"))["F1"]
+    assert cell.verdict is Verdict.ERROR
+    assert "claims outcome, player, and says unsupported" in cell.observed
