@@ -34,6 +34,9 @@ RECEIVER = {
     "L2": "state is lost at an upgrade",
     "R3": Verdict.UNSUPPORTED,
     "R6": Verdict.UNSUPPORTED,
+    "R7": Verdict.UNSUPPORTED,  # its application cannot be made to answer later
+    "R8": Verdict.UNSUPPORTED,
+    "R9": Verdict.UNSUPPORTED,
     "I3": Verdict.UNSUPPORTED,
     "H4": Verdict.UNSUPPORTED,
     "H6": Verdict.UNSUPPORTED,
