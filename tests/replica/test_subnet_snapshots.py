@@ -286,10 +286,10 @@ async def test_who_waits_for_a_call_that_is_undone_is_told(
 async def test_an_agent_with_a_call_that_is_undone_is_told(
     client, replica, universal_wasm, program, monkeypatch, patience, told
 ):
-    monkeypatch.setattr(api, "SYNC_CALL_SECONDS", patience)
     admin = AdminClient(replica.url)
     canister = await client.create(universal_wasm(True))
     name = await admin.snapshot()
+    monkeypatch.setattr(api, "SYNC_CALL_SECONDS", patience)
     await admin.fault("delay", nanoseconds=100 * SECOND, sender=canister)
     calling = program().call(canister.raw, "update", program().reply(b"")).drop()
     identity = Identity.from_seed(bytes(32))
