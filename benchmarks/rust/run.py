@@ -1,7 +1,8 @@
 """Measures the Rust library as the Motoko one is measured, and shows the two side by side.
 
 What a flow costs with 0, 1,000 and OPEN_FLOWS flows open, beside the plain `await` it replaces.
-The scenes are those of `benchmarks.motoko`, played by the Rust `player`. Writes
+The scenes are those of `benchmarks.motoko`, played by the Rust `player`; a canister's very first
+flows are apart, for they find empty maps. Writes
 build/bench/rust.json and prints the table; with 1,000 flows or more also docs/rust-cost.md, where
 Motoko's figures are those of build/bench/motoko.json, which is measured first where it is missing.
 """
@@ -23,6 +24,8 @@ INTERFACE = candid.parse_did(
     (motoko.page.ROOT / "rust_reference/canisters/player/player.did").read_text(encoding="utf-8")
 )
 ENOUGH = 20_000
+# Flows after which the nodes of the stable maps are as full as they become.
+WARM = 25
 # Open flows and tombstones together, by the default settings.
 QUOTA = 1_100_000
 # A subnet lets an upgrade take 300 billion instructions; those here get a tenth.
@@ -61,6 +64,9 @@ async def the_library():
         admin = AdminClient(replica.url)
         sender, receiver, full = [await RustPlayer.deploy(agent) for _ in range(3)]
         awaited = await motoko.plain(admin, sender, receiver)
+        very_first = await motoko.ours(admin, sender, receiver)
+        for _ in range(motoko.SAMPLES, WARM, motoko.SAMPLES):
+            await motoko.ours(admin, sender, receiver)
         upgrades = [await sender.upgrade()]
         bytes_ = [await sender.live_heap()]
         flows = {}
@@ -71,13 +77,17 @@ async def the_library():
         await motoko.bury(sender, agent, motoko.TOMBSTONES)
         bytes_.append(await sender.live_heap())
         upgrades.append(await sender.upgrade())
-        return flows, awaited, bytes_, upgrades
+        return very_first, flows, awaited, bytes_, upgrades
 
 
-def measured(flows, awaited, bytes_, upgrades):
+def measured(very_first, flows, awaited, bytes_, upgrades):
     """The rows, named as Motoko's."""
     first, last = flows[0], flows[motoko.FLOWS]
     rows = []
+    for side in ("sender", "receiver"):
+        work = f"{side}'s side of a canister's very first flows"
+        mine, plain = getattr(very_first, side), getattr(awaited, side)
+        rows.append(within(work, mine, "plain await", plain, None, unit="instructions"))
     for wanted, flow in flows.items():
         for side in ("sender", "receiver"):
             work = f"{side}'s side, with {wanted:,} flows open"

@@ -6,7 +6,7 @@ import pytest
 
 from bridge import candid
 from bridge.candid import Case
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, CallRejectedError
 from bridge.principal import Principal
 from bridge.reference import SHORT_POLICY
 from bridge.service import Bridge
@@ -201,6 +201,14 @@ async def test_malformed_arguments_change_nothing(world, arg):
         with pytest.raises(BridgeError):
             await agent.update(both.id, "asyncFlow", arg)
         assert await both.flows() == []
+
+
+async def test_an_id_of_2_to_the_128_cannot_be_asked_for_and_leaves_nothing(world):
+    player = await world.deploy("player")
+    with pytest.raises(CallRejectedError):
+        await player.open(player.id, 2**128)
+    assert await player.flows() == []
+    assert await player.open(player.id, 2**128 - 1) is None
 
 
 async def test_a_bad_setting_is_refused_with_the_reason(world):

@@ -10,6 +10,9 @@ use candid::Principal;
 
 use crate::message::Kind;
 
+/// The most that one message pays for.
+pub const MOST_AT_ONCE: usize = 200;
+
 struct Call {
     peer: Principal,
     until: u64,
@@ -72,13 +75,13 @@ impl InFlight {
         }
     }
 
-    /// Drops what is over at `now`.
+    /// Drops what is over at `now`, or some of it: the next messages drop the rest.
     pub fn expire(&mut self, now: u64) {
-        while let Some((until, token)) = self.ends.first().copied() {
-            if until > now {
-                break;
+        for _ in 0..MOST_AT_ONCE {
+            match self.ends.first().copied() {
+                Some((until, token)) if until <= now => self.drop_call(token),
+                _ => break,
             }
-            self.drop_call(token);
         }
     }
 
@@ -121,5 +124,18 @@ mod tests {
         assert_eq!(calls.count(&peer), 1);
         calls.expire(50);
         assert!(calls.is_empty() && calls.by_message.is_empty() && calls.ends.is_empty());
+    }
+
+    #[test]
+    fn one_message_pays_for_some_of_the_calls_that_are_over() {
+        let peer = Principal::from_slice(&[7, 1]);
+        let mut calls = InFlight::default();
+        for id in 0..250 {
+            calls.started(peer, [(Kind::New, id)], 100);
+        }
+        calls.expire(100);
+        assert_eq!(calls.count(&peer), 50);
+        calls.expire(100);
+        assert!(calls.is_empty());
     }
 }

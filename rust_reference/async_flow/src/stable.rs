@@ -2,7 +2,7 @@
 //!
 //! For the library, and for canisters that keep records of their own beside it. Knows no record.
 
-use ic_stable_structures::memory_manager::{MemoryManager, VirtualMemory};
+use ic_stable_structures::memory_manager::{MemoryId, MemoryManager, VirtualMemory};
 use ic_stable_structures::{DefaultMemoryImpl, StableCell};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -74,6 +74,16 @@ impl Saved {
     pub fn save(&mut self, value: &impl Serialize) {
         self.0.set(pack(value));
     }
+}
+
+/// All of a canister's stable memory, of few records: its parts by number, and what was saved in part 0
+/// before an upgrade.
+pub fn opened<T: DeserializeOwned + Default>() -> (impl Fn(u8) -> Memory, Saved, T) {
+    let memories =
+        Memories::init_with_bucket_size(DefaultMemoryImpl::default(), SMALL_BUCKET_PAGES);
+    let part = move |n| memories.get(MemoryId::new(n));
+    let (saved, value) = Saved::open(part(0));
+    (part, saved, value.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOM = Path(__file__).resolve().parents[2] / "motoko"
 LEFT_OUT = {
-    # The method by which a canister sends to itself has another name.
+    # The method by which a canister sends to itself is another: `tests/rust/test_flows.py` has it.
     "test_nobody_else_may_forward_in_anothers_name",
 }
 globals().update(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOM = Path(__file__).resolve().parents[2] / "motoko"
 LEFT_OUT = {
-    # An id of 2^128 has no representation in Rust: nobody can ask for it.
+    # An id of 2^128 does not decode in Rust: `test_an_id_of_2_to_the_128...` in `tests/rust`.
     "test_an_id_of_2_to_the_128_is_an_error_and_leaves_nothing",
 }
 globals().update(

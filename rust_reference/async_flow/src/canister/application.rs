@@ -45,8 +45,11 @@ pub enum Reply {
     /// Decided at once.
     Now(Answer),
     /// Work that may await; an upgrade or a trap of it leaves the flow stalled.
-    Running(Pin<Box<dyn Future<Output = Answer>>>),
+    Running(Work),
 }
+
+/// Work whose result answers a request.
+pub type Work = Pin<Box<dyn Future<Output = Answer>>>;
 
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Reply {

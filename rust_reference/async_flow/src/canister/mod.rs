@@ -15,7 +15,7 @@ mod store;
 mod watch;
 mod work;
 
-pub use application::{Answer, Application, Listener, Reply, Request};
+pub use application::{Answer, Application, Listener, Reply, Request, Work};
 pub use endpoint::{raw, receive_call};
 pub use install::Install;
 pub use node::{

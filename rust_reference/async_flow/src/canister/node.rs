@@ -2,8 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::ptr::fn_addr_eq;
 use std::time::Duration;
 
@@ -11,11 +9,11 @@ use candid::Principal;
 use ic_cdk::api::{canister_self, is_controller, msg_cycles_accept, msg_cycles_available, time};
 use ic_cdk_timers::TimerId;
 
-use super::application::{Answer, Application};
+use super::application::{Application, Work};
 use super::calls::Gathered;
 use super::install::{self, Install};
 use super::store::{Memories, Store};
-use super::work::{self, Job};
+use super::work::{self, Awaited, Job};
 use crate::admission::{self, Circumstances};
 use crate::dialect::{Unreadable, BATCH_BYTES, BATCH_MESSAGES};
 use crate::event::{Decision, Effect, Event, NotAllowed, Of, Received, Transmit, What};
@@ -30,9 +28,10 @@ pub(crate) struct Node {
     pub store: Store,
     pub app: Application,
     pub gathered: Option<Gathered>,
-    /// Work of handlers that goes on in a message of its own.
-    pub works: BTreeMap<u64, Pin<Box<dyn Future<Output = Answer>>>>,
-    pub next_work: u64,
+    /// Work of handlers that goes on in a message of its own, by flow and try: a message from before an
+    /// upgrade must not take the work of another flow.
+    pub works: BTreeMap<(Principal, u128, u32), Work>,
+    pub awaited: Awaited,
     armed: Option<(u64, TimerId)>,
     seed_due: u64,
 }
@@ -549,9 +548,13 @@ pub fn knows_received(sender: Principal, id: u128) -> bool {
 
 // --- Who may do what ----------------------------------------------------------------------------------------
 
-/// Whether this caller has an outbox: a listed agent, or one whose messages still wait.
+/// Whether this caller has an outbox: a listed agent, or one with flows from when it was listed.
 pub fn has_outbox(who: &Principal) -> bool {
-    with(|node| node.store.meta.access.is_agent(who) || node.store.outbox.has(*who))
+    let has_flows = |node: &Node| {
+        classify(who) == Class::Agent
+            && [Role::Sender, Role::Receiver].iter().any(|role| node.store.sums(*role).has(who))
+    };
+    with(|node| node.store.meta.access.is_agent(who) || has_flows(node))
 }
 
 /// Whether this caller may watch: controllers and listed monitors.
@@ -615,7 +618,7 @@ pub fn start(app: Application, memories: &Memories, first: u8, install: Option<I
         app,
         gathered: None,
         works: BTreeMap::new(),
-        next_work: 0,
+        awaited: Awaited::default(),
         armed: None,
         seed_due: 0,
     }));
@@ -639,7 +642,8 @@ impl Node {
         let due = self.store.due().next().map(|(time, _)| *time);
         // While tombstones are kept, time is observed often enough for them.
         let glance = (!self.store.has_no_receivers()).then(|| meta.time.next_look(&meta.policy));
-        earliest([seeding, due, glance])
+        let given_up = self.awaited.over_at(meta.policy.answer_within);
+        earliest([seeding, due, glance, given_up])
     }
 
     fn arm_at(&mut self, now: u64, time: u64) {
@@ -702,7 +706,7 @@ impl Node {
         let mut bytes = 0;
         for (time, key) in self.store.due() {
             let (time, key) = (*time, *key);
-            if time > now || found.len() >= most || bytes > turns::TICK_BYTES {
+            if time > now || found.len() >= most {
                 break;
             }
             let due = match key {
@@ -715,10 +719,12 @@ impl Node {
                     Due::receiver(time, now, &kept.flow, response)
                 }),
             };
-            if let Some(due) = due {
-                bytes += due.bulk;
-                found.push(due);
+            let Some(due) = due else { continue };
+            bytes += due.bulk;
+            if bytes > turns::TICK_BYTES && !found.is_empty() {
+                break;
             }
+            found.push(due);
         }
         found
     }
@@ -777,6 +783,7 @@ pub(crate) async fn work_on(work: Vec<(u64, Key)>, size: u32) {
     observe();
     with(Node::gather);
     look_after_interrupted();
+    give_up();
     for (time, key) in work {
         work_on_one(time, key);
     }
@@ -829,6 +836,19 @@ fn look_after_interrupted() {
         let restarted = with(Node::share);
         let _ = on(key, restarted, true, false);
         with(|node| node.store.seen_to(key));
+    }
+}
+
+fn give_up() {
+    let next = || {
+        with(|node| {
+            let within = node.store.meta.policy.answer_within;
+            node.awaited.take_over(time(), within)
+        })
+    };
+    while let Some((key, of)) = next() {
+        with(|node| node.store.count("never_ended"));
+        let _ = on(key, What::HandlerFailed(of), true, false);
     }
 }
 

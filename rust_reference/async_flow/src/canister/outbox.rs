@@ -120,10 +120,6 @@ impl Outbox {
         range.into_iter().flatten().map(|entry| (entry.key().1, entry.value()))
     }
 
-    pub fn has(&self, agent: Principal) -> bool {
-        self.sizes.contains_key(&Who(agent))
-    }
-
     pub fn messages(&self) -> u64 {
         self.entries.len()
     }

@@ -19,7 +19,7 @@ use super::flows::{open_contents, Contents, Flow, Flows, Kept};
 use super::outbox::Outbox;
 use crate::access::{Access, Peers};
 use crate::flow::{ReceiverFlow, SenderFlow};
-use crate::inflight::InFlight;
+use crate::inflight::{InFlight, MOST_AT_ONCE};
 use crate::message::Kind;
 use crate::policy::Policy;
 pub use crate::stable::Memories;
@@ -117,6 +117,11 @@ impl Sums {
         if usage.is_empty() {
             self.peers.remove(&peer);
         }
+    }
+
+    /// Whether there are flows with this peer.
+    pub fn has(&self, peer: &Principal) -> bool {
+        self.peers.contains_key(peer)
     }
 
     /// Peers with which there are flows.
@@ -298,12 +303,14 @@ impl Store {
     pub fn observe(&mut self, now: u64) {
         self.meta.time.observe(now, &self.meta.policy);
         self.in_flight.expire(now);
-        while let Some(((until, key), ())) = self.paid_ends.first_key_value() {
-            if until > now {
-                break;
+        for _ in 0..MOST_AT_ONCE {
+            match self.paid_ends.first_key_value() {
+                Some(((until, key), ())) if until <= now => {
+                    self.paid_ends.remove(&(until, key));
+                    self.paid.remove(&key);
+                }
+                _ => break,
             }
-            self.paid_ends.remove(&(until, key));
-            self.paid.remove(&key);
         }
     }
 

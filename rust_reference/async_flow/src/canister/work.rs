@@ -1,8 +1,10 @@
 //! Messages of this canister to itself: application code whose trap must undo nothing else, entries of
 //! a batch, and the work of a tick.
 
+use std::collections::BTreeMap;
+
 use candid::Principal;
-use ic_cdk::api::canister_self;
+use ic_cdk::api::{canister_self, time};
 use ic_cdk::call::Call;
 use serde::{Deserialize, Serialize};
 
@@ -19,9 +21,8 @@ const METHOD: &str = "async_flow_self";
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum Job {
     HandOver(HandOver),
-    /// Work that a handler returned, kept under a number on the heap.
+    /// Work that a handler returned, kept on the heap.
     Running {
-        number: u64,
         peer: Principal,
         msg_id: u128,
         tries: u32,
@@ -49,7 +50,7 @@ fn key_of(role: Role, peer: Principal, msg_id: u128) -> Key {
 fn failure(job: &Job) -> Option<(Key, Of)> {
     Some(match job {
         Job::HandOver(h) => (Key::Receiver(h.peer, h.msg_id), Of::HandOver { tries: h.tries }),
-        Job::Running { peer, msg_id, tries, .. } => {
+        Job::Running { peer, msg_id, tries } => {
             (Key::Receiver(*peer, *msg_id), Of::HandOver { tries: *tries })
         }
         Job::Tell(t) => {
@@ -75,12 +76,54 @@ pub(crate) fn later(job: &Job) {
     }
 }
 
+/// Tellings and questions that were sent and have not come back.
+///
+/// A snapshot that caught one brings it back, but not its message, and runs no code of the canister. So
+/// one that has not come back within `answer_within` counts as failed; should it come after all, its try
+/// is over. (A handler that takes so long is ended by its flow.)
+#[derive(Default)]
+pub(crate) struct Awaited {
+    next: u64,
+    /// By the time at which they were sent, and a number.
+    sent: BTreeMap<(u64, u64), (Key, Of)>,
+}
+
+impl Awaited {
+    fn add(&mut self, job: &Job, now: u64) -> Option<(u64, u64)> {
+        let (key, of) = failure(job).filter(|(_, of)| !matches!(of, Of::HandOver { .. }))?;
+        self.next += 1;
+        self.sent.insert((now, self.next), (key, of));
+        Some((now, self.next))
+    }
+
+    fn came_back(&mut self, sent: (u64, u64)) {
+        self.sent.remove(&sent);
+    }
+
+    /// When the oldest is given up.
+    pub fn over_at(&self, answer_within: u64) -> Option<u64> {
+        let ((sent, _), _) = self.sent.first_key_value()?;
+        Some(sent.saturating_add(answer_within))
+    }
+
+    /// Takes one that is given up now.
+    pub fn take_over(&mut self, now: u64, answer_within: u64) -> Option<(Key, Of)> {
+        let over = self.over_at(answer_within).is_some_and(|end| end <= now);
+        over.then(|| self.sent.pop_first()).flatten().map(|(_, given_up)| given_up)
+    }
+}
+
 /// Runs application code later, and reports its trap to its flow.
 pub(crate) fn supervise(job: Job) {
+    let sent = with(|node| node.awaited.add(&job, time()));
     ic_cdk::futures::spawn(async move {
         let arg = bytes(&job);
         let call = Call::unbounded_wait(canister_self(), METHOD);
-        if call.with_raw_args(&arg).await.is_err() {
+        let failed = call.with_raw_args(&arg).await.is_err();
+        if let Some(sent) = sent {
+            with(|node| node.awaited.came_back(sent));
+        }
+        if failed {
             if let Some((key, of)) = failure(&job) {
                 let _ = on(key, What::HandlerFailed(of), true, false);
                 arm();
@@ -99,8 +142,8 @@ pub async fn work(arg: Vec<u8>) {
         Job::Forward { caller, message } => return receive(caller, Dialect::Unified, message),
         Job::Tick { work, size } => return node::work_on(work, size).await,
         Job::HandOver(h) => hand_over(h),
-        Job::Running { number, peer, msg_id, tries } => {
-            if let Some(work) = with(|node| node.works.remove(&number)) {
+        Job::Running { peer, msg_id, tries } => {
+            if let Some(work) = with(|node| node.works.remove(&(peer, msg_id, tries))) {
                 conclude(peer, msg_id, tries, work.await);
             }
         }
@@ -125,12 +168,9 @@ pub(crate) fn hand_over(h: HandOver) {
     match handle(&request) {
         Reply::Now(answer) => conclude(h.peer, h.msg_id, h.tries, answer),
         Reply::Running(work) => {
-            let number = with(|node| {
-                node.next_work += 1;
-                node.works.insert(node.next_work, work);
-                node.next_work
-            });
-            supervise(Job::Running { number, peer: h.peer, msg_id: h.msg_id, tries: h.tries });
+            let (peer, msg_id, tries) = (h.peer, h.msg_id, h.tries);
+            with(|node| node.works.insert((peer, msg_id, tries), work));
+            supervise(Job::Running { peer, msg_id, tries });
         }
     }
 }

@@ -71,8 +71,10 @@ faults! {
         "Lets an ACK be whose flow it forgot.";
     loses_tellings: "sender" breaks "S8" =
         "Keeps what is not told yet on the heap only, so that a restart loses it.";
-    drops_late: "sender" breaks "S9 S10" =
+    drops_late: "sender" breaks "S9 S10 G1" =
         "Lets an ACK be that comes after the failure.";
+    fails_as_unsent: "sender" breaks "S4 G1" =
+        "Says of a flow whose NEWs had no answer that it was never sent.";
     cancels_as_unsent: "sender" breaks "S10" =
         "Says of a cancelled flow that it was never sent.";
     believes_any_ack: "sender" breaks "H1" =

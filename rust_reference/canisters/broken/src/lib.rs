@@ -329,7 +329,7 @@ fn break_it(wrong: Vec<Fault>) {
 }
 
 /// What can be wrong, and which scenarios of the protocol page that breaks.
-#[ic_cdk::query(hidden = true)]
+#[ic_cdk::query(hidden = true, guard = "controllers_only")]
 fn faults() -> Vec<Known> {
     faults::known()
 }

@@ -7,7 +7,7 @@ use async_flow::flow::{ReceiverFlow, SenderFlow};
 use async_flow::message::{payload_hash, Blob, Kind, Message};
 use async_flow::policy::Policy;
 use async_flow::step::{Rules, Transition};
-use async_flow::words::{classify, Class, State, Telling};
+use async_flow::words::{classify, Class, Failure, State, Telling};
 use async_flow::{receiver, sender};
 
 use crate::dead;
@@ -224,6 +224,14 @@ fn after_sender_step(t: &mut Transition<SenderFlow>, event: &Event) {
             t.flow = None;
         }
         State::Failed => {
+            if has(Fault::fails_as_unsent) && flow.failure == Some(Failure::Unknown) {
+                flow.failure = Some(Failure::Unsent);
+                for effect in &mut t.effects {
+                    if let Effect::Tell(told) = effect {
+                        told.failure = flow.failure;
+                    }
+                }
+            }
             if has(Fault::tells_no_failure) && !flow.told {
                 flow.tell_due = None;
                 flow.due = flow.next_due();

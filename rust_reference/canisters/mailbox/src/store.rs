@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use async_flow::message::{payload_hash, Message};
-use async_flow::stable::{Memories, Memory, Saved, SMALL_BUCKET_PAGES};
+use async_flow::stable::{opened, Memory, Saved};
 use async_flow::words::Dialect;
 use candid::{Deserialize, Principal};
-use ic_stable_structures::memory_manager::MemoryId;
-use ic_stable_structures::{DefaultMemoryImpl, StableBTreeMap};
+use ic_stable_structures::StableBTreeMap;
 use serde::Serialize;
 
 use crate::room::{Settings, Size};
@@ -68,12 +67,9 @@ pub fn with<T>(ask: impl FnOnce(&mut Store) -> T) -> T {
 
 impl Store {
     fn open() -> Store {
-        let memories =
-            Memories::init_with_bucket_size(DefaultMemoryImpl::default(), SMALL_BUCKET_PAGES);
-        let memory = |n| memories.get(MemoryId::new(n));
-        let (saved, meta) = Saved::open(memory(0));
+        let (memory, saved, meta) = opened();
         Store {
-            meta: meta.unwrap_or_default(),
+            meta,
             saved,
             entries: StableBTreeMap::init(memory(1)),
             places: StableBTreeMap::init(memory(2)),
