@@ -113,9 +113,9 @@ async def waiting(play: Play) -> None:
 
 
 async def _all(play: Play) -> list[Any]:
-    """What waits, page by page."""
+    """What waits, entry by entry."""
     found: list[Any] = []
-    while page := await outbox(play, found[-1]["seq"] if found else None):
+    while page := await outbox(play, found[-1]["seq"] if found else None, limit=1):
         found += page
     return found
 
