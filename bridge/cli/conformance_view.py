@@ -193,6 +193,7 @@ def _field(cells: Sequence[Cell]) -> Text:
 def _print_cell(console: Console, cell: Cell) -> None:
     lines = [("requirement", cell.requirement), ("expected", cell.expected)]
     lines += [("observed", cell.observed), ("clean-up", cell.clean_up_observed)]
+    lines += [("not judged", reason) for reason in cell.unjudged]
     if cell.hazard is not None:
         lines += [("hazard", f"{cell.hazard.name}: {cell.hazard.meaning}")]
         lines += [("what to do", cell.hazard.remedy)]

@@ -1,6 +1,7 @@
 """A canister as one end: installed for the scenario, or used as it stands."""
 
 import asyncio
+import gzip
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ from bridge.reference import SHORT_WAITS
 from bridge.reference.contract import install_types
 
 _HOLE: Final = re.compile(r"\{(to|to_text|payload|msg_id|sender)\}")
+_GZIP: Final = b"\x1f\x8b"
 _HELD: Final = MINUTE
 _RUNTIME_REFUSES: Final = "IC0503"  # it trapped before the upgrade
 _NO_PEER: Final = dict.fromkeys(["dialect", "null_ack", "ids", "batch", "attach_cycles"])
@@ -59,7 +61,8 @@ class CanisterEnd(Endpoint):
         self.address = address
         self._world = world
         self._argument = argument
-        service = interface.service if interface else None
+        watched = entry.asked == "watch"
+        service = interface.service if interface and watched else None
         self._methods: Mapping[str, candid.Func] = service.methods if service else {}
         self.powers = self._read_powers()
 
@@ -93,13 +96,12 @@ class CanisterEnd(Endpoint):
         else:
             address = await world.create()
             await world.install(address, entry.module(dialect), argument)
-        text = await world.agent.metadata(address, "candid:service")
-        interface = _interface(text.decode()) if text else None
+        interface = await _published(world, entry, address)
         if interface is not None:
             _check_methods(entry, dialect, role, interface)
         end = cls(world, entry, dialect, address, interface, argument)
-        if entry.canister is not None and peers and "settings" in end.powers:
-            await end.configure(peers=peers)
+        if entry.canister is not None and "player" in end.powers:
+            world.closers.append(end.direct)
         return end
 
     @classmethod
@@ -114,10 +116,10 @@ class CanisterEnd(Endpoint):
         if more:
             entry = replace(entry, install_fields=more)
         address = await world.create()
-        await world.install(address, wasm, install_argument(entry, world, settings, []))
-        text = await world.agent.metadata(address, "candid:service")
-        interface = _interface(text.decode()) if text else None
-        return cls(world, entry, dialect, address, interface)
+        argument = install_argument(entry, world, settings, [])
+        await world.install(address, wasm, argument)
+        interface = await _published(world, entry, address)
+        return cls(world, entry, dialect, address, interface, argument)
 
     def _read_powers(self) -> frozenset[str]:
         entry, offers = self.entry, self._methods
@@ -141,6 +143,9 @@ class CanisterEnd(Endpoint):
                 "asyncFlow_outbox": "outbox",
             }
             powers |= {power for method, power in named.items() if method in offers}
+            if entry.canister is not None:
+                # What stands there is somebody's: nothing that a scenario sets may remain.
+                powers.discard("settings")
         return frozenset(powers)
 
     @property
@@ -297,7 +302,7 @@ class CanisterEnd(Endpoint):
             await self._world.manage("start_canister", self.address)
 
     async def _replace(self) -> None:
-        arg = EMPTY
+        arg = self._argument  # of others it is not known what their upgrade makes of none
         if self.entry.install == "reference":
             arg = candid.encode(install_types("settings"), [None])
         wasm = self.entry.module(self.dialect)
@@ -352,15 +357,35 @@ class CanisterEnd(Endpoint):
             await self.configure()
 
 
+async def _published(world: World, entry: Entry, address: Principal) -> candid.Interface | None:
+    """What a canister's public metadata says of its methods; only what is watched has to be read.
+
+    Raises:
+        CandidError: If it is no Candid, of a canister that is to be asked by it.
+    """
+    text = await world.agent.metadata(address, "candid:service")
+    if not text:
+        return None
+    try:
+        return _interface(text.decode())
+    except (BridgeError, UnicodeDecodeError):
+        if entry.asked == "watch":
+            raise
+        return None
+
+
 def _check_methods(entry: Entry, dialect: str, role: str, interface: candid.Interface) -> None:
     kinds = ("ACK",) if role == "sender" else ("NEW", "FIN")
     needed = dialects.get(dialect).methods
     offered = interface.service.methods if interface.service else {}
     missing = dict.fromkeys(needed[kind] for kind in kinds if needed[kind] not in offered)
-    if entry.canister is None:
-        # What tells several dialects apart by the argument has methods that Candid cannot describe.
-        wasm = entry.module(dialect)
-        missing = {name: None for name in missing if f"canister_update {name}".encode() not in wasm}
+    if entry.canister is not None:
+        return  # without its module nothing is known of methods that it does not publish
+    # What tells several dialects apart by the argument has methods that Candid cannot describe.
+    wasm = entry.module(dialect)
+    if wasm.startswith(_GZIP):
+        wasm = gzip.decompress(wasm)
+    missing = {name: None for name in missing if f"canister_update {name}".encode() not in wasm}
     if missing:
         raise BridgeError(
             f"{entry.name} publishes no method {', '.join(missing)}, which a {role} of {dialect} "

@@ -16,6 +16,7 @@ from bridge.conformance.canister import CanisterEnd, peer
 from bridge.conformance.endpoint import Endpoint
 from bridge.conformance.entries import Entry
 from bridge.conformance.instruments import Chaos, Relay, stock
+from bridge.conformance.place import Place
 from bridge.conformance.play import NO_SUCH_METHOD, Play
 from bridge.conformance.program import Program, ProgramEnd
 from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
@@ -79,7 +80,29 @@ class Job:
         for entry in (self.sender, self.receiver):
             if entry is not None and entry.fault:
                 return entry.fault
+        urls = self._urls()
+        if len(urls) > 1:
+            return f"the two stand on different networks: {' and '.join(urls)}"
         return None
+
+    def _urls(self) -> list[str]:
+        urls = [entry.url for entry in (self.sender, self.receiver) if entry is not None]
+        return list(dict.fromkeys(url for url in urls if url))
+
+    def place(self, place: Place) -> Place:
+        """Where it is played: where one of the two stands, else where the run is."""
+        for url in self._urls():
+            if url != place.url:
+                return Place(url, None, place.identity)
+        return place
+
+    @property
+    def standing(self) -> frozenset[str]:
+        """The canisters of others that take part, each in one scenario at a time."""
+        ends = (self.sender, self.receiver)
+        return frozenset(
+            entry.source for entry in ends if entry is not None and entry.canister is not None
+        )
 
     def lacking(self) -> str | None:
         """Why it cannot be played, by the table's or an entry's own word."""
@@ -281,6 +304,7 @@ async def _with_evidence(cell: Cell, play: Play, job: Job) -> Cell:
         cell,
         observed=_named(cell.observed, called),
         clean_up_observed=_named(cell.clean_up_observed, called),
+        unjudged=tuple(_named(line, called) for line in play.unjudged),
         timeline=records,
         log=tuple(_named(line, called) for line in log),
     )

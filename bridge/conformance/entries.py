@@ -11,6 +11,7 @@ Everything else has a default. What an entry does not offer is never asked for; 
 need it are then unsupported, with that reason.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class Entry:
         wasm: The module's file, by dialect, where it is to be installed from a file.
         packaged: The reference canister, by dialect, such as ``motoko/both_maf``.
         canister: The canister, where it is installed already.
+        url: The network on which that canister stands; empty for the run's own.
         command: The driver program and its arguments, where it is no canister.
         install: Its install argument: ``reference`` (candid/settings.did), or Candid text. Where an
             entry says nothing: ``reference`` of what takes our settings, by ``asked`` or as a
@@ -107,6 +109,7 @@ class Entry:
     wasm: Mapping[str, Path] = field(default_factory=dict)
     packaged: Mapping[str, str] = field(default_factory=dict)
     canister: Principal | None = None
+    url: str = ""
     command: tuple[str, ...] = ()
     install: str = "reference"
     install_fields: str = "record {}"
@@ -136,7 +139,7 @@ class Entry:
         if self.command:
             return " ".join(self.command)
         if self.canister is not None:
-            return str(self.canister)
+            return f"{self.canister} at {self.url}" if self.url else str(self.canister)
         return ", ".join(dict.fromkeys([*self.packaged.values(), *map(str, self.wasm.values())]))
 
     def module(self, dialect: str) -> bytes:
@@ -360,7 +363,7 @@ class _Fields:
 
 _FIELDS: Final = (
     *("name", "about", "role", "dialects", "wasm", "packaged", "canister", "command", "install"),
-    *("install_fields",),
+    *("install_fields", "url"),
     *("send", "answers", "asked", "application", "first_retry", "attempts", "lacks", "variants"),
 )
 
@@ -404,6 +407,7 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
         },
         packaged=_packaged(fields, spoken),
         canister=None if canister is None else _canister(fields, canister),
+        url=_url(fields),
         command=command,
         install=_install(fields, "reference" if ours else "()"),
         install_fields=_install_fields(fields),
@@ -422,6 +426,8 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
         raise fields.fault(
             "wasm", "or packaged, canister or command must be given", "exactly one of the four"
         )
+    if entry.url and entry.canister is None:
+        raise fields.fault("url", "needs canister", "it says where one stands that is installed")
     if entry.answers and entry.asked != "own":
         raise fields.fault("answers", "needs asked to be own", 'add asked = "own"')
     return entry
@@ -467,6 +473,15 @@ def _canister(fields: _Fields, text: str) -> Principal:
         return Principal.from_text(text)
     except PrincipalError as error:
         raise fields.fault("canister", f"is no canister id: {error.message}") from error
+
+
+def _url(fields: _Fields) -> str:
+    text: str = fields.text("url", "")
+    if text and not re.fullmatch(r"https?://[^\s/?#]+/?", text):
+        raise fields.fault(
+            "url", f"is no network's: {text!r:.60}", 'such as "http://127.0.0.1:4943"'
+        )
+    return text.rstrip("/")
 
 
 def _install(fields: _Fields, default: str) -> str:

@@ -8,6 +8,7 @@ Where a scenario is about one end alone, the other is a relay that says what it 
 import asyncio
 import contextlib
 import itertools
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -28,6 +29,7 @@ from bridge.principal import Principal
 _SILENCE: Final = 75 * MINUTE
 NO_SUCH_METHOD: Final = ("IC0301", "IC0536", "IC0537")
 _MOMENT: Final = 2.0
+_FIRST_ID: Final = 7_000_001
 _PATIENCE: Final = 14 * HOUR
 
 
@@ -44,6 +46,7 @@ class Play:
         receiver: The end that receives; ``None`` where a relay plays it.
         relay: Who plays the end that is not there.
         notes: Lines for the reader of the cell.
+        unjudged: What of the scenario was not judged, and why not.
         completed: Flows that must have ended with ACK and FIN when all has come to rest; ``None``
             for every flow that was seen.
     """
@@ -56,9 +59,10 @@ class Play:
     receiver: Endpoint | None
     relay: Relay | None
     notes: list[str] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
     completed: set[int] | None = None
     _awaited: list[tuple[int, Fault]] = field(default_factory=list)
-    _ids: Any = field(default_factory=lambda: itertools.count(7_000_001))
+    _ids: Any = None
 
     # --- The ends -------------------------------------------------------------------------------
 
@@ -91,7 +95,11 @@ class Play:
         return self.retry // 5
 
     def fresh_id(self) -> int:
-        """An id that no other flow of this scenario has."""
+        """An id that no other flow has, of this scenario or of another on the same canister."""
+        if self._ids is None:
+            # An embedded replica is made anew for each scenario; elsewhere an end may stay.
+            begin = _FIRST_ID if self.world.virtual else secrets.randbits(32) << 16
+            self._ids = itertools.count(begin)
         return int(next(self._ids))
 
     def needs_virtual_time(self, why: str) -> None:
@@ -244,6 +252,11 @@ class Play:
         now = await end.state(role, msg_id)
         self.check(reached, f"the {role}'s flow to be {state}", f"it is {now}")
 
+    def leave_out(self, why: str) -> None:
+        """Say that something of the scenario is not judged here."""
+        if why not in self.unjudged:
+            self.unjudged.append(why)
+
     # --- Judging --------------------------------------------------------------------------------
 
     def check(
@@ -305,7 +318,7 @@ class Play:
             NotHeldError: If it did not.
         """
         if "handled" not in self.b.powers:
-            self.notes.append(f"{self.b.entry.name} cannot be asked how often its handler ran")
+            self.leave_out(f"{self.b.entry.name} cannot be asked how often its handler ran")
             return
         times = await self.handled(msg_id)
         self.check(times == 1, "the handler to run once", f"it ran {times} times", hazard)
@@ -365,7 +378,10 @@ class Play:
             "receiver": ("finished", None),
         }
         for role, end in (("sender", self.sender), ("receiver", self.receiver)):
-            if end is None or "flows" not in end.powers:
+            if end is None:
+                continue
+            if "flows" not in end.powers:
+                self.leave_out(f"{end.entry.name} cannot be asked for the end state of its flows")
                 continue
             states = {
                 view["msg_id"]: view["state"].label

@@ -8,17 +8,20 @@ expected and observed, or is skipped with the reason where it is unsupported.
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.agent import Identity
 from bridge.conformance import entries
 from bridge.conformance.cell import Programs, play_cell
+from bridge.conformance.entries import Entry
 from bridge.conformance.place import Place
 from bridge.conformance.results import Cell, CellKey, Verdict
-from bridge.conformance.runner import Task, plan_tasks
-from bridge.conformance.world import World
+from bridge.conformance.runner import Again, Task, ask_for_unknown, distrusted, plan_tasks
+from bridge.conformance.world import World, Worlds
 from bridge.errors import BridgeError, UsageError
 from bridge.network import Network, open_network
 
@@ -35,6 +38,7 @@ class Asked:
         seed: Draws whatever is random.
         network: The network, as `open_network` takes it.
         root_key: Its root key (DER), where given.
+        identity: The PEM file of who deploys and asks there; a fresh one where ``None``.
     """
 
     senders: Sequence[str]
@@ -44,6 +48,20 @@ class Asked:
     seed: int
     network: str = "embedded"
     root_key: bytes | None = None
+    identity: Path | None = None
+
+    def cast(self, role: str) -> dict[str, Entry]:
+        """Who takes a role, by what the options call it.
+
+        Raises:
+            UsageError: If an option is wrong.
+        """
+        named = self.senders if role == "sender" else self.receivers
+        tongues = tuple(self.dialects)
+        return {
+            text: entries.brought(text, role=role, dialects=tongues)
+            for text in named or entries.SHIPPED
+        }
 
     def tasks(self) -> list[Task]:
         """What is to be played.
@@ -51,22 +69,22 @@ class Asked:
         Raises:
             UsageError: If an option is wrong.
         """
-        dialects = tuple(self.dialects)
-        ours = list(entries.SHIPPED)
-        senders = [
-            entries.brought(s, role="sender", dialects=dialects) for s in self.senders or ours
-        ]
-        receivers = [
-            entries.brought(r, role="receiver", dialects=dialects) for r in self.receivers or ours
-        ]
         tasks, _ = plan_tasks(
-            senders,
-            receivers,
+            list(self.cast("sender").values()),
+            list(self.cast("receiver").values()),
             scenarios=self.scenarios or None,
-            dialects=dialects or None,
+            dialects=self.dialects or None,
             seed=self.seed,
         )
         return tasks
+
+    def again(self, place: Place) -> Again:
+        """How one cell is played alone by the command line."""
+        everyone = [*self.cast("sender").items(), *self.cast("receiver").items()]
+        called = {entry.name: text for text, entry in everyone}
+        options = [] if self.root_key is None else ["--root-key", self.root_key.hex()]
+        options += [] if self.identity is None else ["--identity", str(self.identity)]
+        return Again(self.seed, place, called, tuple(options))
 
 
 class ConformancePlugin:
@@ -91,9 +109,14 @@ class ConformancePlugin:
             raise pytest.UsageError(str(error)) from error
         group = Group.from_parent(session, name="conformance")
         items.extend(
-            Test.from_parent(group, name=_title(task.keys[0]), task=task, stage=self._stage)
+            Test.from_parent(group, name=_title(key), task=task, key=key, stage=self._stage)
             for task in tasks
+            for key in task.keys
         )
+
+    def pytest_report_header(self) -> str:
+        """What reproduces the session."""
+        return f"conformance: seed {self._asked.seed}"
 
     def pytest_unconfigure(self) -> None:
         """End the replica and the drivers."""
@@ -115,30 +138,44 @@ class Stage:
         self._asked = asked
         self._runner: asyncio.Runner | None = None
         self._held = contextlib.AsyncExitStack()
-        self._world: World | BridgeError | None = None
+        self._worlds = Worlds()
+        self._place: Place | None = None
         self._programs = Programs()
+        self._told: dict[str, str] = {}
+        self._played: dict[tuple[str, ...], Cell] = {}
 
-    def play(self, task: Task) -> Cell:
-        """Play one scenario."""
+    def play(self, task: Task, key: CellKey) -> Cell:
+        """One cell; its scenario is played for the first of the cells that it tells."""
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(self._play(task))
+        name = task.job.name
+        if name not in self._played:
+            self._played[name] = self._runner.run(self._play(task))
+        again = self._asked.again(self._place or Place())
+        return replace(self._played[name], key=key, rerun=again.line(key))
 
     async def _play(self, task: Task) -> Cell:
-        if self._world is None:
-            try:
-                place = await self._place()
-                self._world = await self._held.enter_async_context(World.enter(place))
-            except BridgeError as error:
-                self._world = error
-        return await play_cell(self._world, task.job, task.keys[0], self._programs)
+        for entry in (task.job.sender, task.job.receiver):
+            if entry is not None and entry.name not in self._told:
+                self._told[entry.name] = await ask_for_unknown(entry)
+        job = replace(task.job, distrusted=distrusted(self._told))
+        world: World | BridgeError
+        try:
+            self._place = self._place or await self._find_place()
+            world = await self._worlds.at(job.place(self._place))
+        except BridgeError as error:
+            world = error
+        return await play_cell(world, job, task.keys[0], self._programs)
 
-    async def _place(self) -> Place:
+    async def _find_place(self) -> Place:
         if self._asked.network == "embedded":
-            return Place()
+            return Place(identity=self._identity())
         opened = open_network(self._asked.network, self._asked.root_key)
         network: Network = await self._held.enter_async_context(opened)
-        return Place(network.url, network.root_key)
+        return Place(network.url, network.root_key, self._identity())
+
+    def _identity(self) -> Identity | None:
+        return None if self._asked.identity is None else Identity.from_pem(self._asked.identity)
 
     def close(self) -> None:
         """End all that runs."""
@@ -147,6 +184,7 @@ class Stage:
         runner, self._runner = self._runner, None
         try:
             runner.run(self._programs.end())
+            runner.run(self._worlds.aclose())
             runner.run(self._held.aclose())
         finally:
             runner.close()
@@ -176,6 +214,7 @@ class NotConformingError(Exception):
         ]
         if cell.clean_up_observed:
             lines.append(f"clean-up:  {cell.clean_up_observed}")
+        lines += [f"unjudged:  {reason}" for reason in cell.unjudged]
         if cell.hazard is not None:
             lines.append(f"danger:    {cell.hazard.name}: {cell.hazard.meaning}")
             lines.append(f"to do:     {cell.hazard.remedy}")
@@ -184,7 +223,8 @@ class NotConformingError(Exception):
             f"{record.sender} -> {record.receiver}  {record.message}  {record.outcome}"
             for record in cell.timeline[:40]
         ]
-        super().__init__("\n".join([*lines, *cell.log]))
+        again = [f"again:     {cell.rerun}"]
+        super().__init__("\n".join([*lines, *cell.log, *again]))
 
 
 class Test(pytest.Item):
@@ -192,18 +232,20 @@ class Test(pytest.Item):
 
     Args:
         task: What it plays.
+        key: Which of the cells that this tells.
         stage: Where.
         given: For pytest.
     """
 
-    def __init__(self, *, task: Task, stage: Stage, **given: Any) -> None:
+    def __init__(self, *, task: Task, key: CellKey, stage: Stage, **given: Any) -> None:
         super().__init__(**given)
         self._task = task
+        self._key = key
         self._stage = stage
 
     def runtest(self) -> None:
         """Play it."""
-        cell = self._stage.play(self._task)
+        cell = self._stage.play(self._task, self._key)
         self.user_properties.append(("seed", cell.seed))
         if cell.verdict is Verdict.UNSUPPORTED:
             pytest.skip(cell.observed)
@@ -228,7 +270,7 @@ def register(config: pytest.Config, value: Callable[[str], Collection[str]], **w
         config: Pytest's configuration.
         value: The values of one of the options ``sender``, ``receiver``, ``dialect``,
             ``scenario`` and ``seed``.
-        where: ``network`` and ``root_key`` as `Asked` has them.
+        where: ``network``, ``root_key`` and ``identity`` as `Asked` has them.
     """
     asked = Asked(
         senders=list(value("sender")),

@@ -82,6 +82,8 @@ class Cell:
         observed: What was seen; the reason where unsupported, the cause where an error.
         clean_up_observed: What was wrong with the clean-up; empty where nothing was.
         hazard: The known danger that this shows, if any.
+        unjudged: What of the scenario was not judged, and why not: a passed cell with any says less
+            than one without.
         timeline: The messages of both ends, in the order in which they were seen.
         log: Lines about the run that a reader of a failure needs.
         seconds: How long it took, of real time.
@@ -98,12 +100,18 @@ class Cell:
     observed: str
     clean_up_observed: str = ""
     hazard: Hazard | None = None
+    unjudged: tuple[str, ...] = ()
     timeline: tuple[MessageRecord, ...] = ()
     log: tuple[str, ...] = ()
     seconds: float = 0.0
     virtual: int = 0
     seed: int = 0
     rerun: str = ""
+
+    @property
+    def in_part(self) -> bool:
+        """Whether it passed, and something of it was not judged."""
+        return self.verdict is Verdict.PASSED and bool(self.unjudged)
 
     @property
     def verdict(self) -> Verdict:
@@ -124,7 +132,8 @@ class Implementation:
         dialects: What it speaks.
         source: Where it comes from: a module's file, a canister id, a command.
         asked: What it can be asked beside the messages: ``watch``, ``own`` or ``nothing``.
-        answered_unknown: What it answered when asked for a scenario that does not exist.
+        answered_unknown: What it answered when asked for a scenario that does not exist; that it
+            was not asked, where it is a canister.
         lacks: Scenarios that its entry states it lacks, with the reasons.
     """
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import shlex
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -32,13 +33,14 @@ from bridge.conformance.results import (
 )
 from bridge.conformance.scenarios import Ends, Scenario, table
 from bridge.conformance.verdicts import LackingError
-from bridge.conformance.world import World
+from bridge.conformance.world import Worlds
 from bridge.errors import BridgeError, UsageError
 
 UNKNOWN: Final = "X0"
 """A scenario that does not exist: what every implementation is asked for first."""
 
 UNSUPPORTED: Final = "unsupported"
+NOT_ASKED: Final = "not asked: a canister"
 
 _CELLS_OF_A_REPLICA: Final = 250
 
@@ -97,16 +99,12 @@ async def run(
         senders, receivers, scenarios=scenarios, dialects=dialects, seed=seed, about=about
     )
     names = _by_name([*senders, *receivers])
-    again = _Again(seed, place, called or {}, tuple(options))
+    again = Again(seed, place, called or {}, tuple(options))
     used = tuple(d for d in spoken.DIALECTS if any(key.dialect == d for key in keys))
     infos = tuple(scenario.info for scenario in _chosen(scenarios))
     implementations = tuple([await _implementation(entry) for entry in names.values()])
-    distrusted = {
-        one.name: one.answered_unknown
-        for one in implementations
-        if one.answered_unknown != UNSUPPORTED
-    }
-    tasks = [replace(task, job=replace(task.job, distrusted=distrusted)) for task in tasks]
+    told = {one.name: one.answered_unknown for one in implementations}
+    tasks = [replace(task, job=replace(task.job, distrusted=distrusted(told))) for task in tasks]
     yield RunStarted(seed, place.name, implementations, infos, used, keys)
     cells: dict[CellKey, Cell] = {}
     async for event in _play(tasks, place, jobs, again):
@@ -189,28 +187,33 @@ async def _implementation(entry: Entry) -> Implementation:
         dialects=entry.dialects,
         source=entry.source,
         asked=entry.asked,
-        answered_unknown=await _asked_for_unknown(entry),
+        answered_unknown=await ask_for_unknown(entry),
         lacks=tuple(entry.lacks.items()),
     )
 
 
-async def _asked_for_unknown(entry: Entry) -> str:
+async def ask_for_unknown(entry: Entry) -> str:
     """What an implementation says when it is asked for a scenario that does not exist.
 
-    For a canister its adapter here answers, by the table; a driver is asked itself.
+    A driver is asked; a canister, which knows nothing of scenarios, is not.
     """
     if not entry.command:
-        return UNSUPPORTED if UNKNOWN not in table() else "supported"
+        return NOT_ASKED
     program = Program(entry.command)
     try:
         await program.ask("scenario", id=UNKNOWN)
     except LackingError:
         return UNSUPPORTED
     except BridgeError as error:
-        return str(error)
+        return f"an error: {error}"
     finally:
         await program.end()
     return "supported"
+
+
+def distrusted(told: Mapping[str, str]) -> dict[str, str]:
+    """Of what implementations said to `ask_for_unknown`, by name, what is not to be trusted."""
+    return {name: said for name, said in told.items() if said not in (UNSUPPORTED, NOT_ASKED)}
 
 
 def _tasks(
@@ -251,7 +254,7 @@ def _tasks(
 
 
 @dataclass(frozen=True, slots=True)
-class _Again:
+class Again:
     """How one cell is played alone.
 
     Attributes:
@@ -279,14 +282,15 @@ class _Again:
 # --- Playing --------------------------------------------------------------------------------------
 
 
-async def _play(tasks: list[Task], place: Place, jobs: int, again: _Again) -> AsyncIterator[Event]:
+async def _play(tasks: list[Task], place: Place, jobs: int, again: Again) -> AsyncIterator[Event]:
     """Play all, several at once; events come as they happen."""
     events: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
     waiting = iter(tasks)
+    turn_of: Mapping[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def work() -> None:
         try:
-            await _work(waiting, place, events, again)
+            await _work(waiting, place, events, again, turn_of)
         except Exception as error:  # noqa: BLE001 - handed to whoever reads the events
             events.put_nowait(error)
         events.put_nowait(None)
@@ -312,12 +316,13 @@ async def _work(
     waiting: Iterator[Task],
     place: Place,
     events: "asyncio.Queue[Event | BaseException | None]",
-    again: _Again,
+    again: Again,
+    turn_of: Mapping[str, asyncio.Lock],
 ) -> None:
     """One worker: plays task after task, each replica for some of them."""
     programs = Programs()
     try:
-        await _work_with(waiting, place, events, again, programs)
+        await _work_with(waiting, place, events, again, turn_of, programs)
     finally:
         await programs.end()
 
@@ -326,23 +331,23 @@ async def _work_with(
     waiting: Iterator[Task],
     place: Place,
     events: "asyncio.Queue[Event | BaseException | None]",
-    again: _Again,
+    again: Again,
+    turn_of: Mapping[str, asyncio.Lock],
     programs: Programs,
 ) -> None:
     task = next(waiting, None)
     while task is not None:
-        async with contextlib.AsyncExitStack() as held:
-            world: World | BridgeError
-            try:
-                world = await held.enter_async_context(World.enter(place))
-            except BridgeError as error:
-                world = error
+        async with contextlib.aclosing(Worlds()) as worlds:
             for _ in range(_CELLS_OF_A_REPLICA):
                 if task is None:
                     break
                 for key in task.keys:
                     events.put_nowait(CellStarted(key))
-                cell = await play_cell(world, task.job, task.keys[0], programs)
+                async with contextlib.AsyncExitStack() as turns:
+                    for name in sorted(task.job.standing):
+                        await turns.enter_async_context(turn_of[name])
+                    world = await worlds.at(task.job.place(place))
+                    cell = await play_cell(world, task.job, task.keys[0], programs)
                 for key in task.keys:
                     own = replace(cell, key=key, rerun=again.line(key))
                     events.put_nowait(CellEnded(_renamed(own, task.keys[0])))

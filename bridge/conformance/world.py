@@ -440,6 +440,30 @@ class World:
         return found
 
 
+class Worlds:
+    """The places that one worker plays in, each opened when something is first played there."""
+
+    def __init__(self) -> None:
+        self._open: dict[str | None, World | BridgeError] = {}
+        self._held = contextlib.AsyncExitStack()
+
+    async def at(self, place: Place) -> World | BridgeError:
+        """The world of a place; or why there is none."""
+        if place.url not in self._open:
+            try:
+                world = await self._held.enter_async_context(World.enter(place))
+            except BridgeError as error:
+                self._open[place.url] = error
+            else:
+                self._open[place.url] = world
+        return self._open[place.url]
+
+    async def aclose(self) -> None:
+        """Leave them all."""
+        self._open.clear()
+        await self._held.aclose()
+
+
 def _call(line: dict[str, Any]) -> Call:
     return Call(
         sender=Principal.from_text(line["from"]) if line["from"] else None,

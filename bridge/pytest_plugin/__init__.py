@@ -69,6 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
         lambda name: config.getoption(f"ic_{name}"),
         network=settings.network,
         root_key=root_key,
+        identity=settings.folder / settings.identity if settings.identity else None,
     )
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from bridge import contracts
+from bridge.agent import Identity
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +32,7 @@ def test_each_cell_is_a_test_that_passes_fails_with_the_reason_or_is_skipped_wit
     said, code = pytest_run(
         tmp_path,
         *("--ic-receiver", "mine.wasm", "--ic-sender", "motoko", "--ic-dialect", "maf"),
-        *("--ic-scenario", "F1", "--ic-scenario", "R2", "--ic-scenario", "I1"),
+        *("--ic-scenario", "F1", "--ic-scenario", "R2", "--ic-scenario", "I1", "--ic-seed", "7"),
     )
     assert code == 1, said
     assert "1 failed, 1 passed, 1 skipped" in said
@@ -42,6 +43,49 @@ def test_each_cell_is_a_test_that_passes_fails_with_the_reason_or_is_skipped_wit
     assert "SKIPPED" in said
     assert "maf carries no hash" in said
     assert "Traceback" not in said
+    assert "conformance: seed 7" in said
+    again = "ic-bridge conformance --sender motoko --receiver mine.wasm --dialect maf"
+    assert f"again:     {again} --scenario R2 --seed 7" in said
+
+
+def test_a_scenario_about_one_end_is_a_test_of_each_of_its_cells(tmp_path):
+    options = ("--ic-receiver", "rust", "--ic-dialect", "maf", "--ic-scenario", "R2")
+    said, code = pytest_run(tmp_path, *options, "-v")
+    assert code == 0, said
+    assert "3 passed" in said
+    for sender in ("python", "motoko", "rust"):
+        assert f"R2[{sender} -> rust, maf] PASSED" in said
+
+
+def test_a_driver_whose_word_counts_for_nothing_is_an_error_of_its_tests(tmp_path):
+    (tmp_path / "yes.py").write_text("for _ in open(0): print('{\"ok\": null}', flush=True)\n")
+    (tmp_path / "yes.toml").write_text(
+        f'name = "yes"\nrole = "receiver"\ndialects = ["unified"]\n'
+        f'command = ["{sys.executable}", "yes.py"]\n'
+    )
+    said, code = pytest_run(
+        tmp_path,
+        *("--ic-sender", "rust", "--ic-receiver", "yes.toml", "--ic-scenario", "F1"),
+    )
+    assert code == 1, said
+    assert "was asked for a scenario that does not exist" in said
+
+
+def test_the_identity_that_is_given_deploys(tmp_path):
+    said, code = pytest_run(
+        tmp_path,
+        *("--ic-sender", "rust", "--ic-receiver", "rust", "--ic-scenario", "F1"),
+        *("--ic-dialect", "unified", "--ic-identity", "mine.pem"),
+    )
+    assert code == 1, said
+    assert "mine.pem" in said
+    Identity.generate().save_pem(tmp_path / "mine.pem")
+    said, code = pytest_run(
+        tmp_path,
+        *("--ic-sender", "rust", "--ic-receiver", "rust", "--ic-scenario", "F1"),
+        *("--ic-dialect", "unified", "--ic-identity", "mine.pem"),
+    )
+    assert code == 0, said
 
 
 def test_without_the_options_there_are_no_such_tests(tmp_path):

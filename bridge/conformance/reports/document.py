@@ -80,6 +80,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "observed": cell.observed,
         "clean_up_observed": cell.clean_up_observed,
         "hazard": None if cell.hazard is None else asdict(cell.hazard),
+        "unjudged": list(cell.unjudged),
         "timeline": [_message(record) for record in by_flow(cell.timeline)],
         "log": list(cell.log),
         "seed": cell.seed,
@@ -173,6 +174,7 @@ def _read_cell(raw: dict[str, Any], own: dict[str, Any]) -> Cell:
         observed=raw["observed"],
         clean_up_observed=raw["clean_up_observed"],
         hazard=None if raw["hazard"] is None else Hazard(**raw["hazard"]),
+        unjudged=tuple(raw["unjudged"]),
         timeline=tuple(
             MessageRecord(time=time, **message)
             for message, time in zip(raw["timeline"], own["times"], strict=True)

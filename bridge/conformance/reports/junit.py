@@ -68,8 +68,9 @@ def _add_case(suite: ET.Element, cell: Cell, title: str) -> None:
         case Verdict.ERROR:
             error = ET.SubElement(case, "error", type="error", message=_text(observed))
             error.text = _text(told(cell))
-    if cell.log:
-        ET.SubElement(case, "system-out").text = _text("\n".join(cell.log))
+    lines = [*(f"not judged: {reason}" for reason in cell.unjudged), *cell.log]
+    if lines:
+        ET.SubElement(case, "system-out").text = _text("\n".join(lines))
 
 
 def told(cell: Cell) -> str:

@@ -1,18 +1,22 @@
 """A report as a Markdown page: the matrix by dialect, and why a cell is not green."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bridge.conformance.reports.words import (
+    IN_PART,
+    IN_PART_MEANS,
     MEANINGS,
     SIGNS,
     Pair,
     by_key,
     groups,
+    in_part,
     judged,
     of_note,
     pairs,
+    sign,
     tally,
 )
 from bridge.conformance.results import Cell, CellKey, Report, ScenarioInfo, Verdict
@@ -36,6 +40,9 @@ def to_markdown(report: Report, *, title: str = "Conformance") -> str:
     noted = of_note(report.cells)
     if noted:
         parts += ["## What did not pass", *(_story(cell) for cell in noted)]
+    unjudged = in_part(report.cells)
+    if unjudged:
+        parts += ["## What passed, but was not judged in all", _grouped(unjudged)]
     lacking = [cell for cell in report.cells if cell.verdict is Verdict.UNSUPPORTED]
     if lacking:
         parts += ["## What is unsupported, and by whose word", _reasons(lacking)]
@@ -52,6 +59,7 @@ def _lead(report: Report) -> str:
 
 def _legend() -> str:
     lines = [f"{SIGNS[verdict]} {verdict}: {MEANINGS[verdict]}" for verdict in Verdict]
+    lines.append(f"{IN_PART} behind it: {IN_PART_MEANS}")
     return "; ".join(lines) + "."
 
 
@@ -87,7 +95,7 @@ def _scenario(
     ]
     if not any(found):
         return None
-    signs = ["" if cell is None else SIGNS[cell.verdict] for cell in found]
+    signs = ["" if cell is None else sign(cell) for cell in found]
     return _row([f"{_plain(scenario.id)} {_plain(scenario.title)}", *signs])
 
 
@@ -119,6 +127,11 @@ def _reasons(cells: Sequence[Cell]) -> str:
     where: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         where.setdefault((cell.key.scenario, cell.observed), []).append(cell)
+    return _grouped(where)
+
+
+def _grouped(where: Mapping[tuple[str, str], Sequence[Cell]]) -> str:
+    """Reasons by scenario, and the cells for which they stand."""
     lines = [_row(["scenario", "reason", "where"]), _row([":--"] * 3)]
     for (scenario, reason), found in where.items():
         dialects = dict.fromkeys(cell.key.dialect for cell in found)

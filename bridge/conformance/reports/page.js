@@ -151,6 +151,7 @@
     const reason = { unsupported: "Why it was not played", error: "The cause" }[cell.verdict];
     facts.append(fact(reason || "Observed", cell.observed, "told"));
     if (cell.clean_up) facts.append(fact("Clean-up", cell.clean_up, "told"));
+    if (cell.unjudged.length) facts.append(fact("Not judged", cell.unjudged.join("; "), "told"));
     if (cell.hazard !== null) facts.append(danger(data.hazards[cell.hazard]));
     if (cell.rerun) facts.append(command(cell.rerun));
     if (cell.log.length) {

@@ -14,14 +14,18 @@ from typing import Any, Final
 
 from bridge.conformance.reports.document import digest
 from bridge.conformance.reports.words import (
+    IN_PART,
+    IN_PART_MEANS,
     MEANINGS,
     SIGNS,
     Pair,
     by_key,
     count_of,
     groups,
+    in_part,
     judged,
     pairs,
+    sign,
     tally,
 )
 from bridge.conformance.results import Cell, CellKey, Implementation, Report, Verdict
@@ -59,6 +63,7 @@ def to_page(report: Report) -> str:
 <main>
 {_matrix(report, columns)}
 {_hazards(report)}
+{_in_part(report)}
 {_implementations(report.implementations)}
 </main>
 {_foot(report)}
@@ -248,7 +253,7 @@ def _mark(cell: Cell, number: int) -> str:
     label = f"{key.scenario}, {key.sender} to {key.receiver}, {key.dialect}: {judged(cell)}"
     return (
         f'<button type="button" class="mark {cell.verdict}{half}" data-cell="{number}" '
-        f'tabindex="-1" aria-label="{escape(label)}">{SIGNS[cell.verdict]}</button>'
+        f'tabindex="-1" aria-label="{escape(label)}">{sign(cell)}</button>'
     )
 
 
@@ -260,6 +265,10 @@ def _legend() -> str:
     words.append(
         f'<span class="mark failed half" aria-hidden="true">{SIGNS[Verdict.FAILED]}</span> '
         "delivered, but did not come to rest"
+    )
+    words.append(
+        f'<span class="mark passed" aria-hidden="true">{SIGNS[Verdict.PASSED]}{IN_PART}</span> '
+        f"{IN_PART_MEANS}"
     )
     return "".join(f'<span class="legend">{word}</span>' for word in words)
 
@@ -295,6 +304,30 @@ def _hazards(report: Report) -> str:
     return (
         '<section aria-labelledby="hazards"><h2 id="hazards">Hazards that this run shows</h2>'
         f'<div class="cards">{"".join(cards)}</div></section>'
+    )
+
+
+def _in_part(report: Report) -> str:
+    found = in_part(report.cells)
+    if not found:
+        return ""
+    numbers = {cell.key: number for number, cell in enumerate(report.cells)}
+    items = []
+    for (scenario, reason), cells in found.items():
+        links = " ".join(
+            f'<button type="button" class="link" data-cell="{numbers[cell.key]}">'
+            f"{escape(cell.key.sender)} → {escape(cell.key.receiver)} · "
+            f"{escape(cell.key.dialect)}</button>"
+            for cell in cells
+        )
+        items.append(
+            f"<details><summary><b>{escape(scenario)}</b> {escape(reason)} "
+            f"({count_of(len(cells), 'cell')})</summary>"
+            f'<p class="links">{links}</p></details>'
+        )
+    return (
+        '<section aria-labelledby="in-part"><h2 id="in-part">What passed, but was not judged in all'
+        f'</h2><div class="card">{"".join(items)}</div></section>'
     )
 
 
@@ -381,6 +414,7 @@ def _data(report: Report) -> str:
                 "observed": cell.observed,
                 "clean_up": cell.clean_up_observed,
                 "hazard": hazard,
+                "unjudged": list(cell.unjudged),
                 "log": list(cell.log),
                 "rerun": cell.rerun,
                 "took": _took(cell),

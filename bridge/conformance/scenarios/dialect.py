@@ -31,7 +31,7 @@ async def whole_way(play: Play) -> None:
         await complete(play, Request.null())
         return
     if "settings" not in play.a.powers or "outcome" not in play.a.powers:
-        play.notes.append("neither end can be made to say or show a null response")
+        play.leave_out("neither end can be made to say or show a null response")
         return
     other = await play.stranger()
     await play.a.configure(peers=[peer(other.canister_id, dialect=Case(play.dialect))])
@@ -125,7 +125,7 @@ async def batch(play: Play) -> None:
     if traps:
         return
     if "player" not in play.b.powers:
-        play.notes.append(f"no handler of {play.b.entry.name} can be made to trap")
+        play.leave_out(f"no handler of {play.b.entry.name} can be made to trap")
         return
     # The build with a price has a handler that never traps: another, without a price, is made to.
     other = await play.stranger()
@@ -153,9 +153,10 @@ async def _finish(play: Play, end: Endpoint, relay: Relay, acks: dict[int, Ack])
         await relay.say(end.address, "unified", Fin(msg_id, payload_hash(ack.payload)))
     await play.settle()
     if "flows" not in end.powers:
-        play.notes.append(f"{end.entry.name} cannot be asked for its flows")
+        play.leave_out(f"{end.entry.name} cannot be asked for its flows")
         return
-    states = {view["msg_id"]: view["state"].label for view in await end.flows("receiver")}
+    kept = [view for view in await end.flows("receiver") if view["peer"] == relay.canister_id]
+    states = {view["msg_id"]: view["state"].label for view in kept}
     play.check(_TRAPS in acks or _TRAPS not in states, "no flow of the one that trapped", "one")
     play.check(
         set(states) <= set(acks) and set(states.values()) <= {"finished"},
@@ -217,3 +218,5 @@ async def _counts(play: Play, end: Endpoint, stranger: Relay, message: Message) 
     if before:
         counters = await end.counters()
         play.check(counters != before, "it to be counted", "no counter moved")
+    elif "counters" not in end.powers:
+        play.leave_out(f"{end.entry.name} cannot be asked for its counters")

@@ -28,7 +28,7 @@ async def check_response(
             hazard,
         )
     if "outcome" not in play.a.powers:
-        play.notes.append(f"{play.a.entry.name} cannot be asked how a flow ended")
+        play.leave_out(f"{play.a.entry.name} cannot be asked how a flow ended")
         return
 
     async def ended() -> bool:
@@ -102,7 +102,7 @@ async def all_answered(play: Play, ids: list[int], hazard: Hazard | None = None)
     Where it has to be asked for each flow alone, it is asked for some.
     """
     if "outcome" not in play.a.powers:
-        play.notes.append(f"{play.a.entry.name} cannot be asked how a flow ended")
+        play.leave_out(f"{play.a.entry.name} cannot be asked how a flow ended")
         return
     if "player" not in play.a.powers:
         ids = ids[:: max(1, len(ids) // _SAMPLE)]
@@ -132,7 +132,7 @@ async def sizes(play: Play) -> None:
     for request in (Request.empty(does), Request.large(does)):
         await complete(play, request)
     if "null" not in play.b.powers:
-        play.notes.append(
+        play.leave_out(
             f"{play.b.entry.name} cannot be made to answer with null in {play.dialect}: left out"
         )
         return
@@ -193,3 +193,5 @@ async def no_state(play: Play, msg_id: int, peer: Principal | None = None) -> No
             if view["msg_id"] == msg_id or view["peer"] == peer
         ]
         play.check(not known, "nothing kept of it", f"{len(known)} flows")
+    else:
+        play.leave_out(f"{play.b.entry.name} cannot be asked for its flows")

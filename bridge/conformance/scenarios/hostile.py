@@ -85,6 +85,8 @@ async def strangers_ack(play: Play) -> None:
     fins = len(await stranger.heard())
     if play.world.virtual:  # all of it was said in one instant
         play.check(fins <= _FINS_A_SECOND, f"at most {_FINS_A_SECOND} FINs a second", f"{fins}")
+    else:
+        play.leave_out("the FINs of a second are not counted: time does not stand still")
 
 
 @scenario("H2", _GROUP, "FIN from a third principal", "ignored", ends=Ends.RECEIVER)
@@ -270,6 +272,8 @@ async def never_replies(play: Play) -> None:
         if play.a.takes_settings:
             await _slots_return(play, spinner)
             await play.a.open(spinner.canister_id, b"hello", _given_id(play))
+        else:
+            play.leave_out(f"{play.a.entry.name} takes no bound on its calls: no bound was met")
         await _stops(play)
         taken = await play.world.slots(play.a.address, spinner.canister_id)
         play.check(not taken, "all slots of the queue to be free", f"{taken} are taken")
@@ -417,6 +421,8 @@ async def cycles(play: Play) -> None:
 async def repeats(play: Play) -> None:
     large = b"bytes 1500000"
     payload = large if "player" in play.b.powers else Request.small(application(play)).payload
+    if payload != large:
+        play.leave_out(f"{play.b.entry.name} cannot be made to answer with 1.5 MB: a small answer")
     await play.plan(
         Fault("a", "NEW", 1, "repeat", _COPIES),
         Fault("b", "ACK", 1, "repeat", _COPIES),
@@ -446,7 +452,7 @@ async def repeats(play: Play) -> None:
 async def _repeated_acks(play: Play) -> None:
     """The same ACK for hours, by a receiver that makes nothing of FIN."""
     if "settings" not in play.a.powers:
-        play.notes.append(f"{play.a.entry.name} cannot be made to open a flow to a stranger")
+        play.leave_out(f"{play.a.entry.name} cannot be made to open a flow to a stranger")
         return
     stranger = await play.stranger()
     await _tell_dialect(play, play.a, stranger)

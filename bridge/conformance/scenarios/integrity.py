@@ -4,6 +4,7 @@ from typing import Final
 
 from bridge import dialects
 from bridge.conformance import hazards
+from bridge.conformance.endpoint import Endpoint
 from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
 from bridge.conformance.scenarios.flows import acknowledge, application, complete
@@ -42,6 +43,8 @@ async def wrong_acks(play: Play) -> None:
     if "player" in play.a.powers:
         asked = [q for q in await play.a.asked() if q["msg_id"] == msg_id]
         play.check(1 <= len(asked) <= 3, "the corruption handler asked at most 3 times", len(asked))
+    else:
+        _no_handler(play, play.a)
     await play.say(right)
     await play.expect(lambda wire: bool(wire.passed("FIN", msg_id)), "FIN to the right ACK")
 
@@ -70,12 +73,14 @@ async def other_payload(play: Play) -> None:
     )
     await play.ran_once(first.msg_id, hazards.RUNS_TWICE)
     if "player" in play.b.powers:
-        asked = await play.b.asked()
+        asked = [q for q in await play.b.asked() if q["msg_id"] == first.msg_id]
         play.check(
             len(asked) == 1 and not asked[0]["decide"],
             "one report to the corruption handler, without a decision",
             f"{len(asked)} reports",
         )
+    else:
+        _no_handler(play, play.b)
     await acknowledge(play, first.msg_id)
 
 
@@ -99,9 +104,15 @@ async def wrong_fin(play: Play) -> None:
         hazard=hazards.ACCEPTS_DAMAGE,
     )
     if "player" in play.b.powers:
-        asked = len(await play.b.asked())
-        play.check(asked == 1, "the corruption handler asked once", f"{asked} times")
+        asked = [q for q in await play.b.asked() if q["msg_id"] == new.msg_id]
+        play.check(len(asked) == 1, "the corruption handler asked once", f"{len(asked)} times")
+    else:
+        _no_handler(play, play.b)
     await acknowledge(play, new.msg_id)
+
+
+def _no_handler(play: Play, end: Endpoint) -> None:
+    play.leave_out(f"{end.entry.name} cannot be asked what its corruption handler was asked")
 
 
 def leb128(number: int) -> bytes:

@@ -50,7 +50,7 @@ def _sender_states(play: Play) -> Sequence[Player]:
     if {"ids", "player", "settings", "flows"} <= play.a.powers:
         corrupt = () if play.dialect == "maf" else (_corrupt,)
         return (_sender_upgraded, _queued, *corrupt, _untaken, _dead_letter, _cancelled)
-    play.notes.append(f"only two states of {play.a.entry.name} can be brought about")
+    play.leave_out(f"only two states of {play.a.entry.name} can be brought about")
     return (_sender_upgraded,)
 
 
@@ -269,7 +269,7 @@ async def _goes_back(play: Play, end: Endpoint) -> bool:
     """Whether it is the previous version of itself now, so that the next upgrade is from there."""
     if await end.go_back():
         return True
-    play.notes.append(f"the entry of {end.entry.name} names no previous version in {play.dialect}")
+    play.leave_out(f"the entry of {end.entry.name} names no previous version in {play.dialect}")
     return False
 
 
@@ -294,7 +294,7 @@ async def standstill(play: Play) -> None:
     await check_response(play, msg_id, request)
     await play.ran_once(msg_id, hazards.RUNS_TWICE)
     if not play.world.virtual:
-        play.notes.append("not frozen: only the embedded replica's time can be moved")
+        play.leave_out("not frozen: only the embedded replica's time can be moved")
         return
     await play.world.charge(fees=True)
     await play.world.set(play.b.address, freezing_threshold=2**60)

@@ -39,7 +39,7 @@ async def away(play: Play) -> None:
     if play.world.virtual:
         await _outlived(play)
     else:
-        play.notes.append("no flow is failed by its lifetime: time cannot be moved")
+        play.leave_out("no flow is failed by its lifetime: time cannot be moved")
 
 
 async def _outlived(play: Play) -> None:

@@ -94,7 +94,7 @@ async def waiting(play: Play) -> None:
         await trim(play, fin[0]["seq"])
     play.check(await play.until_so(third, 6), "the third NEW once there is room", "it is lost")
     if not play.world.virtual:
-        play.notes.append("no flow is failed by its lifetime: time cannot be moved")
+        play.leave_out("no flow is failed by its lifetime: time cannot be moved")
         return
     await play.world.wait(13 * HOUR, stride=HOUR)
     left = [entry["message"].label for entry in await _all(play)]

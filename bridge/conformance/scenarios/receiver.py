@@ -138,6 +138,8 @@ async def fin_never_comes(play: Play) -> None:
         await play.reaches("receiver", new.msg_id, "abandoned", max(40, 10 * most))
         acks = len((await play.wire()).said("ACK"))
         play.check(acks == most, f"{most} ACKs", f"{acks}")
+    else:
+        play.leave_out(f"{play.b.entry.name} cannot be asked whether a flow is abandoned")
 
 
 @scenario(
@@ -209,7 +211,7 @@ async def interrupted(play: Play) -> None:
     deferred = await request_of(play, b"later")
     running = await _under_way(play)
     if running is None:
-        play.notes.append("no handler can be held here: the restart interrupts none")
+        play.leave_out("no handler can be held here: the restart interrupts none")
         await play.b.upgrade()
     else:
         await play.b.crash()

@@ -177,7 +177,7 @@ async def _is_refused(play: Play, sagas: Sagas) -> None:
     """A payment that is answered with an error is compensated."""
     request = Request.refused(application(play))
     if request is None:
-        play.notes.append(f"nothing is known that {play.b.entry.name} answers with an error")
+        play.leave_out(f"nothing is known that {play.b.entry.name} answers with an error")
         return
     saga = await _begun(play, sagas, request)
     await _heard(play, sagas, saga, saga.payment, Stage.COMPENSATING)

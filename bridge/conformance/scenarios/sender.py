@@ -86,6 +86,8 @@ async def queue_full(play: Play) -> None:
             f"at most {_BOUND} NEWs in flight",
             f"{before} left before the first ACK came",
         )
+    else:
+        play.leave_out("the bound on calls in flight is not seen: time cannot be moved")
 
 
 @scenario(
@@ -133,7 +135,7 @@ async def receiver_gone(play: Play) -> None:
         await play.expect(lambda wire: len(wire.said("NEW", msg_id)) >= 3, "NEW a third time")
         await play.a.upgrade()
     if "outcome" not in play.a.powers:
-        play.notes.append(f"{play.a.entry.name} cannot be asked how a flow ended")
+        play.leave_out(f"{play.a.entry.name} cannot be asked how a flow ended")
         return
     most = play.a.attempts(_FEW)
     if crashes:  # between the failure and its telling, of which the first fails
@@ -198,7 +200,7 @@ async def fin_lost(play: Play) -> None:
     play.check(len(wire.said("ACK", msg_id)) >= 2, "ACK again", wire.counts())
     await check_response(play, msg_id, request, hazards.HANDED_TWICE)
     if "settings" not in play.a.powers:
-        play.notes.append(f"{play.a.entry.name} cannot be made to fail at a FIN's transmission")
+        play.leave_out(f"{play.a.entry.name} cannot be made to fail at a FIN's transmission")
         return
     await play.a.configure(peers=[attached(play, fin=UNPAYABLE)])
     request = Request.small(application(play), 2)
