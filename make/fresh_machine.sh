@@ -85,7 +85,8 @@ while IFS='=' read -r name value; do
 done < <(env)
 
 say "running README's lines as a user without privileges ..."
-# Processes and mounts of its own: nothing of it is left when it ends.
+# Processes and mounts of its own: nothing of it is left when it ends. The first of them would not
+# hear of an interrupt, so this script waits beside it.
 unshare --mount --pid --fork --kill-child --ipc --uts bash -euc '
   root=$1; shift
   mount --make-rprivate /
@@ -98,5 +99,15 @@ unshare --mount --pid --fork --kill-child --ipc --uts bash -euc '
   done
   exec chroot --userspec newcomer:newcomer "$root" "$@"
 ' - "$run" /usr/bin/env -i HOME=$home PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 \
-  "${lent[@]}" bash "$home/lines.sh" "$@"
+  "${lent[@]}" bash "$home/lines.sh" "$@" &
+machine=$!
+interrupted() {
+  # With the first process of the machine all others of it end.
+  kill -KILL $(cat "/proc/$machine/task/$machine/children") 2>/dev/null || true
+  wait "$machine" 2>/dev/null || true
+  say "interrupted"
+  exit 130
+}
+trap interrupted INT TERM
+wait "$machine"
 say "done"
