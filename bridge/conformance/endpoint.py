@@ -105,6 +105,12 @@ class Endpoint(ABC):
         return {}
 
     @property
+    def says_payload(self) -> bool:
+        """Whether it sends the payload that it is given, and not one of its own."""
+        send = self.entry.send
+        return send is None or "{payload}" in send.arguments
+
+    @property
     def application(self) -> str:
         """What it does with a request: see ``Entry.application``."""
         return self.entry.application.get(self.dialect, "unknown")

@@ -94,6 +94,9 @@ class Entry:
         asked: ``watch`` (our contracts), ``own`` (see ``answers``) or ``nothing``.
         application: What its receiver does with a request, by dialect: ``echo``, ``compute``,
             ``crc32`` (its decimal text), ``player`` (obeys), or ``unknown``.
+        requests: Payloads that its receiver's application understands, at least two where it is
+            given any; empty where it understands whatever comes.
+        response: A response that its sender's application understands; ``None`` for whatever comes.
         first_retry: How long it waits before it sends again, in nanoseconds.
         attempts: How many times it sends a message at most.
         lacks: Scenarios that it is stated to lack, with the reasons.
@@ -117,6 +120,8 @@ class Entry:
     answers: Mapping[str, Method] = field(default_factory=dict)
     asked: str = "nothing"
     application: Mapping[str, str] = field(default_factory=dict)
+    requests: tuple[bytes, ...] = ()
+    response: bytes | None = None
     first_retry: int = 330 * _SECOND
     attempts: int = 10
     lacks: Mapping[str, str] = field(default_factory=dict)
@@ -363,7 +368,7 @@ class _Fields:
 
 _FIELDS: Final = (
     *("name", "about", "role", "dialects", "wasm", "packaged", "canister", "command", "install"),
-    *("install_fields", "url"),
+    *("install_fields", "url", "requests", "response"),
     *("send", "answers", "asked", "application", "first_retry", "attempts", "lacks", "variants"),
 )
 
@@ -415,6 +420,8 @@ def from_mapping(raw: Mapping[str, Any], *, place: Path, called: str) -> Entry:
         answers=_answers(fields),
         asked=asked,
         application=_applications(fields, spoken),
+        requests=_requests(fields),
+        response=_payload(fields, "response", fields.text("response")),
         first_retry=_duration(fields, "first_retry", "330 s"),
         attempts=_count(fields, "attempts", 10),
         lacks=_texts_by_name(fields, "lacks"),
@@ -507,6 +514,25 @@ def _check_values(fields: _Fields, name: str, text: str) -> None:
         candid.infer_values(text)
     except BridgeError as error:
         raise fields.fault(name, f"is no Candid text: {error.message}") from error
+
+
+def _requests(fields: _Fields) -> tuple[bytes, ...]:
+    found = [_payload(fields, "requests", text) for text in fields.texts("requests")]
+    payloads = tuple(payload for payload in found if payload is not None)
+    if len(payloads) == 1 or len(set(payloads)) != len(payloads):
+        raise fields.fault("requests", "must be at least two, of which none is another")
+    return payloads
+
+
+def _payload(fields: _Fields, name: str, text: str | None) -> bytes | None:
+    """The bytes of a text as it stands, or of a blob as Candid has it."""
+    if text is None or not text.startswith("blob "):
+        return None if text is None else text.encode()
+    _check_values(fields, name, f"({text})")
+    _, values = candid.infer_values(f"({text})")
+    if len(values) != 1 or not isinstance(values[0], bytes):
+        raise fields.fault(name, f"is no blob: {text!r:.60}", "such as 'blob \"\\01\\02\"'")
+    return values[0]
 
 
 def _send(fields: _Fields) -> Method | None:

@@ -2,7 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from bridge import candid
 from bridge.errors import CandidError
@@ -14,6 +14,25 @@ _REQUEST: Final = candid.Codec(_COMPUTE.args)
 _RESPONSE: Final = candid.Codec(_COMPUTE.results)
 _LARGE: Final = 1_500_000
 _REFUSAL: Final = b"failed for good"
+
+
+class Application(str):
+    """What a receiver does with a request, in the words of its entry, and what it understands.
+
+    Args:
+        does: As ``Entry.application`` has it.
+        requests: Payloads that it understands; empty where it understands whatever comes.
+    """
+
+    __slots__ = ("requests",)
+
+    requests: tuple[bytes, ...]
+
+    def __new__(cls, does: str, requests: tuple[bytes, ...] = ()) -> Self:
+        """The word, with the requests."""
+        made = super().__new__(cls, does)
+        made.requests = requests
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +62,10 @@ class Request:
 
     @classmethod
     def small(cls, application: str, number: int = 1) -> "Request":
-        """An ordinary request."""
+        """An ordinary request; those of other numbers are others."""
+        if isinstance(application, Application) and application.requests:
+            payload = application.requests[(number - 1) % len(application.requests)]
+            return cls(payload, payload)
         if application == "compute":
             return cls(_REQUEST.encode({"numbers": [number, 2, 3]}), None)
         payload = f"hello {number}".encode()

@@ -79,6 +79,12 @@ class Play:
         return self.receiver
 
     @property
+    def done(self) -> bytes:
+        """A response that the sender's application understands."""
+        given = None if self.sender is None else self.sender.entry.response
+        return b"done" if given is None else given
+
+    @property
     def middle(self) -> Principal:
         """Whom each end takes for the other."""
         return self.chaos.canister_id

@@ -1,6 +1,7 @@
 """A driver that does not do what it says is found out; one that says less is asked for less."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,22 @@ CANNOT_TELL = """
     async def do_heard(self, asked):
         raise driver._UnsupportedError("not today")
 """
+UNDERSTANDS_PAYMENTS_ONLY = """
+    async def do_start(self, asked):
+        await super().do_start(asked)
+        right = self._player.handle
+        async def handle(request):
+            if not request.payload.startswith(b"pay "):
+                raise ValueError(request.payload)
+            return await right(request)
+        self._player.handle = handle
+        await self._begin()
+
+    async def do_heard(self, asked):
+        heard = await super().do_heard(asked)
+        odd = [t for t in heard["told"] if t["response"] not in (None, b"paid".hex())]
+        return heard | {"told": [] if odd else heard["told"]}
+"""
 SAYS_LESS = """
     async def do_hello(self, asked):
         hello = await super().do_hello(asked)
@@ -83,7 +100,7 @@ SAYS_LESS = """
 async def played(tmp_path):
     """Plays scenarios between a driver with a fault and Rust; cells by scenario."""
 
-    async def play(fault, *scenarios, receives=False):
+    async def play(fault, *scenarios, receives=False, **given):
         script = tmp_path / "driver.py"
         script.write_text(OURS.replace("{fault}", fault))
         raw = {
@@ -93,7 +110,7 @@ async def played(tmp_path):
             "asked": "watch",
             "application": "player",
         }
-        entry = entries.from_mapping(raw, place=tmp_path, called="wrong")
+        entry = entries.from_mapping(raw | given, place=tmp_path, called="wrong")
         pair = [[entry], [entries.shipped("rust")]]
         if receives:
             pair.reverse()
@@ -162,3 +179,48 @@ async def test_who_claims_a_power_and_says_that_it_has_not_got_it_is_an_error(pl
     cell = (await played(CANNOT_TELL, "F1"))["F1"]
     assert cell.verdict is Verdict.ERROR
     assert "claims outcome, player, and says unsupported" in cell.observed
+
+
+PAYMENTS = ["pay 5", 'blob "pay\\206"']
+
+
+async def test_a_receiver_is_asked_only_what_its_entry_says_that_it_understands(played):
+    ids = ("F1", "F3", "H3", "I2", "R2")
+    given = {"application": "unknown", "requests": PAYMENTS}
+    cells = await played(UNDERSTANDS_PAYMENTS_ONLY, *ids, receives=True, **given)
+    assert {id_: cell.observed for id_, cell in cells.items()} == dict.fromkeys(ids, "as expected")
+    assert (
+        "neither an empty payload nor one of 1.5 MB is among the requests" in cells["F3"].unjudged
+    )
+    cell = (await played(UNDERSTANDS_PAYMENTS_ONLY, "F1", receives=True))["F1"]
+    assert cell.delivery is Verdict.FAILED
+
+
+async def test_a_sender_is_answered_only_what_its_entry_says_that_it_understands(played):
+    ids = ("S9", "L1")
+    cells = await played(UNDERSTANDS_PAYMENTS_ONLY, *ids, response="paid")
+    assert {id_: cell.observed for id_, cell in cells.items()} == dict.fromkeys(ids, "as expected")
+    cell = (await played(UNDERSTANDS_PAYMENTS_ONLY, "S9"))["S9"]
+    assert cell.delivery is Verdict.FAILED
+
+
+async def test_of_a_sender_with_payloads_of_its_own_none_is_compared():
+    arguments = '(record { to = {to}; payload = blob "mine" })'
+    raw = {
+        "name": "fixed",
+        "role": "sender",
+        "dialects": ["unified"],
+        "packaged": "rust/both",
+        "install": "reference",
+        "send": {"method": "send", "arguments": arguments},
+    }
+    fixed = entries.from_mapping(raw, place=Path(), called="fixed")
+    tasks, _ = plan_tasks(
+        [fixed], [entries.shipped("rust")], scenarios=["F1", "S1"], dialects=None, seed=3
+    )
+    async with World.enter(Place()) as world:
+        for task in tasks:
+            cell = await play_cell(world, task.job, task.keys[0], Programs())
+            assert cell.verdict is Verdict.PASSED, cell.observed
+            if cell.key.scenario == "F1":
+                assert "fixed sends payloads of its own: none is compared" in cell.unjudged

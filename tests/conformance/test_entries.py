@@ -50,9 +50,32 @@ def test_each_dialect_may_have_a_module_of_its_own():
     assert entry.lacks == {"G1": "no saga"}
 
 
+def test_payloads_are_texts_or_blobs():
+    entry = parse(
+        FIVE_LINES + """requests = ["pay 5", 'blob "\\00\\ff"']\nresponse = 'blob "ok"'\n"""
+    )
+    assert entry.requests == (b"pay 5", b"\x00\xff")
+    assert entry.response == b"ok"
+    assert (parse(FIVE_LINES).requests, parse(FIVE_LINES).response) == ((), None)
+
+
+def test_a_canister_may_stand_on_a_network_of_its_own():
+    text = 'name = "x"\ndialects = ["maf"]\ncanister = "aaaaa-aa"\n'
+    entry = parse(text + 'url = "http://127.0.0.1:4943/"\n')
+    assert entry.url == "http://127.0.0.1:4943"
+    assert entry.source == "aaaaa-aa at http://127.0.0.1:4943"
+    assert parse(text).url == ""
+
+
 @pytest.mark.parametrize(
     ("change", "field", "why"),
     [
+        ('requests = ["one"]', "requests", "must be at least two"),
+        ('requests = ["one", "one"]', "requests", "must be at least two"),
+        ("requests = ['blob 5', \"one\"]", "requests", "is no Candid text"),
+        ('response = "blob null"', "response", "is no Candid text"),
+        ('url = "http://127.0.0.1:4943"', "url", "needs canister"),
+        ('url = "127.0.0.1"', "url", "is no network's"),
         ('name = ""', "name", "is missing"),
         ('name = "a/b"', "name", "cannot be"),
         ("name = 7", "name", "must be a text, not 7"),

@@ -28,7 +28,9 @@ def plan():
 def signs(page):
     """The signs of the matrix's cells, by the scenario of their row."""
     any_sign = "".join(SIGNS.values())
-    rows = re.findall(rf"^\| ([A-Z]\d+) [^|]*\|((?: [{any_sign}]{IN_PART}? \|)+)$", page, re.MULTILINE)
+    rows = re.findall(
+        rf"^\| ([A-Z]\d+) [^|]*\|((?: [{any_sign}]{IN_PART}? \|)+)$", page, re.MULTILINE
+    )
     return [(id_, sign) for id_, row in rows for sign in row if sign in any_sign]
 
 

@@ -47,7 +47,7 @@ _SOON: Final = 10.0  # real seconds
 )
 async def strangers_ack(play: Play) -> None:
     msg_id = await play.open()
-    right = await right_ack(play, msg_id, b"right")
+    right = await right_ack(play, msg_id)
     stranger = await play.stranger()
     await stranger.say(play.a.address, play.dialect, Ack(msg_id, b"wrong", right.hash))
     await play.settle()
@@ -70,7 +70,7 @@ async def strangers_ack(play: Play) -> None:
     if play.dialect != "maf":
         fin = (await play.wire()).said("FIN", msg_id)[-1]
         play.check(
-            fin.hash == payload_hash(b"right"),
+            fin.hash == payload_hash(play.done),
             "FIN for the true response",
             f"hash {fin.hash}",
             hazards.STRANGER_BELIEVED,

@@ -69,7 +69,7 @@ async def _ends(play: Play, msg_id: int, *, late: bool = False) -> None:
 
     async def told() -> bool:
         outcome = await play.a.outcome(msg_id)
-        return outcome is not None and outcome.response == b"done"
+        return outcome is not None and outcome.response == play.done
 
     shown = await play.until_so(told, 6)
     outcome = await play.a.outcome(msg_id)
@@ -171,7 +171,7 @@ async def _sender_upgraded(play: Play) -> None:
     fin = wire.said("FIN", msg_id)[-1]
     if play.dialect != "maf":
         play.check(
-            fin.hash == payload_hash(b"done"),
+            fin.hash == payload_hash(play.done),
             "FIN with the accepted response's hash",
             f"hash {fin.hash}",
             hazards.LOST_STATE,
@@ -179,7 +179,7 @@ async def _sender_upgraded(play: Play) -> None:
     if "outcome" in play.a.powers:
         outcome = await play.outcome(msg_id)
         play.check(
-            outcome and outcome.failure is None and outcome.response == b"done",
+            outcome and outcome.failure is None and outcome.response == play.done,
             "the answer told, and told still",
             outcome,
             hazards.LOST_STATE,

@@ -32,11 +32,11 @@ def attached(play: Play, *, new: int = 0, ack: int = 0, fin: int = 0) -> dict[st
     return peer(play.middle, dialect=Case(play.dialect), attach_cycles=cycles)
 
 
-async def right_ack(play: Play, msg_id: int, payload: bytes | None = b"done") -> Ack:
-    """The ACK that a right receiver would send."""
+async def right_ack(play: Play, msg_id: int, payload: bytes | None = None) -> Ack:
+    """The ACK that a right receiver would send; by default with what the sender understands."""
     wire = await play.expect(lambda wire: bool(wire.said("NEW", msg_id)), "NEW")
     seen = wire.said("NEW", msg_id)[0]
-    return Ack(msg_id, payload, seen.payload_hash)
+    return Ack(msg_id, play.done if payload is None else payload, seen.payload_hash)
 
 
 @scenario("S1", _GROUP, "NEW lost [Outgoing 1]", "retried, completes", sender=("open",))
@@ -230,7 +230,7 @@ async def ack_after_forgetting(play: Play) -> None:
         await play.world.wait(26 * HOUR, stride=HOUR)
     else:
         msg_id = play.fresh_id()
-        ack = Ack(msg_id, b"done", ack.hash)
+        ack = Ack(msg_id, play.done, ack.hash)
         play.completed = set()
     before = len((await play.wire()).said("FIN"))
     await play.say(ack)
@@ -288,7 +288,7 @@ async def late_twice(play: Play) -> None:
     await play.wait(1)
     outcome = await play.outcome(msg_id)
     play.check(
-        outcome and outcome.late and outcome.response == b"done",
+        outcome and outcome.late and outcome.response == play.done,
         "the response, marked late",
         outcome,
     )
@@ -315,7 +315,7 @@ async def cancel_crosses(play: Play) -> None:
     await play.say(ack)
     await play.expect(lambda wire: bool(wire.passed("FIN", msg_id)), "FIN to the late ACK")
     late = await play.outcome(msg_id)
-    play.check(late and late.late and late.response == b"done", "the response, late", late)
+    play.check(late and late.late and late.response == play.done, "the response, late", late)
     await play.a.configure(peers=[attached(play, new=UNPAYABLE)])
     queued = await play.open(b"hello", play.fresh_id())
     play.check(await play.a.act("cancel", queued) is None, "the cancel to be taken", "refused")
