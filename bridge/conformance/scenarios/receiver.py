@@ -7,6 +7,7 @@ from bridge.conformance import hazards
 from bridge.conformance.canister import peer
 from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
+from bridge.conformance.results import Hazard
 from bridge.conformance.scenarios.flows import acknowledge, application, check_response, no_state
 from bridge.conformance.scenarios.registry import Ends, scenario
 from bridge.conformance.scenarios.sender import UNPAYABLE, attached, nothing_to_acknowledge
@@ -58,7 +59,9 @@ async def twice(play: Play) -> None:
     play.check(acks == 1, "no ACK within echo_min of the last", f"{acks}", hazards.ENDLESS_ECHO)
     await play.wait(0.5)
     await play.say(new)
-    await acked(play, new, 2)
+    await play.expect(  # before the receiver's own first retry is due
+        lambda wire: len(wire.passed("ACK", new.msg_id)) >= 2, "an ACK for the repeated NEW", 0.3
+    )
     await play.ran_once(new.msg_id, hazards.RUNS_TWICE)
     hashes = {seen.payload_hash for seen in (await play.wire()).said("ACK", new.msg_id)}
     play.check(len(hashes) == 1, "the same response again", f"{len(hashes)} responses")
@@ -190,11 +193,20 @@ async def slow_handler(play: Play) -> None:
     for _ in range(2):
         await play.wait(0.5)
         await play.say(new)
-    refused = await play.b.act("answer", key(play, new) | {"response": b"done"})
-    play.check(refused is None, "the answer to be taken", refused)
-    await acked(play, new)
+    await _answered_later(play, new)
     await play.ran_once(new.msg_id, hazards.RUNS_TWICE)
     await acknowledge(play, new.msg_id)
+
+
+async def _answered_later(play: Play, new: New, hazard: Hazard | None = None) -> None:
+    """Have a deferred flow answered; insist that what is acknowledged is that, and only then."""
+    early = len((await play.wire()).said("ACK", new.msg_id))
+    play.check(not early, "no ACK before the answer", f"{early}")
+    refused = await play.b.act("answer", key(play, new) | {"response": b"done"})
+    play.check(refused is None, "the deferred answer to be taken", refused, hazard)
+    await acked(play, new)
+    hashes = {seen.payload_hash for seen in (await play.wire()).said("ACK", new.msg_id)}
+    play.check(hashes == {payload_hash(b"done")}, "the answer in every ACK", f"hashes {hashes}")
 
 
 @scenario(
@@ -216,9 +228,7 @@ async def interrupted(play: Play) -> None:
     else:
         await play.b.crash()
         await _runs_again(play, running)
-    refused = await play.b.act("answer", key(play, deferred) | {"response": b"done"})
-    play.check(refused is None, "the deferred answer to be taken", refused, hazards.LOST_STATE)
-    await acked(play, deferred)
+    await _answered_later(play, deferred, hazards.LOST_STATE)
     await play.ran_once(deferred.msg_id, hazards.RUNS_TWICE)
     await acknowledge(play, deferred.msg_id)
 
