@@ -97,6 +97,31 @@ def test_a_cell_opens_what_was_expected_and_seen_its_danger_and_its_timeline(ope
     assert box["height"] > 150
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_a_cell_that_was_not_judged_in_all_is_marked_and_listed_and_says_why(
+    open_page, sample_report, width
+):
+    why = "somebody-elses-implementation cannot be asked how often its handler ran"
+    passed = sample_report.cells[0]
+    marked = dataclasses.replace(passed, unjudged=(why,))
+    page = open_page(
+        dataclasses.replace(sample_report, cells=(marked, *sample_report.cells[1:])), width=width
+    )
+    assert overflow(page) == 0
+    section = page.locator("section", has=page.locator("#in-part"))
+    section.locator("summary").click()
+    assert overflow(page) == 0
+    section.locator("button.link").click()
+    dialog = page.locator("dialog")
+    expect(dialog).to_be_visible()
+    words = dialog.inner_text()
+    assert why in words
+    assert "passed, but not judged in all" in words
+    page.keyboard.press("Escape")
+    mark = page.locator('button.mark[aria-label*="not judged in all"]')
+    assert mark.all_inner_texts() == ["✓°"]
+
+
 def test_escape_closes_a_cell_and_the_focus_is_where_it_was(open_page):
     page = open_page()
     cell(page, "S6").click()
