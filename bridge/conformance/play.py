@@ -16,7 +16,7 @@ from typing import Any, Final
 from bridge import dialects
 from bridge.conformance import hazards
 from bridge.conformance.canister import CanisterEnd
-from bridge.conformance.endpoint import Endpoint, Outcome
+from bridge.conformance.endpoint import POWERS, Endpoint, Outcome
 from bridge.conformance.instruments import Chaos, Fault, Relay
 from bridge.conformance.results import Hazard
 from bridge.conformance.verdicts import LackingError, NotHeldError
@@ -263,6 +263,13 @@ class Play:
         if why not in self.unjudged:
             self.unjudged.append(why)
 
+    def can_ask(self, end: Endpoint, power: str) -> bool:
+        """Whether an end has a power; where it has not, what that would show is not judged."""
+        if power in end.powers:
+            return True
+        self.leave_out(f"{end.entry.name} does not say, in {self.dialect}, that {POWERS[power]}")
+        return False
+
     # --- Judging --------------------------------------------------------------------------------
 
     def check(
@@ -323,8 +330,7 @@ class Play:
         Raises:
             NotHeldError: If it did not.
         """
-        if "handled" not in self.b.powers:
-            self.leave_out(f"{self.b.entry.name} cannot be asked how often its handler ran")
+        if not self.can_ask(self.b, "handled"):
             return
         times = await self.handled(msg_id)
         self.check(times == 1, "the handler to run once", f"it ran {times} times", hazard)
@@ -384,10 +390,7 @@ class Play:
             "receiver": ("finished", None),
         }
         for role, end in (("sender", self.sender), ("receiver", self.receiver)):
-            if end is None:
-                continue
-            if "flows" not in end.powers:
-                self.leave_out(f"{end.entry.name} cannot be asked for the end state of its flows")
+            if end is None or not self.can_ask(end, "flows"):
                 continue
             states = {
                 view["msg_id"]: view["state"].label

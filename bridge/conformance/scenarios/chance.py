@@ -34,7 +34,7 @@ async def random_faults(play: Play) -> None:
     faults = {seen.fault for seen in wire.sightings if seen.fault}
     play.check(faults >= set(_CHANCES), "every fault to have been played", sorted(faults))
     ids = wire.ids()
-    if "handled" in play.b.powers:
+    if play.can_ask(play.b, "handled"):
         for msg_id in ids[:: _FLOWS // _SAMPLE]:
             await play.ran_once(msg_id, hazards.RUNS_TWICE)
     await all_answered(play, ids, hazards.HANDED_TWICE)

@@ -154,8 +154,7 @@ async def _finish(play: Play, end: Endpoint, relay: Relay, acks: dict[int, Ack])
     for msg_id, ack in acks.items():
         await relay.say(end.address, "unified", Fin(msg_id, payload_hash(ack.payload)))
     await play.settle()
-    if "flows" not in end.powers:
-        play.leave_out(f"{end.entry.name} cannot be asked for its flows")
+    if not play.can_ask(end, "flows"):
         return
     kept = [view for view in await end.flows("receiver") if view["peer"] == relay.canister_id]
     states = {view["msg_id"]: view["state"].label for view in kept}

@@ -27,8 +27,7 @@ async def check_response(
             f"one with another hash: {ack.payload_hash}",
             hazard,
         )
-    if "outcome" not in play.a.powers:
-        play.leave_out(f"{play.a.entry.name} cannot be asked how a flow ended")
+    if not play.can_ask(play.a, "outcome"):
         return
 
     async def ended() -> bool:
@@ -102,7 +101,7 @@ async def many_flows(play: Play) -> None:
     ids = wire.ids()
     play.check(len(ids) == _MANY, f"{_MANY} ids", f"{len(ids)} ids")
     await all_answered(play, ids)
-    if "handled" in play.b.powers:
+    if play.can_ask(play.b, "handled"):
         for msg_id in ids[:: _MANY // 10]:
             await play.ran_once(msg_id)
 
@@ -112,8 +111,7 @@ async def all_answered(play: Play, ids: list[int], hazard: Hazard | None = None)
 
     Where it has to be asked for each flow alone, it is asked for some.
     """
-    if "outcome" not in play.a.powers:
-        play.leave_out(f"{play.a.entry.name} cannot be asked how a flow ended")
+    if not play.can_ask(play.a, "outcome"):
         return
     if "player" not in play.a.powers:
         ids = ids[:: max(1, len(ids) // _SAMPLE)]
@@ -201,12 +199,10 @@ async def acknowledge(play: Play, msg_id: int) -> None:
 
 async def no_state(play: Play, msg_id: int, peer: Principal | None = None) -> None:
     """Insist that the receiver keeps nothing of a flow, nor of a peer, where it can be asked."""
-    if "flows" in play.b.powers:
+    if play.can_ask(play.b, "flows"):
         known = [
             view
             for view in await play.b.flows("receiver")
             if view["msg_id"] == msg_id or view["peer"] == peer
         ]
         play.check(not known, "nothing kept of it", f"{len(known)} flows")
-    else:
-        play.leave_out(f"{play.b.entry.name} cannot be asked for its flows")

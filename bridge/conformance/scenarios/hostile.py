@@ -58,7 +58,7 @@ async def strangers_ack(play: Play) -> None:
         f"{len(heard)} messages",
         hazards.STRANGER_BELIEVED,
     )
-    if "outcome" in play.a.powers:
+    if play.can_ask(play.a, "outcome"):
         outcome = await play.a.outcome(msg_id)
         play.check(outcome is None, "the flow still open", outcome, hazards.STRANGER_BELIEVED)
     await play.say(right)
@@ -134,7 +134,7 @@ async def one_id(play: Play) -> None:
     fin = Fin(new.msg_id, payload_hash(theirs.payload))
     await stranger.say(play.b.address, play.dialect, fin)
     await acknowledge(play, new.msg_id)
-    if "handled" in play.b.powers:
+    if play.can_ask(play.b, "handled"):
         for sender in (play.middle, stranger.canister_id):
             times = await play.b.handled(sender, new.msg_id)
             play.check(times == 1, "each processed once", f"{times} times", hazards.IDS_COLLIDE)
@@ -219,7 +219,7 @@ async def _agents(play: Play, new: New, known: set[Principal]) -> None:
     method, arg = dialects.get(play.dialect).call_for(new)
     taken = await play.world.crowd(play.b.address, method, arg, many)
     await play.settle()
-    if "flows" in play.b.powers:
+    if play.can_ask(play.b, "flows"):
         served = {view["peer"] for view in await play.b.flows("receiver")} - known
         play.check(
             not served,
@@ -368,7 +368,7 @@ async def not_on_the_list(play: Play) -> None:
         taken = await _is_taken(play, None, method, least, query="query" in type_.modes)
         if "oneway" not in type_.modes:  # that answers before anything is looked at
             play.check(not taken, f"{method} to refuse the anonymous principal", "it answers")
-    if "flows" in play.b.powers:
+    if play.can_ask(play.b, "flows"):
         known = await play.b.flows("receiver")
         play.check(not known, "no flow of either", f"{len(known)} flows")
     new = await request_of(play, request.payload)

@@ -37,7 +37,7 @@ async def wrong_acks(play: Play) -> None:
     await play.wait(0.5)
     fins = (await play.wire()).said("FIN")
     play.check(not fins, "no FIN to a damaged ACK", f"{len(fins)}", hazards.ACCEPTS_DAMAGE)
-    if "outcome" in play.a.powers:
+    if play.can_ask(play.a, "outcome"):
         outcome = await play.a.outcome(msg_id)
         play.check(outcome is None, "no outcome yet", outcome, hazards.ACCEPTS_DAMAGE)
     if "player" in play.a.powers:
@@ -162,6 +162,6 @@ async def malformed(play: Play) -> None:
 async def _known(play: Play) -> list[int]:
     known = []
     for role, end in (("sender", play.a), ("receiver", play.b)):
-        if "flows" in end.powers:
+        if play.can_ask(end, "flows"):
             known.append(len(await end.flows(role)))
     return known

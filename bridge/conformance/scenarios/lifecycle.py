@@ -176,7 +176,7 @@ async def _sender_upgraded(play: Play) -> None:
             f"hash {fin.hash}",
             hazards.LOST_STATE,
         )
-    if "outcome" in play.a.powers:
+    if play.can_ask(play.a, "outcome"):
         outcome = await play.outcome(msg_id)
         play.check(
             outcome and outcome.failure is None and outcome.response == play.done,
@@ -202,9 +202,9 @@ async def receiver_upgraded(play: Play) -> None:
 
 
 def _receiver_states(play: Play) -> Sequence[Player]:
-    if "flows" not in play.b.powers:
+    if not play.can_ask(play.b, "flows"):
         return (_receiver_upgraded,)
-    if "player" not in play.b.powers:
+    if not play.can_ask(play.b, "player"):
         return (_receiver_upgraded, _abandoned)
     return (_receiver_upgraded, _stalled, _abandoned)
 
@@ -364,7 +364,7 @@ async def time_jumps(play: Play) -> None:
         "no NEW after its lifetime",
         f"{len(wire.said('NEW', second)) - sent} more",
     )
-    if "outcome" in play.a.powers:
+    if play.can_ask(play.a, "outcome"):
         outcome = await play.outcome(second)
         play.check(
             outcome and outcome.failure == "unknown",

@@ -173,7 +173,7 @@ async def old_and_future_ids(play: Play) -> None:
     acks = len((await play.wire()).said("ACK")) - before
     play.check(acks == 0, "no ACK to the replay", f"{acks}", hazards.RUNS_TWICE)
     await play.ran_once(now.msg_id, hazards.RUNS_TWICE)
-    if "handled" in play.b.powers:
+    if play.can_ask(play.b, "handled"):
         times = await play.handled(future.msg_id)
         play.check(times == 0, "the one from the future not to be processed", f"{times} times")
     await no_state(play, future.msg_id)

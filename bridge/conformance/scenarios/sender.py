@@ -128,14 +128,15 @@ async def receiver_gone(play: Play) -> None:
     crashes = {"player", "flows", "upgrade"} <= play.a.powers
     if crashes:
         await play.a.direct(trap_until=1)
+    else:
+        play.leave_out(f"{play.a.entry.name} cannot be upgraded between a failure and its telling")
     msg_id = await play.open()
     await play.expect(lambda wire: len(wire.said("NEW", msg_id)) >= 2, "NEW again")
     if "upgrade" in play.a.powers and play.world.virtual:
         # At the eve of the last due time, so that the new code has to tell.
         await play.expect(lambda wire: len(wire.said("NEW", msg_id)) >= 3, "NEW a third time")
         await play.a.upgrade()
-    if "outcome" not in play.a.powers:
-        play.leave_out(f"{play.a.entry.name} cannot be asked how a flow ended")
+    if not play.can_ask(play.a, "outcome"):
         return
     most = play.a.attempts(_FEW)
     if crashes:  # between the failure and its telling, of which the first fails
