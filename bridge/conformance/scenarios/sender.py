@@ -136,9 +136,11 @@ async def receiver_gone(play: Play) -> None:
         # At the eve of the last due time, so that the new code has to tell.
         await play.expect(lambda wire: len(wire.said("NEW", msg_id)) >= 3, "NEW a third time")
         await play.a.upgrade()
-    if not play.can_ask(play.a, "outcome"):
-        return
     most = play.a.attempts(_FEW)
+    if not play.can_ask(play.a, "outcome"):
+        await play.wait(max(40, 10 * most))
+        await _bounded(play, msg_id, most)
+        return
     if crashes:  # between the failure and its telling, of which the first fails
         await play.reaches("sender", msg_id, "failed", max(40, 10 * most))
         play.check(await play.a.outcome(msg_id) is None, "nothing taken yet", "it was taken")
@@ -148,6 +150,10 @@ async def receiver_gone(play: Play) -> None:
     assert outcome is not None
     play.check(outcome.failure == "unknown", "Failed(unknown)", outcome)
     play.check(outcome.times == 1, "one telling", f"{outcome.times}")
+    await _bounded(play, msg_id, most)
+
+
+async def _bounded(play: Play, msg_id: int, most: int) -> None:
     news = len((await play.wire()).said("NEW", msg_id))
     play.check(news <= most, f"at most {most} NEWs", f"{news}")
 
@@ -167,7 +173,9 @@ async def application_fails(play: Play) -> None:
     await play.answered(first)
     outcome = await play.outcome(first, 12)
     play.check(outcome, "the response handed over again", "it never was")
-    (telling,) = [t for t in await play.a.told() if t["msg_id"] == first]
+    tellings = [t for t in await play.a.told() if t["msg_id"] == first]
+    play.check(len(tellings) == 1, "it taken once", f"{len(tellings)} times")
+    telling = tellings[0]
     play.check(telling["tries"] == 3, "taken at the third try", f"at try {telling['tries']}")
     play.check(telling["redelivered"], "marked as handed over again", "it is not marked")
     await play.a.direct(trap_until=99)
