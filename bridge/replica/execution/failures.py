@@ -82,3 +82,9 @@ class FunctionNotFoundError(ExecutionError):
     """A callback's index names no function of the table, or one of another type."""
 
     error_code = "IC0513"
+
+
+class EngineFailureError(ExecutionError):
+    """The replica itself failed while it ran a canister; its log says how."""
+
+    error_code = "IC0521"

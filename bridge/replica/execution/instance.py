@@ -4,8 +4,11 @@ Uses the engine's C interface directly, which takes a third of the time of its P
 """
 
 import ctypes
+import functools
 import itertools
+import logging
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import wasmtime
@@ -14,6 +17,7 @@ from bridge.replica.execution import pages
 from bridge.replica.execution.engine import MAX_MEMORY, CompiledModule, engine
 from bridge.replica.execution.failures import (
     ContractViolationError,
+    EngineFailureError,
     ExecutionError,
     FunctionNotFoundError,
     InstructionLimitError,
@@ -44,6 +48,7 @@ _U32: Final = 2**32 - 1
 _MAX_TABLE: Final = 1_000_000
 
 _numbers: Final = itertools.count(1)
+_log: Final = logging.getLogger(__name__)
 
 _TRAP_TEXTS: Final = {
     wasmtime.TrapCode.STACK_OVERFLOW: "stack overflow",
@@ -58,6 +63,8 @@ Contents = list[tuple[int, bytes]]
 
 SavedState = tuple[int, Contents, bytes]
 """A memory's size and contents, and the globals."""
+
+_Action = Callable[[], None]
 
 
 class _Entry:
@@ -115,6 +122,9 @@ class Instance:
         self._saved = False
         # Whether what was saved is not what the rollback watches any more.
         self._replaced = False
+        # What has failed, and has to be done before anything else: until then, this is not in the
+        # state that it should be in.
+        self._owed: _Action | None = None
         # Arguments and results of a call; also the two out-parameters of one.
         self._values = (ffi.wasmtime_val_raw_t * max(1, len(compiled.info.global_types)))()
         self._words = ctypes.cast(self._values, Words)
@@ -129,8 +139,9 @@ class Instance:
     def _instantiate(self) -> None:
         self._memory: Any = None
         self._memory_address = self._data = 0
-        # The memory of before goes with its store.
-        self.view = memoryview(b"")
+        # The memory of before goes with its store. One that is not there takes zero bytes, as the
+        # others do, and so must be one that can be written.
+        self.view = memoryview(bytearray())
         # A Wasm memory never shrinks: the engine is asked only beyond what it was seen to have.
         self.checked = 0
         self._store = wasmtime.Store(engine())
@@ -208,8 +219,35 @@ class Instance:
 
     # --- rollback -------------------------------------------------------------------------------
 
+    @property
+    def damaged(self) -> bool:
+        """Whether going back to a state has failed, so that this is in none; see ``begin``."""
+        return self._owed is not None
+
+    def _mend(self) -> None:
+        """Do what is owed, if anything.
+
+        Raises:
+            EngineFailureError: If it fails once more, as when there is too little memory.
+        """
+        if self._owed is None:
+            return
+        try:
+            self._owed()
+        except Exception as error:
+            raise EngineFailureError(
+                "Canister encountered a Wasm engine error: its memory cannot be restored at present"
+            ) from error
+
     def begin(self) -> None:
-        """Remember the whole state; free of cost if nothing was kept since the last time."""
+        """Remember the whole state; free of cost if nothing was kept since the last time.
+
+        If going back to a state has failed before, that is tried again first.
+
+        Raises:
+            EngineFailureError: If it fails again; nothing has begun then.
+        """
+        self._mend()
         if not self._saved:
             if self._memory_address:
                 self._saved_size = self.memory_size
@@ -226,11 +264,21 @@ class Instance:
         self.note_size()
         if self._memory_address:
             written = self.written
-            runs = self._rollback.keep(self._data, self.kept_size, report=written is not None)
+            try:
+                runs = self._rollback.keep(self._data, self.kept_size, report=written is not None)
+            except Exception:  # noqa: BLE001 - it stands; only what has changed is not known
+                _log.exception("what a message wrote cannot be told: all counts as written")
+                self._rollback.forget()
+                runs = pages.in_use(self._data, self.kept_size)
             if written is not None:
                 self._record(runs, written)
         if self.info.changes_tables:
-            self._renew(self.save())
+            saved = self.save()
+            self._saved_globals = saved[2]
+            try:
+                self._renew(saved)
+            except Exception:  # noqa: BLE001 - what is kept is known, and owed
+                _log.exception("an instance cannot be renewed; it will be tried again")
 
     def _record(self, runs: pages.Runs, written: dict[int, bytes]) -> None:
         """Add the contents of whole pages to what has been written."""
@@ -254,7 +302,7 @@ class Instance:
 
     def globals(self) -> bytes:
         """The values of the mutable globals, between two messages."""
-        if not self._saved:
+        if not self._saved and self._owed is None:
             self._saved_globals = self._read_globals()
         return self._saved_globals
 
@@ -263,22 +311,52 @@ class Instance:
         self.kept_size = self.memory_size
 
     def undo(self) -> None:
-        """Go back to the state at ``begin``."""
+        """Go back to the state at ``begin``.
+
+        Should that fail, this is ``damaged``, and the next ``begin`` tries it again: what was
+        remembered stays remembered.
+        """
         self.stable.undo()
         size = self.memory_size
-        if size != self._saved_size or self.info.changes_tables or self._replaced:
-            # A memory never shrinks: only a new instance has the old size again.
-            self._replaced = False
-            self._instantiate()
-            self._make_empty(self._saved_size)
-            if self._memory_address:
-                self._rollback.restore(self._data, self._saved_size)
-        elif self._memory_address:
-            self._rollback.undo(self._data, size)
+        try:
+            if (
+                size != self._saved_size
+                or self.info.changes_tables
+                or self._replaced
+                or self._owed is not None
+            ):
+                self._restore()
+            else:
+                if self._memory_address:
+                    self._rollback.undo(self._data, size)
+                self._write_globals(self._saved_globals)
+        except BaseException as error:
+            self._owed = self._restore
+            if not isinstance(error, Exception):
+                raise
+            _log.exception("what a message did cannot be undone; it will be tried again")
+
+    def _restore(self) -> None:
+        """Go back to the state at ``begin`` in a new instance of the engine.
+
+        A memory never shrinks: only a new instance has the old size again.
+        """
+        self._owed = self._restore
+        self._replaced = False
+        self._instantiate()
+        self._make_empty(self._saved_size)
+        if self._memory_address:
+            self._rollback.restore(self._data, self._saved_size)
         self._write_globals(self._saved_globals)
+        self._owed = None
 
     def save(self) -> SavedState:
-        """The state of the module as a value; stable memory is not part of it."""
+        """The state of the module as a value; stable memory is not part of it.
+
+        Raises:
+            EngineFailureError: If it is damaged, and cannot be mended now.
+        """
+        self._mend()
         contents: Contents = []
         size = self.memory_size
         if self._memory_address:
@@ -292,7 +370,7 @@ class Instance:
     def load(self, saved: SavedState) -> None:
         """Go back to a saved state."""
         size, contents, values = saved
-        if self.memory_size != size or self.info.changes_tables:
+        if self.memory_size != size or self.info.changes_tables or self._owed is not None:
             self._renew(saved)
         else:
             self.load_memory(size, contents)
@@ -307,7 +385,7 @@ class Instance:
         """
         size, contents, values = saved
         self._saved = False
-        if self.memory_size != size or self.info.changes_tables:
+        if self.memory_size != size or self.info.changes_tables or self._owed is not None:
             self._renew(saved)
         else:
             self._overwrite(size, contents)
@@ -333,11 +411,13 @@ class Instance:
     def _renew(self, saved: SavedState) -> None:
         """Replace the engine's instance by a new one with the given memory and globals."""
         size, contents, values = saved
+        self._owed = functools.partial(self._renew, saved)
         self._replaced = self._saved
         self._rollback.forget()
         self._instantiate()
         self.load_memory(size, contents)
         self._write_globals(values)
+        self._owed = None
 
     def load_memory(self, size: int, contents: Contents) -> None:
         """Make the memory ``size`` bytes, zero except for ``contents``.
@@ -414,8 +494,10 @@ class Instance:
 
         Raises:
             ExecutionError: If the code trapped, in whatever way.
+            EngineFailureError: If it is damaged: there is nothing to enter.
             InterruptedRunError: If the replica ends.
         """
+        self._mend()
         self._enter(run, self._functions[export])
 
     def enter_callback(self, run: Run, index: int, env: int) -> None:
@@ -423,7 +505,9 @@ class Instance:
 
         Raises:
             ExecutionError: If there is no such function or the code trapped.
+            EngineFailureError: If it is damaged: there is nothing to enter.
         """
+        self._mend()
         entry = self._callbacks.get(index) or self._callback(index)
         self._words[0] = env
         self._enter(run, entry)

@@ -98,9 +98,11 @@ class CopyUsedPages:
         runs = pages.in_use(address, size)
         needed = self.used = sum(length for _, length in runs)
         if needed > self._capacity:
-            self._capacity = needed * 3 // 2
-            self._buffer = ctypes.create_string_buffer(self._capacity)
+            # Making it may fail: until it is there, the old one is what there is.
+            capacity = needed * 3 // 2
+            self._buffer = ctypes.create_string_buffer(capacity)
             self._address = ctypes.addressof(self._buffer)
+            self._capacity = capacity
         at = self._address
         for start, length in runs:
             _copy(at, address + start, length)

@@ -156,7 +156,9 @@ def install(
             failure = attempt(renew)
         else:
             assert old is not None
-            old.begin()
+            failure = attempt(old.begin)
+            if failure is not None:
+                return failure
             failure = attempt(upgrade)
             if failure is not None:
                 old.undo()

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bridge.replica.execution.engine import MAX_MEMORY, CompiledModule
-from bridge.replica.execution.failures import ExecutionError, MemoryLimitError
+from bridge.replica.execution.failures import (
+    EngineFailureError,
+    ExecutionError,
+    InterruptedRunError,
+    MemoryLimitError,
+)
 from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.state.stable import StableMemory
@@ -17,12 +22,6 @@ MAX_WASM32: Final = 4 * 1024**3
 MAX_STABLE_PAGES: Final = 500 * 1024**3 // 65_536
 
 _log: Final = logging.getLogger(__name__)
-
-
-class EngineFailureError(ExecutionError):
-    """The replica itself failed while it ran a canister; its log says how."""
-
-    error_code = "IC0521"
 
 
 def new_instance(compiled: CompiledModule, stable: StableMemory) -> Instance:
@@ -108,6 +107,8 @@ class Sandbox:
         stable_replaced = stable is not self._seen_stable
         if not wasm_replaced and not stable_replaced and mark is self._seen_mark:
             return None
+        if instance is not None and wasm_replaced and instance.damaged:
+            return None  # it is not what is to be kept; next time, all of it still is a change
         self._seen_instance, self._seen_stable, self._seen_mark = instance, stable, mark
         if instance is None:
             wasm: dict[int, bytes] = {}
@@ -116,7 +117,7 @@ class Sandbox:
         return MemoryChanges(
             wasm=wasm,
             wasm_replaced=wasm_replaced,
-            wasm_size=0 if instance is None else instance.memory_size,
+            wasm_size=0 if instance is None else instance.kept_size,
             stable=stable.take_all() if stable_replaced else stable.take_written(),
             stable_replaced=stable_replaced,
             stable_size=stable.size,
@@ -189,8 +190,17 @@ def run_and_settle(
     Returns:
         What made it fail, or ``None``.
     """
-    instance.begin()
-    failure = attempt(action)
+    failure = attempt(instance.begin)
+    if failure is not None:
+        return failure  # nothing has happened that could be undone
+    try:
+        failure = attempt(action)
+    except InterruptedRunError:
+        raise
+    except BaseException:
+        # Such as Ctrl-C, which strikes the thread that serves everybody.
+        instance.undo()
+        raise
     if failure is None and keep:
         instance.keep()
     else:
