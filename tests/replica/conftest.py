@@ -377,9 +377,13 @@ class Hold:
             self._reached.set()
             assert self._let_go.wait(self.PATIENCE)
 
+    def wait(self):
+        """Wait until an execution is kept; whether one is."""
+        return self._reached.wait(self.PATIENCE)
+
     async def reached(self):
         """Wait until an execution is kept."""
-        assert await asyncio.to_thread(self._reached.wait, self.PATIENCE)
+        assert await asyncio.to_thread(self.wait)
 
     def let_go(self):
         """Let it go on, and all that come later."""

@@ -1,9 +1,14 @@
 """Canister snapshots: what is taken can be loaded, read, uploaded elsewhere, listed and deleted."""
 
+import threading
+
 import pytest
 
 from bridge.candid import Case
 from bridge.principal import Principal
+from bridge.replica.execution.instance import Instance
+from bridge.replica.scheduler import queries
+from bridge.replica.scheduler.sandbox import Sandbox
 from bridge.replica.state.messages import Reject, Reply
 
 STRANGER = Principal.self_authenticating(b"a stranger")
@@ -203,3 +208,37 @@ def test_a_snapshot_whose_module_does_not_fit_is_refused_and_changes_nothing(
     assert isinstance(answer, Reject)
     assert answer.error_code == "IC0505"
     assert number(driver.update(canister, program().counter().append_number().reply())) == 4
+
+
+def test_a_snapshot_has_nothing_of_a_query_that_runs_beside_it(
+    driver, canister, program, hold, monkeypatch
+):
+    """The query waits for the memories while they are saved, and writes once it has them."""
+    driver.update(canister, program().stable64_grow(1).drop().stable64_write(0, b"kept").reply(b""))
+    monkeypatch.setattr(queries, "_PATIENCE_SECONDS", hold.PATIENCE)
+    waits = threading.Event()
+    entered, save, returned = Sandbox.entered, Instance.save, driver.machine.on_returned
+    writing = program().stable64_write(0, b"gone").debug_print(hold.WORD).reply(b"")
+    query = threading.Thread(target=driver.query, args=(canister, writing))
+
+    def entering(sandbox, seconds):
+        waits.set()
+        return entered(sandbox, seconds)
+
+    def saving(instance):
+        query.start()
+        assert waits.wait(hold.PATIENCE)
+        return save(instance)
+
+    def returning():
+        assert hold.wait()
+        returned()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Sandbox, "entered", entering)
+        patched.setattr(Instance, "save", saving)
+        patched.setattr(driver.machine, "on_returned", returning)
+        snapshot = _take(driver, canister)
+    hold.let_go()
+    query.join()
+    assert driver.canisters[canister].snapshots[snapshot].stable.read(0, 4) == b"kept"

@@ -108,7 +108,10 @@ def _take(machine: Machine, request: Request, value: Any) -> Answer:
             "IC0537",
         )
     with machine.occupied(canister):
-        size, contents, values = machine.outside(sandbox, instance.save)
+        # Both together: a query may run, and write, as soon as the memories are let go.
+        (size, contents, values), stable = machine.outside(
+            sandbox, lambda: (instance.save(), sandbox.stable.copy())
+        )
         snapshot = Snapshot(
             snapshot_id=b"",  # given once all is done, so that doing it again changes nothing
             source="taken_from_canister",
@@ -120,7 +123,7 @@ def _take(machine: Machine, request: Request, value: Any) -> Answer:
                 for at, value_type in enumerate(instance.info.global_types)
             ],
             wasm=StableMemory.of(size // WASM_PAGE, contents),
-            stable=sandbox.stable.copy(),
+            stable=stable,
             certified_data=canister.certified_data,
             global_timer=canister.global_timer,
             low_memory_reported=canister.low_memory_reported,
