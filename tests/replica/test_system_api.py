@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode
 from bridge.replica.execution.system_api import TABLE, coverage_page, signature
 from bridge.replica.state.messages import Reject, Reply
@@ -486,3 +487,30 @@ def test_what_a_canister_prints_and_traps_with_is_in_its_log(driver, canister, p
     texts = [record.content for record in driver.canisters[canister].log]
     assert texts[0] == b"hello"
     assert b"oh no" in texts[1]
+
+
+def test_what_cannot_be_a_principal_is_refused_before_its_bytes_are_looked_at(
+    driver, canister, program
+):
+    """A size beyond the memory is refused as too long: nothing of that size is copied."""
+    size = 2**23
+    calling = program().push(0).push(size).blob("method").push(0).push(0).push(0).push(0).call_new()
+    rejected = driver.reject(canister, calling)
+    assert (rejected.error_code, "29 bytes" in rejected.message) == ("IC0504", True)
+
+
+def test_a_key_whose_cost_is_asked_for_is_not_copied(driver, canister, program, monkeypatch):
+    copied, read = [], Instance.read
+
+    def reading(instance, at, size):
+        copied.append(size)
+        return read(instance, at, size)
+
+    monkeypatch.setattr(Instance, "read", reading)
+    name = 65_536
+    for function in ("cost_sign_with_ecdsa", "cost_sign_with_schnorr", "cost_vetkd_derive_key"):
+        made = getattr(program(), function)(0, name, 0, 1024)
+        assert driver.update(canister, made.append_number().reply()) == (2).to_bytes(8, "little")
+        beyond = getattr(program(), function)(0, 2**26, 0, 1024)
+        assert driver.reject(canister, beyond.drop().reply(b"")).error_code == "IC0502"
+    assert max(copied) < name

@@ -28,6 +28,7 @@ from bridge.replica.execution.table import (
 )
 
 _MAX_METHOD_NAME: Final = 20_000
+_MAX_PRINCIPAL: Final = 29
 # A message that sends more than this many bytes finds no room for more calls.
 _MAX_SENT: Final = 1024**3
 
@@ -135,9 +136,9 @@ def _call_new(
     if name_size > _MAX_METHOD_NAME:
         raise violation(f"ic0.call_new: a method name of {name_size} bytes is too long")
     charge(run, callee_size + name_size)
-    callee = run.instance.read(callee_src, callee_size)
-    if callee_size > 29:
+    if callee_size > _MAX_PRINCIPAL:
         raise violation("ic0.call_new: the callee is not a principal: it exceeds 29 bytes")
+    callee = run.instance.read(callee_src, callee_size)
     method = text_of(run, name_src, name_size, "ic0.call_new")
     run.building = OutgoingCall(callee, method, reply_fun, reply_env, reject_fun, reject_env)
 

@@ -161,7 +161,7 @@ def _cost_of_key(curves: int) -> Function:
     def cost(run: Run, src: int, size: int, curve: int, dst: int) -> int:
         """There are no threshold keys on this replica: 2 says that the key's name is unknown."""
         charge(run, size)
-        run.instance.read(src, size)
+        run.instance.check(src, size)
         run.instance.check(dst, 16)
         return 2 if curve < curves else 1
 
