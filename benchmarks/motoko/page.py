@@ -21,10 +21,11 @@ NOTES = {
         "The algorithm's figures are those of a flow alone; what it does for all that waits, below."
     ),
     "What grows with other flows": (
-        "All indices of the library are trees, so a step pays for their depth and for nothing "
-        "else. Nothing runs while nothing is due. The algorithm looks through all that waits every "
-        "five seconds, in the same few instructions for each message: its figures are measured up "
-        "to 1,000 that wait, and what it takes beyond that was not measured."
+        "All indices of the library are trees, so a step pays for their depth, and for dropping "
+        "what is over of calls in flight and paid marks, 200 of each at most. Nothing runs while "
+        "nothing is due. The algorithm looks through all that waits every five seconds, in the "
+        "same few instructions for each message: its figures are measured up to 1,000 that wait, "
+        "and what it takes beyond that was not measured."
     ),
     "Cycles": (
         "By the public fees of a subnet of 13 nodes: 5 M a message executed, 260 k a call, 1 k a "

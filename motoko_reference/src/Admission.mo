@@ -34,7 +34,7 @@ module {
   };
 
   /// Whether an ACK or a FIN names a stored flow with this peer: a removal from a list ends no flow.
-  func named(s : Store.State, caller : Principal, message : Types.Message) : Bool {
+  public func named(s : Store.State, caller : Principal, message : Types.Message) : Bool {
     switch message {
       case (#NEW _) false;
       case (#ACK m) switch (Map.get(s.senders, Nat.compare, m.msg_id)) { case (?f) f.peer == caller; case null false };
@@ -45,8 +45,9 @@ module {
   /// What a peer's NEW that names no stored flow meets.
   public type Verdict = { #refused : Text; #admitted : { floor : Nat64; charge : Bool; paid : Bool } };
 
-  /// Cycles are taken after this, last, and only where `charge` says so.
-  public func newFlow(s : Store.State, caller : Principal, msg_id : Nat, payload : Blob, now : Nat64, cycles : Nat) : Verdict {
+  /// Cycles are taken after this, last, and only where `charge` says so. `before`: what of the same batch
+  /// was admitted before it.
+  public func newFlow(s : Store.State, caller : Principal, msg_id : Nat, payload : Blob, now : Nat64, cycles : Nat, before : Store.Admitted) : Verdict {
     let trusted = Peers.trustsIds(s.peers, caller);
     let time = if trusted Ulid.time(msg_id) else 0;
     let (clock, p) = (Nat64.toNat(now), s.policy);
@@ -55,7 +56,7 @@ module {
       if (time > clock + Nat64.toNat(p.skew)) return #refused "future";
     };
     if (now < p.admit_from and time <= Nat64.toNat(p.admit_from)) return #refused "admit_from";
-    switch (Store.quota(s, s.receiving, caller, Access.isListed(s.access, caller), payload.size())) {
+    switch (Store.quota(s, s.receiving, caller, Access.isListed(s.access, caller), payload.size(), before)) {
       case (?reason) return #refused reason;
       case null {};
     };

@@ -4,6 +4,7 @@
 /// so that a trap undoes the flow and its transmissions together. Nothing is awaited from a peer.
 
 import Cycles "mo:core/Cycles";
+import Error "mo:core/Error";
 import InternetComputer "mo:core/InternetComputer";
 import Map "mo:core/Map";
 import Nat "mo:core/Nat";
@@ -19,6 +20,7 @@ import Access "Access";
 import Admission "Admission";
 import App "Application";
 import Calls "Calls";
+import Forwards "Forwards";
 import InFlight "InFlight";
 import Install "Install";
 import Order "Order";
@@ -75,7 +77,15 @@ module {
     };
 
     let calls = Calls.Calls(s, clock);
+    let forwards = Forwards.Forwards(clock);
     func hasRoom(peer : Principal) : Bool { calls.hasRoom(peer) };
+
+    func roomOf(key : Types.Key) : Bool {
+      switch key {
+        case (#sender id) switch (senderFlow(id)) { case (?f) hasRoom(f.peer); case null true };
+        case (#receiver(sender, _)) hasRoom(sender);
+      };
+    };
 
     func nullAck(flow : ?Types.SenderFlow) : Sender.NullAck {
       switch flow { case (?f) Peers.nullAck(s.peers, f.peer); case null #response };
@@ -149,7 +159,7 @@ module {
           case (#tell t) await* tell(key, t);
           case (#ask question) await* ask(key, question);
           case (#count reason) Store.count(s, reason);
-          case (#remember_paid p) Store.rememberPaid(s, p.peer, p.msg_id, p.until);
+          case (#remember_paid p) if (not Store.rememberPaid(s, p.peer, p.msg_id, p.until)) Store.count(s, "paid_mark_refused");
         };
       };
     };
@@ -164,6 +174,9 @@ module {
     // takes so long is ended by its flow.)
     let begun = Map.empty<Nat, (Nat64, Types.Key, Types.What)>();
     var nextWork = 0;
+    // What found no place in the canister's queue to itself, and when it is tried again. That is no
+    // failure of the application. An upgrade loses it, and the start after that finds its flow.
+    let unsent = Map.empty<Nat, (Nat64, () -> async (), Types.Key, Types.What)>();
 
     /// Notes what this message to ourselves took.
     func worked() { Store.add(s, "instructions.apart", InternetComputer.performanceCounter(0)) };
@@ -183,23 +196,51 @@ module {
         try {
           await run();
           Map.remove(begun, Nat.compare, number);
-        } catch (_) {
+        } catch (error) {
           Map.remove(begun, Nat.compare, number);
-          await* on(key, failed, true);
+          switch (Error.code(error)) {
+            case (#call_error _) keepUnsent(number, run, key, failed);
+            case _ await* on(key, failed, true);
+          };
           arm<system>();
         };
       };
       Map.add(waiting, Nat.compare, number, (clock(), key, failed));
       try { ignore supervise() } catch (_) {
-        Store.count(s, "own_queue_full");
         Map.remove(waiting, Nat.compare, number);
-        await* on(key, failed, true);
+        keepUnsent(number, run, key, failed);
       };
     };
 
-    /// Gives up what was sent before number `later`, a message that runs now.
+    func keepUnsent(number : Nat, run : () -> async (), key : Types.Key, failed : Types.What) {
+      Store.count(s, "own_queue_full");
+      Map.add(unsent, Nat.compare, number, (clock() + s.policy.send_retry, run, key, failed));
+    };
+
+    /// Tries again what found no place, if its flow still wants it.
+    func sendUnsent(now : Nat64) : async* () {
+      label some for (_ in Nat.range(0, Turns.tickFlows)) switch (Map.minEntry(unsent)) {
+        case (?(number, (due, run, key, failed))) {
+          if (due > now) break some;
+          Map.remove(unsent, Nat.compare, number);
+          // It gets a number of its own: one that finds no place again comes after the others.
+          if (isOpen(key, failed)) await* apart(run, key, failed) else Store.count(s, "outdated");
+        };
+        case null break some;
+      };
+    };
+
+    func isOpen(key : Types.Key, failed : Types.What) : Bool {
+      switch (key, failed) {
+        case (#sender id, #handler_failed work) Sender.isOpen(senderFlow(id), work);
+        case (#receiver(sender, id), #handler_failed work) Receiver.isOpen(receiverFlow(sender, id), work);
+        case _ false;
+      };
+    };
+
+    /// Gives up what was sent before number `later`, a message that runs now: as many as a tick may.
     func giveUpWaiting(later : Nat) : async* () {
-      label old loop switch (Map.minEntry(waiting)) {
+      label old for (_ in Nat.range(0, Turns.tickFlows)) switch (Map.minEntry(waiting)) {
         case (?(number, (_, key, failed))) {
           if (number >= later) break old;
           Map.remove(waiting, Nat.compare, number);
@@ -212,9 +253,9 @@ module {
 
     func isOver(work : (Nat64, Types.Key, Types.What), now : Nat64) : Bool { work.0 + s.policy.answer_within <= now };
 
-    /// Gives up what began too long ago.
+    /// Gives up what began too long ago: as many as a tick may.
     func giveUpBegun(now : Nat64) : async* () {
-      label old loop switch (Map.minEntry(begun)) {
+      label old for (_ in Nat.range(0, Turns.tickFlows)) switch (Map.minEntry(begun)) {
         case (?(number, work)) {
           if (not isOver(work, now)) break old;
           Map.remove(begun, Nat.compare, number);
@@ -274,15 +315,15 @@ module {
       };
       switch result {
         case (#ok) {};
-        case (#err reason) {
-          Store.count(s, "handler: " # reason);
+        case (#err _) {
+          Store.count(s, "handler_answer_refused");
           ignore await* onReceiver(key, #handler_failed(#hand_over { tries = h.tries }), true, false);
         };
       };
     };
 
     func answered(key : (Principal, Nat), response : ?Blob, forGood : Bool) : async* Outcome<()> {
-      let fits = Store.fits(s, s.receiving, key.0, Access.isListed(s.access, key.0), Types.size(response));
+      let fits = Store.fits(s, s.receiving, key.0, Access.isListed(s.access, key.0), Types.size(response), true); // a flow without an answer is open
       let what = if forGood #failed_for_good { response; fits } else #answer { response; fits };
       await* onReceiver(key, what, hasRoom(key.0), false);
     };
@@ -294,7 +335,8 @@ module {
           case (#answered or #failed or #late) switch (app.outcome) {
             case (?#synchronous take) take(t);
             case (?#running take) await* take(t);
-            case null {};
+            // Nobody has heard it: a later start, whose application listens, tells it again.
+            case null return Store.count(s, "no_sender");
           };
           case _ app.notice(t);
         };
@@ -325,16 +367,20 @@ module {
         case (?reason) refuse(caller, reason);
         case null {
           Peers.received(s.peers, caller);
-          switch message {
-            case (#NEW new) await* receiveNew(caller, dialect, new, now);
-            case (#ACK ack) await* receiveAck(caller, dialect, ack, now);
-            case (#FIN fin) await* receiveFin(caller, dialect, fin);
-          };
+          await* receiveAdmitted(caller, dialect, message, now);
         };
       };
       // Whatever came of it: a timer that came while the canister was stopped is lost.
       arm<system>();
       Store.add(s, "instructions.receive", InternetComputer.performanceCounter(0));
+    };
+
+    func receiveAdmitted(caller : Principal, dialect : Types.Dialect, message : Types.Message, now : Nat64) : async* () {
+      switch message {
+        case (#NEW new) await* receiveNew(caller, dialect, new, now);
+        case (#ACK ack) await* receiveAck(caller, dialect, ack, now);
+        case (#FIN fin) await* receiveFin(caller, dialect, fin);
+      };
     };
 
     func refuse(caller : Principal, reason : Text) {
@@ -353,7 +399,7 @@ module {
       let base = { message = #NEW new; caller; dialect; listed = Access.isListed(s.access, caller) };
       let what = if (Map.containsKey(s.receivers, Order.peerId, key)) {
         #received { base with refused = null; paid = false; floor = 0 : Nat64 };
-      } else switch (Admission.newFlow(s, caller, new.msg_id, new.payload, now, Cycles.available())) {
+      } else switch (Admission.newFlow(s, caller, new.msg_id, new.payload, now, Cycles.available(), { flows = 0; bytes = 0 })) {
         case (#refused reason) {
           Peers.refused(s.peers, caller);
           #received { base with refused = ?reason; paid = false; floor = 0 : Nat64 };
@@ -361,6 +407,8 @@ module {
         case (#admitted { floor; charge; paid }) {
           // Taken last, and exactly the minimum: whatever was refused cost its sender nothing.
           if charge ignore Cycles.accept<system>(s.policy.min_cycles);
+          // From here on the flow itself says that it is paid for.
+          Store.forgetPaid(s, caller, new.msg_id);
           #received { base with refused = null; paid; floor };
         };
       };
@@ -373,8 +421,9 @@ module {
         case (?f) {
           if (f.peer == caller) {
             InFlight.release(s.calls, caller, #new, ack.msg_id);
-            // Its room was set aside; what exceeds that needs free bytes, or waits for them.
-            if (f.response_hash == null and not Store.fits(s, s.sending, caller, true, Types.size(ack.payload))) {
+            // Its room was set aside while the flow was open; what exceeds that, and a late response,
+            // needs free bytes, or waits for them.
+            if (f.response_hash == null and not Store.fits(s, s.sending, caller, true, Types.size(ack.payload), Store.awaitsResponse(f))) {
               return Store.count(s, "refused.quota_bytes");
             };
           };
@@ -394,45 +443,62 @@ module {
     // --- Batches ------------------------------------------------------------------------------------------
 
     /// Takes a batch apart: stores no flow, and sends each entry to this canister itself as a message
-    /// of its own, so that one which traps harms no other.
+    /// of its own, so that one which traps harms no other. What can change no flow is done with at once.
     public func receiveBatch(caller : Principal, entries : [Types.Message]) : async* () {
       let now = observe();
       var cycles = Cycles.available();
       var bytes = 0;
       var n = 0;
+      var before = { flows = 0; bytes = 0 };
+      let listed = Access.isListed(s.access, caller);
       label each for (entry in entries.values()) {
         n += 1;
         bytes += Outbox.sizeOf(entry);
         if (n > Calls.batchMessages or bytes > Calls.batchBytes) {
-          Store.count(s, "batch_cut");
+          Store.add(s, "batch_cut", Nat64.fromNat(entries.size() + 1 - n));
           break each;
         };
         switch (Admission.message(s, caller, entry)) {
           case (?reason) { refuse(caller, reason); continue each };
           case null {};
         };
+        let concernsFlow = switch entry { case (#NEW _) isReceiver; case _ Admission.named(s, caller, entry) };
+        if (not concernsFlow) {
+          Peers.received(s.peers, caller);
+          await* receiveAdmitted(caller, #unified, entry, now);
+          continue each;
+        };
+        if (not forwards.hasRoom(listed)) { Store.count(s, "forwards_full"); continue each };
         switch entry {
-          case (#NEW new) if (owes(caller, new.msg_id)) {
-            if (cycles < s.policy.min_cycles) { refuse(caller, "cycles"); continue each };
-            cycles -= s.policy.min_cycles;
-            ignore Cycles.accept<system>(s.policy.min_cycles);
-            Store.rememberPaid(s, caller, new.msg_id, now + s.policy.lifetime);
+          case (#NEW new) if (not Map.containsKey(s.receivers, Order.peerId, (caller, new.msg_id))) {
+            switch (Admission.newFlow(s, caller, new.msg_id, new.payload, now, cycles, before)) {
+              case (#refused reason) { refuse(caller, reason); continue each };
+              case (#admitted { charge }) if charge {
+                if (not Store.rememberPaid(s, caller, new.msg_id, now + s.policy.lifetime)) {
+                  refuse(caller, "quota_paid_marks");
+                  continue each;
+                };
+                cycles -= s.policy.min_cycles;
+                ignore Cycles.accept<system>(s.policy.min_cycles);
+              };
+            };
+            before := { flows = before.flows + 1; bytes = before.bytes + new.payload.size() };
           };
           case _ {};
         };
         let ourselves = actor (Principal.toText(me)) : actor { asyncFlow_forward : shared (Principal, Types.Message) -> () };
-        try { (with timeout = calls.timeout()) ourselves.asyncFlow_forward(caller, entry) } catch (_) Store.count(s, "own_queue_full");
+        try {
+          (with timeout = calls.timeout()) ourselves.asyncFlow_forward(caller, entry);
+          forwards.left();
+        } catch (_) Store.count(s, "own_queue_full");
       };
       arm<system>();
-    };
-
-    func owes(caller : Principal, msg_id : Nat) : Bool {
-      isReceiver and s.policy.min_cycles > 0 and not Map.containsKey(s.receivers, Order.peerId, (caller, msg_id)) and not Store.hasPaid(s, caller, msg_id);
     };
 
     /// An entry of a batch, from this canister itself and from nobody else.
     public func forwarded(caller : Principal, on_behalf_of : Principal, message : Types.Message) : async* () {
       if (caller != me) return Store.count(s, "refused.caller");
+      forwards.began();
       await* receive(on_behalf_of, #unified, message);
     };
 
@@ -469,7 +535,7 @@ module {
       };
       if (payload.size() > Nat64.toNat(s.policy.max_payload)) return #err "the payload exceeds max_payload";
       if (not Map.containsKey(s.senders, Nat.compare, id)) {
-        switch (Store.quota(s, s.sending, to, true, payload.size())) {
+        switch (Store.quota(s, s.sending, to, true, payload.size(), { flows = 0; bytes = 0 })) {
           case (?reason) return #err reason;
           case null {};
         };
@@ -485,7 +551,7 @@ module {
 
     func asked(id : Nat, what : Types.What) : async* Outcome<()> {
       ignore observe();
-      let result = await* onSender(id, what, true);
+      let result = await* onSender(id, what, roomOf(#sender id));
       arm<system>();
       result;
     };
@@ -510,8 +576,8 @@ module {
     func requested(key : Types.Key, what : Types.What) : async* Outcome<()> {
       ignore observe();
       let result = switch key {
-        case (#sender id) await* onSender(id, what, true);
-        case (#receiver k) await* onReceiver(k, what, hasRoom(k.0), false);
+        case (#sender id) await* onSender(id, what, roomOf(key));
+        case (#receiver k) await* onReceiver(k, what, roomOf(key), false);
       };
       arm<system>();
       result;
@@ -596,9 +662,11 @@ module {
       let due = switch (Set.min(s.due)) { case (?(time, _)) ?time; case null null };
       let late = switch (Map.minEntry(waiting)) { case (?(_, (since, _, _))) ?(since + s.policy.send_retry); case null null };
       let over = switch (Map.minEntry(begun)) { case (?(_, (since, _, _))) ?(since + s.policy.answer_within); case null null };
+      let again = switch (Map.minEntry(unsent)) { case (?(_, (time, _, _, _))) ?time; case null null };
+      let forwarded = switch (forwards.waitingSince()) { case (?since) ?(since + s.policy.send_retry); case null null };
       // While tombstones are kept, time is observed often enough for them.
       let glance = if (Map.isEmpty(s.receivers)) null else ?(s.clock.seen + s.policy.time_gap / 2);
-      Policy.earliest([due, glance, seeding, late, over]);
+      Policy.earliest([due, glance, seeding, late, over, again, forwarded]);
     };
 
     func arm<system>() {
@@ -626,7 +694,9 @@ module {
     func isIdle(now : Nat64) : Bool {
       let nothingDue = switch (Set.min(s.due)) { case (?(time, _)) time > now; case null true };
       let nothingOver = switch (Map.minEntry(begun)) { case (?(_, work)) not isOver(work, now); case null true };
-      nothingDue and nothingOver and s.ids.seeded and Store.interrupted(s) == null and Map.isEmpty(waiting);
+      let nothingUnsent = switch (Map.minEntry(unsent)) { case (?(_, (time, _, _, _))) time > now; case null true };
+      let nothingWaits = Map.isEmpty(waiting) and forwards.waitingSince() == null;
+      nothingDue and nothingOver and nothingUnsent and nothingWaits and s.ids.seeded and Store.interrupted(s) == null;
     };
 
     func tick() : async () {
@@ -638,16 +708,23 @@ module {
       armAt<system>(now, now + s.policy.send_retry);
       let size = s.batch;
       s.batch := 1;
-      let work = Turns.next(s, now, size);
+      // What a start has to look at has ticks of its own, before all else.
+      let work = if (Store.interrupted(s) == null) Turns.next(s, now, size) else [];
       if (size == 1) {
         for ((time, key) in work.values()) Store.postpone(s, time, key, now + s.policy.send_retry);
       };
-      let sentBefore = nextWork;
-      await pause();
+      let (sentBefore, forwardedBefore) = (nextWork, forwards.sentSoFar());
+      try { await pause() } catch (error) {
+        // If there was no place for it, no flow is at fault.
+        switch (Error.code(error)) { case (#call_error _) s.batch := size; case _ {} };
+        return;
+      };
       calls.begin();
       await* lookAfterInterrupted();
       await* giveUpWaiting(sentBefore);
+      forwards.begunUpTo(forwardedBefore);
       await* giveUpBegun(now);
+      await* sendUnsent(now);
       for ((time, key) in work.values()) await* workOn(time, key);
       for ((key, t) in (await* calls.flush()).values()) await* on(key, #not_sent t, true);
       s.batch := Nat.min(Turns.tickFlows, size * 2);
@@ -686,13 +763,13 @@ module {
     };
 
     func lookAfterInterrupted() : async* () {
-      var n = 0;
-      label look while (n < Turns.tickFlows) {
-        switch (Store.interrupted(s)) {
-          case (?key) await* restarted(key);
-          case null break look;
-        };
-        n += 1;
+      var bytes = 0;
+      label look for (n in Nat.range(0, Turns.tickFlows)) {
+        let ?key = Store.interrupted(s) else break look;
+        // A handler that runs again is handed the payload, who is told gets the response.
+        bytes += Turns.carried(s, key);
+        if (n > 0 and bytes > Turns.tickBytes) break look;
+        await* restarted(key);
       };
     };
 

@@ -99,6 +99,17 @@ module {
     };
   };
 
+  /// Whether this handing over, telling or question, not yet made, is still wanted.
+  public func isOpen(flow : ?Flow, work : Types.Work) : Bool {
+    switch (work, flow) {
+      case (#tell { what = #forgotten }, _) true; // told when nothing is stored any more
+      case (_, null) false;
+      case (#tell of, ?f) ?of.what == pending(f) and of.tries == f.tries;
+      case (#hand_over of, ?f) f.state == #processing and of.tries == f.tries;
+      case (#ask _, ?_) true;
+    };
+  };
+
   func present(d : Draft, event : Event) : ?Text {
     switch (event.what) {
       case (#received r) {

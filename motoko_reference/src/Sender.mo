@@ -124,6 +124,16 @@ module {
     };
   };
 
+  /// Whether this telling or question, not yet made, is still wanted.
+  public func isOpen(flow : ?Flow, work : Types.Work) : Bool {
+    let ?f = flow else return false;
+    switch work {
+      case (#tell of) ?of.what == pending(f) and of.tries == f.tries;
+      case (#ask of) f.state == #corrupt and ?of.their_hash == f.wrong_hash and of.tries == f.tries;
+      case (#hand_over _) false;
+    };
+  };
+
   /// The flow with `due` derived from its other times.
   func settled(f : Flow) : Flow {
     let ends = if (f.state == #failed and pending(f) != null) null else f.ends;

@@ -2,7 +2,7 @@
 ///
 /// Every write of a flow goes through `putSender` or `putReceiver`, which keep the due index, the
 /// usage accounts, the outbox, the restart marks and the history in step. No cost here grows with the
-/// number of flows by more than a logarithm.
+/// number of flows by more than a logarithm; calls and payments that are over are dropped some at a time.
 
 import Map "mo:core/Map";
 import Nat "mo:core/Nat";
@@ -115,7 +115,7 @@ module {
     };
     if (now > s.clock.seen) s.clock.seen := now;
     InFlight.expire(s.calls, now);
-    forgetPaid(s, now);
+    expirePaid(s, now);
   };
 
   // --- Writing flows ------------------------------------------------------------------------------
@@ -241,6 +241,9 @@ module {
 
   type Weight = { open : Bool; unanswered : Bool; bytes : Nat };
 
+  /// Whether room is set aside for this flow's response.
+  public func awaitsResponse(f : Types.SenderFlow) : Bool { senderWeight(f).unanswered };
+
   func senderWeight(f : Types.SenderFlow) : Weight {
     let open = switch (f.state) {
       case (#acknowledged) false;
@@ -296,30 +299,34 @@ module {
     Map.containsKey(s.sending.peers, Principal.compare, peer) or Map.containsKey(s.receiving.peers, Principal.compare, peer);
   };
 
-  /// Which quota a new flow of `bytes` would exceed, or null.
-  public func quota(s : State, account : Account, peer : Principal, listed : Bool, bytes : Nat) : ?Text {
+  /// New flows of one peer that are admitted and not stored yet, and the bytes of their payloads.
+  public type Admitted = { flows : Nat; bytes : Nat };
+
+  /// Which quota a new flow of `bytes` would exceed, or null. `before` came before it.
+  public func quota(s : State, account : Account, peer : Principal, listed : Bool, bytes : Nat, before : Admitted) : ?Text {
     let p = s.policy;
     let own = switch (Map.get(account.peers, Principal.compare, peer)) { case (?own) own; case null usage() };
-    let needed = bytes + Nat64.toNat(p.response_room);
+    let needed = before.bytes + bytes + (before.flows + 1) * Nat64.toNat(p.response_room);
     let (flows, tombstones, space) = (Nat32.toNat(p.open_flows), Nat32.toNat(p.tombstones), Nat64.toNat(p.bytes));
-    if (own.open >= Nat32.toNat(p.open_flows_per_peer)) return ?"quota_open_flows_per_peer";
+    if (own.open + before.flows >= Nat32.toNat(p.open_flows_per_peer)) return ?"quota_open_flows_per_peer";
     if (own.tombstones >= Nat32.toNat(p.tombstones_per_peer)) return ?"quota_tombstones_per_peer";
     if (room(own, p) + needed > Nat64.toNat(p.bytes_per_peer)) return ?"quota_bytes_per_peer";
-    if (account.total.open >= flows) return ?"quota_open_flows";
+    if (account.total.open + before.flows >= flows) return ?"quota_open_flows";
     if (account.total.tombstones >= tombstones) return ?"quota_tombstones";
     if (room(account.total, p) + needed > space) return ?"quota_bytes";
     if (not listed) {
       let others = account.unlisted;
-      if (others.open >= flows / 2) return ?"quota_unlisted_open_flows";
+      if (others.open + before.flows >= flows / 2) return ?"quota_unlisted_open_flows";
       if (others.tombstones >= tombstones / 2) return ?"quota_unlisted_tombstones";
       if (room(others, p) + needed > space / 2) return ?"quota_unlisted_bytes";
     };
     null;
   };
 
-  /// Whether a response of `bytes` fits: its room is set aside, beyond that it needs free bytes.
-  public func fits(s : State, account : Account, peer : Principal, listed : Bool, bytes : Nat) : Bool {
-    let reserved = Nat64.toNat(s.policy.response_room);
+  /// Whether a response of `bytes` fits. Beyond what is set aside, `response_room` if `awaited`, it needs
+  /// free bytes.
+  public func fits(s : State, account : Account, peer : Principal, listed : Bool, bytes : Nat, awaited : Bool) : Bool {
+    let reserved = if awaited Nat64.toNat(s.policy.response_room) else 0;
     if (bytes <= reserved) return true;
     let more = bytes - reserved : Nat;
     let own = switch (Map.get(account.peers, Principal.compare, peer)) { case (?own) own; case null usage() };
@@ -331,31 +338,50 @@ module {
 
   // --- Paid marks -----------------------------------------------------------------------------------
 
-  public func rememberPaid(s : State, peer : Principal, id : Nat, until : Nat64) {
-    switch (Map.take(s.paid, Order.peerId, (peer, id))) {
-      case (?old) Set.remove(s.paidEnds, Order.timed, (old, #receiver(peer, id)));
-      case null {};
-    };
+  // How many marks a peer has stands among them, under an id that no flow can have.
+  func counted(peer : Principal) : (Principal, Nat) { (peer, Types.idLimit) };
+
+  func marksOf(s : State, peer : Principal) : Nat64 {
+    switch (Map.get(s.paid, Order.peerId, counted(peer))) { case (?n) n; case null 0 };
+  };
+
+  /// Marks a flow that is not stored as paid for. False: as many marks are kept already, of this peer or
+  /// in all, as tombstones may be.
+  public func rememberPaid(s : State, peer : Principal, id : Nat, until : Nat64) : Bool {
+    forgetPaid(s, peer, id);
+    let own = marksOf(s, peer);
+    if (own >= Nat64.fromNat32(s.policy.tombstones_per_peer)) return false;
+    if (Set.size(s.paidEnds) >= Nat32.toNat(s.policy.tombstones)) return false;
     Map.add(s.paid, Order.peerId, (peer, id), until);
     Set.add(s.paidEnds, Order.timed, (until, #receiver(peer, id)));
+    Map.add(s.paid, Order.peerId, counted(peer), own + 1);
+    true;
   };
 
   public func hasPaid(s : State, peer : Principal, id : Nat) : Bool {
     Map.containsKey(s.paid, Order.peerId, (peer, id));
   };
 
+  /// Drops the mark of a flow, if there is one.
+  public func forgetPaid(s : State, peer : Principal, id : Nat) {
+    let ?until = Map.take(s.paid, Order.peerId, (peer, id)) else return;
+    Set.remove(s.paidEnds, Order.timed, (until, #receiver(peer, id)));
+    // A mark from before marks were counted is in no count.
+    let own = marksOf(s, peer);
+    if (own <= 1) Map.remove(s.paid, Order.peerId, counted(peer)) else Map.add(s.paid, Order.peerId, counted(peer), own - 1);
+  };
+
   // A batch adds at most a hundred: what is over never piles up, and no message pays for all of it.
   let forgetAtOnce = 200;
 
-  func forgetPaid(s : State, now : Nat64) {
+  func expirePaid(s : State, now : Nat64) {
     label old for (_ in Nat.range(0, forgetAtOnce)) {
       switch (Set.min(s.paidEnds)) {
-        case (?(until, key)) {
+        case (?(until, #receiver(peer, id))) {
           if (until > now) break old;
-          Set.remove(s.paidEnds, Order.timed, (until, key));
-          switch key { case (#receiver k) Map.remove(s.paid, Order.peerId, k); case _ {} };
+          forgetPaid(s, peer, id);
         };
-        case null break old;
+        case _ break old;
       };
     };
   };

@@ -17,7 +17,7 @@ module {
 
   // The most that one tick works on, and may transmit.
   public let tickFlows = 100;
-  let tickBytes = 1_900_000;
+  public let tickBytes = 1_900_000; // or hand to the application
 
   /// What is due at `now`: FIN before ACK before repeated NEW before new flows, within each fairly
   /// between peers; at most `most` flows.
@@ -26,7 +26,7 @@ module {
     var bytes = 0;
     label fill for (due in Set.values(s.due)) {
       if (due.0 > now or List.size(found) >= most) break fill;
-      bytes += bulk(s, due.1);
+      bytes += bulk(s, due.1, now);
       if (not List.isEmpty(found) and bytes > tickBytes) break fill;
       List.add(found, due);
     };
@@ -63,11 +63,28 @@ module {
     };
   };
 
-  /// What the flow may transmit when it is due, in bytes.
-  func bulk(s : Store.State, key : Types.Key) : Nat {
+  /// What the flow carries, in bytes: its handler or its listener is handed most of it.
+  public func carried(s : Store.State, key : Types.Key) : Nat {
     switch key {
       case (#sender id) switch (Map.get(s.senders, Nat.compare, id)) {
-        case (?f) switch (f.state) { case (#queued or #sending) Types.size(f.payload); case _ 0 };
+        case (?f) Types.size(f.payload) + Types.size(f.response) + Types.size(f.wrong_payload);
+        case null 0;
+      };
+      case (#receiver k) switch (Map.get(s.receivers, Order.peerId, k)) {
+        case (?f) Types.size(f.payload) + Types.size(f.response);
+        case null 0;
+      };
+    };
+  };
+
+  /// What the flow may transmit, or tell again, when it is due, in bytes.
+  func bulk(s : Store.State, key : Types.Key, now : Nat64) : Nat {
+    switch key {
+      case (#sender id) switch (Map.get(s.senders, Nat.compare, id)) {
+        case (?f) switch (f.state) {
+          case (#queued or #sending) Types.size(f.payload);
+          case _ if (passed(f.tell_due, now)) carried(s, key) else 0;
+        };
         case null 0;
       };
       case (#receiver k) switch (Map.get(s.receivers, Order.peerId, k)) { case (?f) Types.size(f.response); case null 0 };

@@ -149,11 +149,7 @@ module {
     #send : { peer : Principal; msg_id : Nat; payload : Blob; dialect : Dialect };
     #cancel;
     #returned : { what : Telling; tries : Nat32 };
-    #handler_failed : {
-      #tell : { what : Telling; tries : Nat32 };
-      #ask : { their_hash : Nat32; tries : Nat32 };
-      #hand_over : { tries : Nat32 };
-    };
+    #handler_failed : Work;
     #finish;
     #decided : Decision;
     #retry_dead_letter;
@@ -163,6 +159,13 @@ module {
     #failed_for_now;
     #failed_for_good : { response : ?Blob; fits : Bool };
     #rerun;
+  };
+
+  /// A call of the application's code, by what tells the present one from those before it.
+  public type Work = {
+    #tell : { what : Telling; tries : Nat32 };
+    #ask : { their_hash : Nat32; tries : Nat32 };
+    #hand_over : { tries : Nat32 };
   };
 
   /// What the application, or for a dead letter the operator, is told.

@@ -5,9 +5,11 @@ without stopping first, or load a snapshot that was taken in between.
 """
 
 import pytest
+from canister_world import FAST, install_value
 
 from bridge import candid
 from bridge.candid import Case
+from bridge.errors import BridgeError
 from bridge.principal import Principal
 
 SECOND = 1_000_000_000
@@ -30,8 +32,8 @@ async def strike(world, canister, action="lose", **more):
     await world.admin("POST", "faults", {"action": action, "from": name, "to": name} | more)
 
 
-async def told_again(world, canister, msg_id, *what):
-    """Upgrade without a stop; each telling that nobody heard is then heard as a second try."""
+async def told_again(world, canister, msg_id, *what, tries=2):
+    """Upgrade without a stop; each telling that nobody heard is then heard as a later try."""
     await world.quiet()
     assert await canister.heard() == []
     await world.replace(canister, "player", "upgrade")
@@ -39,7 +41,7 @@ async def told_again(world, canister, msg_id, *what):
     await world.quiet()
     told = (await canister.call("heard"))["told"]
     assert [(t["msg_id"], t["what"].label, t["tries"], t["redelivered"]) for t in told] == [
-        (msg_id, one, 2, True) for one in what
+        (msg_id, one, tries, True) for one in what
     ]
 
 
@@ -134,3 +136,31 @@ async def test_a_telling_that_a_snapshot_caught_while_it(world, nth):
     await world.quiet()
     assert await a.heard() == [("answered", 2)]
     assert await a.state(1) == "acknowledged"
+
+
+async def test_what_a_version_without_a_listener_was_told_is_told_to_one_that_listens(world, agent):
+    """`priced` is a receiver alone, and keeps what a `player` keeps."""
+    a = await world.deploy("player", access={"agents": [agent.principal]})
+    await a.open(agent.principal, 1)
+    await strike(world, a)
+    assert await a.act("cancel", 1) is None
+    await world.quiet()
+    await world.replace(a, "priced", "upgrade")
+    await world.advance(1)  # longer than `spread`
+    await world.quiet()
+    assert (await a.counters())["no_sender"] == 1
+    assert (await a.state(1), (await a.gauges())["sender open flows"]) == ("failed", 1)
+    await told_again(world, a, 1, "failed", tries=3)
+
+
+@pytest.mark.parametrize("role", [None, "sender"])
+async def test_a_player_keeps_the_role_it_was_installed_with(world, role):
+    value = install_value(FAST)
+    mine = value | {"role": role and Case(role)}
+    a = await world.deploy_with("player", mine)
+    with pytest.raises(BridgeError, match="for good"):
+        await world.upgrade_with(a, "player", value | {"role": Case("receiver")})
+    await world.manage("start_canister", a)
+    for again in (mine, value | {"role": None}):
+        await world.upgrade_with(a, "player", again)
+    assert (await a.gauges())["starts"] == 3

@@ -16,8 +16,16 @@ import Outcomes "Outcomes";
 import PlayerRole "PlayerRole";
 
 mixin (flows : AsyncFlow.State, runs : Outcomes.Runs, install : ?PlayerRole.Install) {
-  var role : ?PlayerRole.Role = null; // for good
-  switch install { case (?{ role = ?given }) role := ?given; case _ {} };
+  var role : ?PlayerRole.Role = null; // null: both
+  var installed = false; // from then on the role is for good
+  switch install {
+    case (?{ role = ?given }) {
+      if (installed and role != ?given) Runtime.trap("bad install argument: the role of this player is for good: leave the role out, or install another canister");
+      role := ?given;
+    };
+    case _ {};
+  };
+  installed := true;
 
   let told = List.empty<AsyncFlow.Tell>();
   let questions = List.empty<AsyncFlow.Ask>();
@@ -48,6 +56,7 @@ mixin (flows : AsyncFlow.State, runs : Outcomes.Runs, install : ?PlayerRole.Inst
       case (?"trap", _) Runtime.trap("as told");
       case (?"trap-once", _) if (request.redelivered) #answer(?"redelivered") else #running(func() : async* AsyncFlow.Answer { await trapLater(); #later });
       case (?"running", _) #running(func() : async* AsyncFlow.Answer { await pause(); #answer(?request.payload) });
+      case (?"running-now", _) #running(func() : async* AsyncFlow.Answer { #answer(?request.payload) });
       case (?"running-trap", _) #running(func() : async* AsyncFlow.Answer { await pause(); Runtime.trap("as told") });
       case _ #answer(?request.payload);
     };
