@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Final, Self
 from bridge._version import __version__
 from bridge.errors import ReplicaError, StateDirectoryError
 from bridge.replica import management, system_canisters
-from bridge.replica.execution.engine import THREAD_STACK
+from bridge.replica.execution.engine import large_stacks
 from bridge.replica.execution.host import interrupt
 from bridge.replica.http.load import HttpLimits
 from bridge.replica.http.server import HttpServer
@@ -31,20 +31,23 @@ _INTERRUPT_SECONDS: Final = 0.01
 
 def _executor() -> tuple[ThreadPoolExecutor, list[threading.Thread]]:
     """Threads for queries, whose stacks are large enough to run canisters."""
-    before = threading.stack_size(THREAD_STACK)
+    pool = ThreadPoolExecutor(_QUERY_THREADS, "replica-query")
+    # A pool makes its threads when they are first needed: they are, all at once.
+    barrier = threading.Barrier(_QUERY_THREADS)
+
+    def meet() -> threading.Thread:
+        barrier.wait()
+        return threading.current_thread()
+
     try:
-        pool = ThreadPoolExecutor(_QUERY_THREADS, "replica-query")
-        # A pool makes its threads when they are first needed: they are, all at once.
-        barrier = threading.Barrier(_QUERY_THREADS)
-
-        def meet() -> threading.Thread:
-            barrier.wait()
-            return threading.current_thread()
-
-        made = [pool.submit(meet) for _ in range(_QUERY_THREADS)]
+        with large_stacks():
+            made = [pool.submit(meet) for _ in range(_QUERY_THREADS)]
         threads = [one.result() for one in made]
-    finally:
-        threading.stack_size(before)
+    except BaseException:
+        # If one cannot be had, those that are there would wait for it for ever.
+        barrier.abort()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
     return pool, threads
 
 
@@ -56,6 +59,20 @@ def _end(threads: Iterable[threading.Thread], seconds: float) -> None:
         interrupt({thread.ident for thread in left if thread.ident is not None})
         left[0].join(_INTERRUPT_SECONDS)
         left = [thread for thread in left if thread.is_alive()]
+
+
+async def _wholly(action: Callable[..., None], *args: object) -> None:
+    """Do something on another thread; a cancellation is heeded only when it is done."""
+    work = asyncio.ensure_future(asyncio.to_thread(action, *args))
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from work.exception()
+    work.result()
 
 
 class _Storage:
@@ -260,21 +277,34 @@ class Replica:
         trace: TracebackType | None,
     ) -> None:
         assert self._server is not None
-        assert self._executor is not None
         self._port = 0
-        if self._ending is None:
-            await self._server.stop()
-        else:
-            await self._ending
-        self._rounds.stop()
-        await asyncio.to_thread(self._rounds.join, _STOP_SECONDS)
+        failure: StateDirectoryError | None = None
+        # Each of these is done whatever becomes of the others: what is not let go of here stays.
+        try:
+            if self._ending is None:
+                await self._server.stop()
+            else:
+                await self._ending
+        finally:
+            self._rounds.stop()
+            try:
+                await _wholly(self._rounds.join, _STOP_SECONDS)
+            finally:
+                failure = await self._end_keeping()
+        if failure is not None and error is None:
+            raise failure
+
+    async def _end_keeping(self) -> StateDirectoryError | None:
+        """Let go of the state directory and the threads; why not all could be kept, if so."""
+        assert self._executor is not None
         self._executor.shutdown(wait=False, cancel_futures=True)
         failure = self._rounds.failure
         try:
-            await asyncio.to_thread(self._close_storage)
+            await _wholly(self._close_storage)
         except StateDirectoryError as late:
             failure = failure or late
-        # Only now: what is broken off here is kept as what has not been executed yet.
-        await asyncio.to_thread(_end, [*self._query_threads, *self._rounds.threads], _STOP_SECONDS)
-        if failure is not None and error is None:
-            raise failure
+        finally:
+            # Only now: what is broken off here is kept as what has not been executed yet.
+            threads = [*self._query_threads, *self._rounds.threads]
+            await _wholly(_end, threads, _STOP_SECONDS)
+        return failure

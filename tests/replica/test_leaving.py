@@ -7,9 +7,11 @@ import aiohttp
 import pytest
 
 from bridge.replica import Replica
+from bridge.replica import replica as replica_module
 from bridge.replica.execution import host
 from bridge.replica.execution.run import Mode
 from bridge.replica.scheduler.machine import Limits
+from bridge.replica.storage.keeper import Keeper
 
 # Some days of work.
 ENDLESS = Limits(update=10**15, query=10**15)
@@ -118,3 +120,107 @@ async def test_an_execution_that_is_broken_off_begins_again_at_the_next_start(
             canister, "query", program().counter().append_number().reply()
         )
         assert body["reply"]["arg"] == bytes(8)
+
+
+class _StuckServer:
+    """A stand-in for a server that does not come to its end before who leaves is cancelled."""
+
+    def __init__(self):
+        self.stopping = asyncio.Event()
+
+    async def stop(self):
+        self.stopping.set()
+        await asyncio.Event().wait()
+
+
+async def test_who_is_cancelled_while_leaving_leaves_the_directory_free(
+    tmp_path, make_client, universal_wasm, program, monkeypatch
+):
+    place, stuck = tmp_path / "state", _StuckServer()
+    replica = await Replica(state_dir=place).__aenter__()
+    async with aiohttp.ClientSession() as session:
+        client = make_client(replica, session)
+        canister = await client.create(universal_wasm(True))
+        await client.certified(canister, "update", program().set_counter(7).reply(b""))
+    server, threads = replica._server, [*replica._query_threads, *replica._rounds.threads]
+    monkeypatch.setattr(replica, "_server", stuck)
+    leaving = asyncio.ensure_future(replica.__aexit__(None, None, None))
+    await stuck.stopping.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await server.stop()
+    assert await ended(threads)
+    async with Replica(state_dir=place) as again, aiohttp.ClientSession() as session:
+        client = make_client(again, session)
+        client._nonce = iter(range(1000, 10**6))
+        read = program().counter().append_number().reply()
+        _, body, _ = await client.query(canister, "query", read)
+        assert body["reply"]["arg"] == (7).to_bytes(8, "little")
+
+
+async def test_a_cancellation_while_the_state_is_written_waits_for_that(tmp_path, monkeypatch):
+    place = tmp_path / "state"
+    replica = await Replica(state_dir=place).__aenter__()
+    writing, written, go_on = threading.Event(), threading.Event(), threading.Event()
+    close = Keeper.close
+
+    def closing(keeper):
+        writing.set()
+        assert go_on.wait(PATIENCE)
+        close(keeper)
+        written.set()
+
+    monkeypatch.setattr(Keeper, "close", closing)
+    leaving = asyncio.ensure_future(replica.__aexit__(None, None, None))
+    assert await asyncio.to_thread(writing.wait, PATIENCE)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert written.is_set()
+
+
+async def test_a_defect_in_closing_leaves_no_threads_and_no_lock(tmp_path, monkeypatch):
+    place = tmp_path / "state"
+    ends = []
+    with monkeypatch.context() as patched:
+        close, end = Keeper.close, replica_module._end
+
+        def closing(keeper):
+            close(keeper)
+            raise RuntimeError("a defect")
+
+        def ending(threads, seconds):
+            ends.append(threads)
+            end(threads, seconds)
+
+        patched.setattr(Keeper, "close", closing)
+        patched.setattr(replica_module, "_end", ending)
+        with pytest.raises(RuntimeError, match="a defect"):
+            async with Replica(state_dir=place):
+                pass
+    assert len(ends) == 1
+    async with Replica(state_dir=place):
+        pass
+
+
+def test_if_one_thread_cannot_be_had_the_others_end(monkeypatch):
+    before = threading.stack_size()
+    start, started = threading.Thread.start, []
+
+    def starting(thread):
+        if len(started) == 5:
+            raise RuntimeError("can't start new thread: a stand-in for the system's refusal")
+        started.append(thread)
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", starting)
+        with pytest.raises(RuntimeError, match="can't start"):
+            replica_module._executor()
+    for thread in started:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert threading.stack_size() == before

@@ -12,9 +12,11 @@ from bridge import wire
 from bridge.candid import Case
 from bridge.errors import StateDirectoryError
 from bridge.principal import Principal
+from bridge.replica.management import ingress_filter
 from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.clock import Clock
+from bridge.replica.scheduler.rounds import Rounds
 from bridge.replica.state import codec
 from bridge.replica.state.messages import Reply
 from bridge.replica.storage.database import Database
@@ -551,3 +553,25 @@ def test_a_request_to_stop_waits_on_after_a_start(virtual, universal_wasm, progr
     assert isinstance(known.payload, Reply)
     assert again.canisters[one].status.name == "STOPPED"
     reader.close()
+
+
+def test_nobody_is_told_of_what_happens_after_the_directory_was_closed(
+    virtual, universal_wasm, program, tmp_path
+):
+    driver = virtual()
+    keeper = keep(driver, tmp_path / "state")
+    canister = driver.create(universal_wasm(True))
+    rounds = Rounds(driver.machine, ingress_filter)
+    rounds.stop()
+    keeper.close()
+    save(driver)  # nothing has happened since
+    driver.update(canister, program().set_counter(1).reply(b""))
+    with pytest.raises(StateDirectoryError, match="closed"):
+        save(driver)
+    told = []
+    rounds.when_saved(lambda: told.append("kept"))
+    rounds.certificate(told.append)
+    with driver.machine.lock:
+        rounds._round()
+    assert told == []
+    assert rounds.failure is None

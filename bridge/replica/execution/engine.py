@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -41,6 +42,7 @@ THREAD_STACK: Final = 16 * 1024 * 1024
 MAX_MEMORY: Final = 6 * 1024**3
 
 _lock = threading.Lock()
+_starting = threading.Lock()
 # A cached function may well be called twice by two threads that come at the same time.
 _making = threading.Lock()
 _memory: "OrderedDict[bytes, CompiledModule]" = OrderedDict()
@@ -177,6 +179,18 @@ def runs_canisters_here() -> bool:
         return False
     size, _ = resource.getrlimit(resource.RLIMIT_STACK)
     return size == resource.RLIM_INFINITY or size >= _MAX_STACK + _REST_OF_STACK
+
+
+@contextlib.contextmanager
+def large_stacks() -> Iterator[None]:
+    """Let the threads that are started meanwhile have stacks large enough to run canisters."""
+    # The size is the whole process's: two at a time would leave it changed.
+    with _starting:
+        before = threading.stack_size(THREAD_STACK)
+        try:
+            yield
+        finally:
+            threading.stack_size(before)
 
 
 def forget_modules() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from bridge.errors import StateDirectoryError
-from bridge.replica.execution.engine import THREAD_STACK
+from bridge.replica.execution.engine import large_stacks
 from bridge.replica.execution.failures import InterruptedRunError
 from bridge.replica.scheduler import subnet_snapshot
 from bridge.replica.scheduler.courier import nothing
@@ -56,15 +56,10 @@ _T = TypeVar("_T")
 
 def start_with_stack(thread: threading.Thread) -> None:
     """Start a thread whose stack is large enough to run canisters."""
-    with _starting:
-        before = threading.stack_size(THREAD_STACK)
-        try:
-            thread.start()
-        finally:
-            threading.stack_size(before)
+    with large_stacks():
+        thread.start()
 
 
-_starting: Final = threading.Lock()
 Filter = Callable[[Machine, Request], Reject | None]
 
 
@@ -400,7 +395,9 @@ class Rounds:
         try:
             self._publish()
         except StateDirectoryError as error:
-            self._fail(error)
+            if not self._stopping:
+                self._fail(error)
+            # Else the end is under way: what was not kept at it is told to nobody.
             return False
         except Exception:  # noqa: BLE001 - as in _guarded
             _log.exception("a round could not be certified")

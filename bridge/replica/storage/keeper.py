@@ -96,16 +96,19 @@ class Keeper:
 
         Raises:
             StateDirectoryError: If it cannot be written, now or once before; what was written
-                before that is untouched.
+                before that is untouched. Also if it is closed: nobody may be told of what happens
+                from then on.
         """
         unsaved = self._machine.subnet.unsaved
-        if self._closed or unsaved is None:
+        if unsaved is None:
             return
         numbers = self._numbers()
         if not unsaved.canisters and not unsaved.requests and numbers == self._written:
             return
         if self._failure is not None:
             raise self._failure  # what it took with it is lacking in all that came later
+        if self._closed:
+            raise StateDirectoryError("the state directory is closed: no more can be kept in it")
         try:
             with self._database.writing():
                 self._save_canisters(unsaved.canisters)
