@@ -1,11 +1,14 @@
 """The management canister: who may call what, installation modes, settings, chunks, logs."""
 
 import hashlib
+import threading
 
 import pytest
 
 from bridge.candid import Case
 from bridge.principal import Principal
+from bridge.replica.execution.engine import compile_module
+from bridge.replica.management import install as install_module
 from bridge.replica.management import query as management_query
 from bridge.replica.management.types import SIGNATURES, UNSUPPORTED
 from bridge.replica.state.messages import FROM_SYSTEM, Reject, Reply, Request
@@ -424,3 +427,26 @@ def test_broken_arguments_are_a_reject(driver):
     answer = driver.call(Principal.management(), "install_code", b"DIDL\1\x6c")
     assert isinstance(answer, Reject)
     assert answer.error_code == "IC0408"
+
+
+def test_the_subnet_goes_on_while_a_module_is_compiled(
+    driver, universal_wasm, program, monkeypatch
+):
+    free = []
+
+    def compiling(module):
+        def try_it():
+            free.append(driver.machine.lock.acquire(blocking=False))
+            if free[-1]:
+                driver.machine.lock.release()
+
+        trying = threading.Thread(target=try_it)
+        trying.start()
+        trying.join()
+        return compile_module(module)
+
+    monkeypatch.setattr(install_module, "compile_module", compiling)
+    canister = driver.create(universal_wasm(True))
+    assert free == [True]
+    read = program().counter().append_number().reply()
+    assert driver.update(canister, read) == bytes(8)

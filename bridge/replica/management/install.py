@@ -16,7 +16,13 @@ from bridge.replica.execution.instance import Instance
 from bridge.replica.execution.run import Mode, Run
 from bridge.replica.scheduler.machine import Machine
 from bridge.replica.scheduler.rejects import failure_reject, frozen
-from bridge.replica.scheduler.sandbox import MAX_STABLE_PAGES, attempt, check_memory, new_instance
+from bridge.replica.scheduler.sandbox import (
+    MAX_STABLE_PAGES,
+    Sandbox,
+    attempt,
+    check_memory,
+    new_instance,
+)
 from bridge.replica.state.canister import Canister
 from bridge.replica.state.messages import Reject, RejectCode, Request
 from bridge.replica.state.stable import StableMemory
@@ -108,7 +114,8 @@ def install(
 ) -> Reject | None:
     """Install, reinstall or upgrade; why it failed, or ``None``."""
     try:
-        compiled = compile_module(wanted.module)
+        # This takes long, and touches no memory: neither the others nor its queries wait for it.
+        compiled = machine.outside(Sandbox(), lambda: compile_module(wanted.module))
     except InvalidModuleError as error:
         return failure_reject(canister, error)
     objection = _objection(canister, wanted, compiled) or (
