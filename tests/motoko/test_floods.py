@@ -1,4 +1,4 @@
-"""What one caller sends in batches, or the canister to itself, holds up nobody else's flows."""
+"""What one caller sends takes no more than its share, and holds up nobody else's flows."""
 
 import wasmtime
 
@@ -201,3 +201,20 @@ async def test_a_decision_sends_nothing_beyond_the_bound_of_what_is_in_flight(wo
     await world.advance(1.1)  # what was in flight is over
     await world.quiet()
     assert (await a.counters())["sent.FIN"] == 1
+
+
+async def test_a_late_response_takes_only_bytes_that_are_free(world):
+    """No room is set aside for it any more, as its flow is over."""
+    async with world.another_agent() as agent:
+        narrow = {"bytes_per_peer": 9_000, "response_room": 8_000, "open_flows_per_peer": 2}
+        a = await world.deploy("player", narrow, {"agents": [agent.principal]})
+        for msg_id in range(3):
+            assert await a.open(agent.principal, msg_id) is None
+            assert await a.act("cancel", msg_id) is None
+            await world.quiet()
+        for msg_id in range(3):
+            await a.speak(agent, "ACK", msg_id=msg_id, payload=b"y" * 8_000)
+        await world.quiet()
+        assert (await a.gauges())["sender bytes"] <= 9_000
+        assert (await a.counters())["refused.quota_bytes"] == 2
+        assert [what for what, _ in await a.heard()] == ["failed"] * 3 + ["late"]

@@ -46,22 +46,6 @@ async def test_a_message_beyond_its_size_is_refused_whichever_it_is(world, agent
     assert await a.state(2) == "acknowledging"
 
 
-async def test_a_late_response_takes_only_bytes_that_are_free(world, agent):
-    """No room is set aside for it any more, as its flow is over."""
-    narrow = {"bytes_per_peer": 9_000, "response_room": 8_000, "open_flows_per_peer": 2}
-    a = await world.deploy("player", narrow, {"agents": [agent.principal]})
-    for msg_id in range(3):
-        assert await a.open(agent.principal, msg_id) is None
-        assert await a.act("cancel", msg_id) is None
-        await world.quiet()
-    for msg_id in range(3):
-        await a.speak(agent, "ACK", msg_id=msg_id, payload=b"y" * 8_000)
-    await world.quiet()
-    assert (await a.gauges())["sender bytes"] <= 9_000
-    assert (await a.counters())["refused.quota_bytes"] == 2
-    assert [what for what, _ in await a.heard()] == ["failed"] * 3 + ["late"]
-
-
 async def test_a_response_for_which_the_sender_has_no_room_waits_for_it(world):
     a = await world.deploy("player", {"bytes_per_peer": 20_000, "response_room": 8_192})
     b = await world.deploy("player")
@@ -204,29 +188,6 @@ async def test_a_tick_works_on_no_more_bytes_than_one_message_may_carry(world, a
         assert {flow["attempts"] for flow in await a.flows("sender")} == {2}
         log = await admin.messages(start)
         ticks.append(sum(m.kind == "timer" and m.receiver == a.id for m in log))
-    assert ticks[1] > ticks[0]
-
-
-async def test_a_tick_after_a_start_hands_over_no_more_bytes_than_a_message_carries(world, agent):
-    admin = AdminClient(world.replica.url)
-    ticks = []
-    for size in (10, 600_000):
-        b = await world.deploy("player", access={"agents": [agent.principal]})
-        await b.direct(rerun=True)
-        await world.quiet()
-        await admin.pause()
-        for msg_id in range(6):
-            itself = {"action": "lose", "from": str(b.id), "to": str(b.id)}
-            await world.admin("POST", "faults", itself)  # the handler's message
-            await b.speak(agent, "NEW", msg_id=msg_id, payload=b"running " + b"x" * size)
-        assert {flow["state"].label for flow in await b.flows()} == {"processing"}
-        start = (await admin.messages(0))[-1].seq
-        await world.replace(b, "player", "upgrade")
-        await world.advance(0.01)
-        await world.quiet()
-        assert {flow["state"].label for flow in await b.flows()} == {"acknowledging"}
-        log = await admin.messages(start)
-        ticks.append(sum(m.kind == "timer" and m.receiver == b.id for m in log))
     assert ticks[1] > ticks[0]
 
 

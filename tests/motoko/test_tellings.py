@@ -10,6 +10,7 @@ from canister_world import FAST, install_value
 from bridge import candid
 from bridge.candid import Case
 from bridge.errors import BridgeError
+from bridge.network import AdminClient
 from bridge.principal import Principal
 
 SECOND = 1_000_000_000
@@ -164,3 +165,23 @@ async def test_a_player_keeps_the_role_it_was_installed_with(world, role):
     for again in (mine, value | {"role": None}):
         await world.upgrade_with(a, "player", again)
     assert (await a.gauges())["starts"] == 3
+
+
+async def test_a_tick_after_a_start_hands_over_no_more_bytes_than_a_message_carries(world, agent):
+    admin = AdminClient(world.replica.url)
+    ticks = []
+    for size in (10, 600_000):
+        b = await world.deploy("player", access={"agents": [agent.principal]})
+        await b.direct(rerun=True)
+        for msg_id in range(6):
+            await strike(world, b)  # the handler's message
+            await b.speak(agent, "NEW", msg_id=msg_id, payload=b"running " + b"x" * size)
+        assert {flow["state"].label for flow in await b.flows()} == {"processing"}
+        start = (await admin.messages(0))[-1].seq
+        await world.replace(b, "player", "upgrade")
+        await world.advance(0.01)
+        await world.quiet()
+        assert {flow["state"].label for flow in await b.flows()} == {"acknowledging"}
+        log = await admin.messages(start)
+        ticks.append(sum(m.kind == "timer" and m.receiver == b.id for m in log))
+    assert ticks[1] > ticks[0]
