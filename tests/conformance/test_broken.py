@@ -96,6 +96,8 @@ REASONS = {
     "attaches_no_cycles": "NEW, ACK and FIN of the flow to pass",
     "fin_by_one_name": "0 FIN",
     "opt_to_blob": "an ACK that the peer's type cannot decode",
+    "ignores_repeats": "an ACK for the repeated NEW",
+    "wrong_after_fifty": "the right response in every ACK",
     "processes_repeats": "a duplicate runs twice",
     "forgets_at_fin": "a duplicate runs twice",
     "half_done": "nothing kept of it",

@@ -135,6 +135,21 @@ class Stage:
 # --- On the receiver's side -----------------------------------------------------------------------
 
 
+@probe(right=2, wrong=1)
+async def ignores_repeats(stage):
+    await stage.new()
+    await stage.step(0.5)
+    await stage.new()
+    return len(await stage.sent("ACK"))
+
+
+@probe(right={b"x"}, wrong={b"x", b"wrong"})
+async def wrong_after_fifty(stage):
+    for msg_id in range(1, 53):
+        await stage.new(msg_id=msg_id)
+    return {message["payload"] for message in await stage.sent("ACK")}
+
+
 @probe(right=1, wrong=2)
 async def processes_repeats(stage):
     await stage.new()

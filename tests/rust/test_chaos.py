@@ -8,6 +8,7 @@ import pytest
 
 from bridge.candid import Case
 from bridge.errors import BridgeError
+from bridge.network import AdminClient
 
 SEED = int(os.environ.get("CHAOS_SEED", "7"))
 FLOWS = int(os.environ.get("CHAOS_FLOWS", "100"))
@@ -182,6 +183,27 @@ async def test_held_messages_survive_an_upgrade(world, eventually):
     assert len(await log_of(chaos)) >= 1
     await world.advance(3.1)
     await b.until(msg_id, "acknowledging", "finished")
+
+
+async def test_what_is_overtaken_goes_at_most_a_hundred_at_a_time(world, eventually):
+    """All NEWs wait to be overtaken, but for the last, which passes and lets the others go."""
+    once = {"first_retry": 500 * SECOND, "max_delay": 500 * SECOND}
+    a, b = await world.deploy("player", once), await world.deploy("player")
+    waits = plan(a, b, faults=[("a", "NEW", 250, Case("repeat", 0))], reorder=1_000)
+    waits["chances"][0] |= {"from": Case("a"), "kind": Case("NEW")}
+    waits["longest_hold"] = 3_600 * SECOND
+    chaos = await world.deploy_with("chaos", waits)
+    ids = await a.call("burst", {"to": chaos.id, "payload": b"later", "times": 250})
+
+    async def left():
+        went = [e["msg_id"] for e in await log_of(chaos) if e["what"].label == "left"]
+        return len(went) == 250 and went
+
+    assert await eventually(left) == [ids[-1], *ids[:-1]]
+    status = await chaos.call("chaos_status")
+    assert (status["held"], dict(status["counters"])["reordered"]) == (0, 249)
+    log = await AdminClient(world.replica.url).messages(0)
+    assert sum(m.kind == "timer" and m.receiver == chaos.id for m in log) >= 2
 
 
 async def test_strangers_pass_nothing_and_read_nothing(world, eventually):

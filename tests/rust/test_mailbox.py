@@ -116,18 +116,22 @@ async def test_what_waits_survives_an_upgrade_in_order(world, eventually):
         ]
 
 
-async def test_a_strangers_flood_harms_the_stranger_alone(world, eventually):
+async def test_the_floods_of_strangers_harm_no_listed_peer(world, eventually):
+    """They share one half, which may be full of another stranger's; peers have the other."""
     async with world.another_agent() as owner:
-        peer, stranger = await world.deploy("sender"), await world.deploy("sender")
+        peer, *strangers = [await world.deploy("sender") for _ in range(3)]
         mailbox = await mailbox_of(world, owner, peers=[peer.id], messages=10)
-        for _ in range(12):
-            await stranger.send(mailbox.id)
+        for stranger in strangers:
+            for _ in range(6):
+                await stranger.send(mailbox.id)
 
         async def flooded():
             return (await counters(mailbox)).get("full", 0) >= 7
 
         await eventually(flooded)
-        assert len(await read(mailbox, owner)) == 5  # strangers share half
+        waiting = [entry["from"] for entry in await read(mailbox, owner)]
+        assert len(waiting) == 5  # strangers share half
+        assert set(waiting) <= {stranger.id for stranger in strangers}
         msg_id = await peer.send(mailbox.id, b"important")
 
         async def heard():
@@ -169,9 +173,20 @@ async def test_nobody_but_its_owner_uses_it(world):
                 await stranger.update(mailbox.id, name, b"DIDL\x00\x00")
 
 
-async def test_it_needs_an_owner(world):
+async def test_whoever_installs_it_without_an_owner_owns_it_for_good(world):
+    mailbox = await world.deploy_with("mailbox", None)
+    assert (await mailbox.call("mailbox_status"))["settings"]["owner"] == world.agent.principal
+    assert await read(mailbox, world.agent) == []
+    async with world.another_agent() as owner:
+        mailbox = await mailbox_of(world, owner)
+        await world.upgrade_with(mailbox, "mailbox", None)  # by another than its owner
+        assert (await mailbox.call("mailbox_status"))["settings"]["owner"] == owner.principal
+
+
+async def test_no_canister_owns_it(world):
+    stranger = await world.deploy("sender")
     with pytest.raises(BridgeError, match="owner"):
-        await world.deploy_with("mailbox", None)
+        await world.deploy_with("mailbox", settings(owner=stranger.id))
 
 
 async def test_what_cannot_leave_is_told_at_once(world):

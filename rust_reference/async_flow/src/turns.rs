@@ -10,7 +10,7 @@ use crate::words::{Key, State};
 
 /// The most flows that one tick works on.
 pub const TICK_FLOWS: usize = 100;
-/// The most bytes that one tick may transmit.
+/// The most bytes that one tick may transmit, or tell.
 pub const TICK_BYTES: u64 = 1_900_000;
 
 /// A due flow.
@@ -29,8 +29,9 @@ pub struct Due {
 }
 
 impl Due {
-    /// A due flow that we opened, with a payload of so many bytes.
-    pub fn sender(time: u64, now: u64, flow: &SenderFlow, payload: u64) -> Due {
+    /// A due flow that we opened, with a payload of so many bytes, and so many that it carries in all: a
+    /// telling that comes again has most of them.
+    pub fn sender(time: u64, now: u64, flow: &SenderFlow, payload: u64, carried: u64) -> Due {
         let waits = matches!(flow.state, State::Queued | State::Sending);
         let rank = match flow.state {
             _ if flow.fin_due.is_some_and(|due| due <= now) => 1,
@@ -38,7 +39,11 @@ impl Due {
             State::Queued => 4,
             _ => 0,
         };
-        let bulk = if waits { payload } else { 0 };
+        let bulk = match flow.tell_due {
+            _ if waits => payload,
+            Some(due) if due <= now => carried,
+            _ => 0,
+        };
         Due { time, key: Key::Sender(flow.msg_id), peer: flow.peer, rank, bulk }
     }
 

@@ -55,6 +55,11 @@ impl Usage {
         Usage::new(open, flow.response_hash.is_some(), bytes)
     }
 
+    /// What a flow takes that is just admitted, with so many bytes of payload.
+    pub fn of_new(payload: u64) -> Usage {
+        Usage::new(true, false, payload)
+    }
+
     /// Takes one flow's part out and puts another in.
     pub fn exchange(&mut self, old: Usage, new: Usage) {
         let moved = |sum: u64, old: u64, new: u64| (sum + new).saturating_sub(old);
@@ -87,6 +92,16 @@ pub struct Usages {
 }
 
 impl Usages {
+    /// The same with what more flows with the peer take.
+    pub fn with_more(mut self, more: Usage, listed: bool) -> Usages {
+        self.peer.exchange(Usage::default(), more);
+        self.everyone.exchange(Usage::default(), more);
+        if !listed {
+            self.unlisted.exchange(Usage::default(), more);
+        }
+        self
+    }
+
     /// Which quota a new flow of so many payload bytes would break.
     pub fn broken_by(&self, payload: u64, policy: &Policy, listed: bool) -> Option<&'static str> {
         let (peer, all, unlisted) = (&self.peer, &self.everyone, &self.unlisted);
@@ -108,9 +123,10 @@ impl Usages {
         }
     }
 
-    /// Whether an answer can be stored: up to `response_room` always, beyond it if bytes are free.
-    pub fn fits(&self, answer: u64, policy: &Policy, listed: bool) -> bool {
-        let beyond = answer.saturating_sub(policy.response_room);
+    /// Whether an answer can be stored: where room is reserved for it, as for each open flow without an
+    /// answer, up to `response_room` always; beyond it if bytes are free.
+    pub fn fits(&self, answer: u64, policy: &Policy, listed: bool, reserved: bool) -> bool {
+        let beyond = if reserved { answer.saturating_sub(policy.response_room) } else { answer };
         beyond == 0 || self.bytes_over(beyond, policy, listed).is_none()
     }
 
@@ -142,10 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn a_small_answer_always_fits() {
+    fn a_small_answer_fits_where_room_is_reserved() {
         let policy = Policy { bytes: 1, bytes_per_peer: 1, ..Policy::default() };
         let usages = Usages::default();
-        assert!(usages.fits(policy.response_room, &policy, true));
-        assert!(!usages.fits(policy.response_room + 2, &policy, true));
+        assert!(usages.fits(policy.response_room, &policy, true, true));
+        assert!(!usages.fits(policy.response_room + 2, &policy, true, true));
+        assert!(!usages.fits(policy.response_room, &policy, true, false));
+        assert!(usages.fits(1, &policy, true, false));
     }
 }

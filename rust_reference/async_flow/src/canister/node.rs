@@ -13,7 +13,7 @@ use super::application::{Application, Work};
 use super::calls::Gathered;
 use super::install::{self, Install};
 use super::store::{Memories, Store};
-use super::work::{self, Awaited, Job};
+use super::work::{self, Awaited, Forwards, Job, Unsent};
 use crate::admission::{self, Circumstances};
 use crate::dialect::{Unreadable, BATCH_BYTES, BATCH_MESSAGES};
 use crate::event::{Decision, Effect, Event, NotAllowed, Of, Received, Transmit, What};
@@ -21,6 +21,7 @@ use crate::flow::earliest;
 use crate::message::{Blob, Kind, Message, OVERHEAD};
 use crate::step::Rules;
 use crate::turns::{self, Due};
+use crate::usage::Usage;
 use crate::words::{classify, Class, Dialect, Key, NullAck, Role, State};
 use crate::{receiver, sender};
 
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     /// upgrade must not take the work of another flow.
     pub works: BTreeMap<(Principal, u128, u32), Work>,
     pub awaited: Awaited,
+    pub unsent: Unsent,
+    pub forwards: Forwards,
     armed: Option<(u64, TimerId)>,
     seed_due: u64,
 }
@@ -148,7 +151,11 @@ pub(crate) fn on(key: Key, what: What, room: bool, direct: bool) -> Result<(), N
             Effect::Ask(a) => work::supervise(Job::Ask(a)),
             Effect::Count(reason) => with(|node| node.store.count(&reason)),
             Effect::RememberPaid { peer, msg_id, until } => {
-                with(|node| node.store.remember_paid(peer, msg_id, until));
+                with(|node| {
+                    if !node.store.remember_paid(peer, msg_id, until) {
+                        node.store.count("paid_mark_refused");
+                    }
+                });
             }
         }
     }
@@ -168,39 +175,48 @@ fn not_sent(key: Key, t: Transmit) {
 /// nothing else tells peers apart.
 pub fn receive(caller: Principal, dialect: Dialect, message: Message) {
     let now = observe();
-    let refused = with(|node| {
-        let named = match &message {
-            // Only agents are asked for it.
-            _ if classify(&caller) != Class::Agent => false,
-            Message::New { .. } => false,
-            Message::Ack { msg_id, .. } => {
-                node.store.sender(*msg_id).is_some_and(|kept| kept.flow.peer == caller)
-            }
-            Message::Fin { msg_id, .. } => node.store.has_receiver(caller, *msg_id),
-        };
-        let meta = &node.store.meta;
-        let refused =
-            admission::check_message(&caller, &message, named, &meta.access, &meta.policy);
-        match refused {
-            Some(reason) => node.refuse(&caller, reason),
-            None => node.store.meta.peers.received(&caller),
-        }
-        refused.is_some()
-    });
-    if refused {
+    if !with(|node| node.passes(&caller, &message)) {
         return;
     }
-    match message.kind() {
-        Kind::New => receive_new(caller, dialect, message, now),
-        Kind::Ack => receive_ack(caller, dialect, message, now),
-        Kind::Fin => receive_fin(caller, dialect, message),
-    }
+    with(|node| node.store.meta.peers.received(&caller));
+    receive_checked(caller, dialect, message, now);
     arm();
     let instructions = ic_cdk::api::instruction_counter();
     with(|node| node.store.add("instructions.receive", instructions));
 }
 
+fn receive_checked(caller: Principal, dialect: Dialect, message: Message, now: u64) {
+    match message.kind() {
+        Kind::New => receive_new(caller, dialect, message, now),
+        Kind::Ack => receive_ack(caller, dialect, message, now),
+        Kind::Fin => receive_fin(caller, dialect, message),
+    }
+}
+
 impl Node {
+    /// Whether an ACK or a FIN names a stored flow with this caller.
+    fn names_flow(&self, caller: &Principal, message: &Message) -> bool {
+        match message {
+            Message::New { .. } => false,
+            Message::Ack { msg_id, .. } => {
+                self.store.sender(*msg_id).is_some_and(|kept| kept.flow.peer == *caller)
+            }
+            Message::Fin { msg_id, .. } => self.store.has_receiver(*caller, *msg_id),
+        }
+    }
+
+    /// Whether a message passes what is asked of every message; a refusal is counted.
+    fn passes(&mut self, caller: &Principal, message: &Message) -> bool {
+        // Only agents are asked for it.
+        let named = classify(caller) == Class::Agent && self.names_flow(caller, message);
+        let meta = &self.store.meta;
+        let refused = admission::check_message(caller, message, named, &meta.access, &meta.policy);
+        if let Some(reason) = refused {
+            self.refuse(caller, reason);
+        }
+        refused.is_none()
+    }
+
     fn refuse(&mut self, caller: &Principal, reason: &str) {
         self.store.count(&format!("refused.{reason}"));
         // Rows of the traffic table are not for those who are not even peers.
@@ -251,6 +267,8 @@ fn receive_new(caller: Principal, dialect: Dialect, message: Message, now: u64) 
                     if admitted.charge {
                         msg_cycles_accept(policy.min_cycles);
                     }
+                    // From here on the flow itself says that it is paid for.
+                    node.store.forget_paid(caller, id);
                     (r.paid, r.floor) = (admitted.paid, admitted.floor);
                 }
             }
@@ -277,10 +295,13 @@ fn receive_ack(caller: Principal, dialect: Dialect, message: Message, now: u64) 
         };
         if flow.peer == caller {
             node.store.in_flight.answered(caller, Kind::New, id);
-            // Its room was set aside; what exceeds that needs free bytes, or waits for them.
+            // Its room was set aside while it was open; what exceeds that, and a late response, needs free
+            // bytes, or waits for them.
             let size = message.payload().map_or(0, |bytes| bytes.len() as u64);
             let usages = node.store.usages(Role::Sender, caller);
-            if flow.response_hash.is_none() && !usages.fits(size, &node.store.meta.policy, true) {
+            let reserved = Usage::of_sender(&flow).unanswered > 0;
+            let fits = usages.fits(size, &node.store.meta.policy, true, reserved);
+            if flow.response_hash.is_none() && !fits {
                 node.store.count("refused.quota_bytes");
                 return None;
             }
@@ -310,47 +331,116 @@ fn receive_fin(caller: Principal, dialect: Dialect, message: Message) {
 }
 
 /// Takes a batch apart: stores no flow, and sends each entry to this canister itself as a message of its
-/// own, so that one which traps harms no other.
+/// own, so that one which traps harms no other. What names no flow is done with at once.
 pub fn receive_batch(caller: Principal, entries: Vec<Result<Message, Unreadable>>) {
     let now = observe();
-    let mut cycles = msg_cycles_available();
+    let mut taken = Taken { cycles: msg_cycles_available(), usage: Usage::default() };
     let mut bytes = 0;
     let most = entries.len();
     for (n, entry) in entries.into_iter().enumerate() {
-        let Ok(entry) = entry else {
-            refuse_id(&caller);
-            continue;
-        };
-        bytes += entry.size();
+        bytes += entry.as_ref().map_or(0, Message::size);
         if n >= BATCH_MESSAGES || bytes > BATCH_BYTES {
             with(|node| node.store.add("batch_cut", (most - n) as u64));
             break;
         }
-        let goes_on = with(|node| {
-            let Message::New { msg_id, .. } = &entry else { return true };
-            let policy = &node.store.meta.policy;
-            let (price, until) = (policy.min_cycles, now.saturating_add(policy.lifetime));
-            let known = node.store.has_receiver(caller, *msg_id);
-            if price == 0 || known || node.store.has_paid(caller, *msg_id) {
-                return true;
+        let Ok(entry) = entry else {
+            refuse_id(&caller);
+            continue;
+        };
+        match with(|node| node.sort(&caller, &entry, &mut taken, now)) {
+            Place::Dropped => {}
+            Place::Apart => {
+                work::forward(caller, entry);
             }
-            let meta = &node.store.meta;
-            let refused =
-                admission::check_message(&caller, &entry, false, &meta.access, &meta.policy);
-            if let Some(reason) = refused.or((cycles < price).then_some("cycles")) {
-                node.refuse(&caller, reason);
-                return false;
+            Place::Here => {
+                with(|node| node.store.meta.peers.received(&caller));
+                receive_checked(caller, Dialect::Unified, entry, now);
             }
-            cycles -= price;
-            msg_cycles_accept(price);
-            node.store.remember_paid(caller, *msg_id, until);
-            true
-        });
-        if goes_on {
-            work::later(&Job::Forward { caller, message: entry });
         }
     }
     arm();
+}
+
+/// What the entries of a batch before the present one leave, and take of the quotas.
+struct Taken {
+    cycles: u128,
+    usage: Usage,
+}
+
+/// Where an entry of a batch is received.
+enum Place {
+    /// Nowhere: it is refused, or as lost.
+    Dropped,
+    /// In the message of the batch: it changes no flow.
+    Here,
+    /// In a message of its own.
+    Apart,
+}
+
+impl Node {
+    fn sort(&mut self, caller: &Principal, entry: &Message, taken: &mut Taken, now: u64) -> Place {
+        if !self.passes(caller, entry) {
+            return Place::Dropped;
+        }
+        let stays_here = match entry.kind() {
+            Kind::New => self.app.handler.is_none(),
+            _ => !self.names_flow(caller, entry),
+        };
+        if stays_here {
+            return Place::Here;
+        }
+        let listed = self.store.meta.access.is_listed(caller);
+        if !self.forwards.has_room(now, listed) {
+            self.store.count("forwards_full");
+            return Place::Dropped;
+        }
+        match entry {
+            Message::New { msg_id, .. } if !self.store.has_receiver(*caller, *msg_id) => {
+                self.admit_of_batch(caller, entry, listed, taken, now)
+            }
+            _ => Place::Apart,
+        }
+    }
+
+    /// Takes the price of a NEW that its own message will admit, and remembers that.
+    fn admit_of_batch(
+        &mut self,
+        caller: &Principal,
+        new: &Message,
+        listed: bool,
+        taken: &mut Taken,
+        now: u64,
+    ) -> Place {
+        let (id, payload) = (new.msg_id(), new.payload().map_or(0, |bytes| bytes.len() as u64));
+        let usages = self.store.usages(Role::Receiver, *caller).with_more(taken.usage, listed);
+        let circumstances = Circumstances {
+            now,
+            trusted_ids: self.store.meta.peers.trusts_ids(caller),
+            listed,
+            usages: &usages,
+            cycles: taken.cycles,
+            marked_paid: self.store.has_paid(*caller, id),
+        };
+        let policy = &self.store.meta.policy;
+        let (price, until) = (policy.min_cycles, now.saturating_add(policy.lifetime));
+        match admission::check_new(id, payload, &circumstances, policy) {
+            Err(reason) => {
+                self.refuse(caller, reason);
+                return Place::Dropped;
+            }
+            Ok(admitted) if admitted.charge => {
+                if !self.store.remember_paid(*caller, id, until) {
+                    self.refuse(caller, "quota_paid_marks");
+                    return Place::Dropped;
+                }
+                taken.cycles -= price;
+                msg_cycles_accept(price);
+            }
+            Ok(_) => {}
+        }
+        taken.usage.exchange(Usage::default(), Usage::of_new(payload));
+        Place::Apart
+    }
 }
 
 // --- The application's own requests ---------------------------------------------------------------------
@@ -489,7 +579,8 @@ pub(crate) fn answered(
         let listed = node.store.meta.access.is_listed(&peer);
         let size = response.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let usages = node.store.usages(Role::Receiver, peer);
-        (usages.fits(size, &node.store.meta.policy, listed), node.has_room(&peer))
+        // A flow that is to be answered is open.
+        (usages.fits(size, &node.store.meta.policy, listed, true), node.has_room(&peer))
     });
     let what = match for_good {
         true => What::FailedForGood { response, fits },
@@ -619,6 +710,8 @@ pub fn start(app: Application, memories: &Memories, first: u8, install: Option<I
         gathered: None,
         works: BTreeMap::new(),
         awaited: Awaited::default(),
+        unsent: Unsent::default(),
+        forwards: Forwards::default(),
         armed: None,
         seed_due: 0,
     }));
@@ -643,7 +736,7 @@ impl Node {
         // While tombstones are kept, time is observed often enough for them.
         let glance = (!self.store.has_no_receivers()).then(|| meta.time.next_look(&meta.policy));
         let given_up = self.awaited.over_at(meta.policy.answer_within);
-        earliest([seeding, due, glance, given_up])
+        earliest([seeding, due, glance, given_up, self.unsent.due()])
     }
 
     fn arm_at(&mut self, now: u64, time: u64) {
@@ -681,7 +774,7 @@ pub(crate) fn arm() {
 
 fn tick() {
     let now = observe();
-    let (work, size) = with(|node| {
+    let (work, size): (Vec<_>, _) = with(|node| {
         node.armed = None;
         let retry = now.saturating_add(node.store.meta.policy.send_retry);
         // Re-armed, and taken to be doomed, before the work, which is a message of its own: a flow that
@@ -689,7 +782,9 @@ fn tick() {
         node.arm_at(now, retry);
         let size = node.store.meta.batch;
         node.store.meta.batch = 1;
-        let due = node.due(now, size as usize);
+        // What a start has to look at has ticks of its own, before all else.
+        let most = if node.store.interrupted().is_some() { 0 } else { size as usize };
+        let due = node.due(now, most);
         if size == 1 {
             for one in &due {
                 node.store.postpone(one.time, one.key, retry);
@@ -697,7 +792,10 @@ fn tick() {
         }
         (turns::in_turn(due).into_iter().map(|one| (one.time, one.key)).collect(), size)
     });
-    work::later(&Job::Tick { work, size });
+    if !work::later(&Job::Tick { work, size }) {
+        // It did not end, yet no flow is at fault.
+        with(|node| node.store.meta.batch = size);
+    }
 }
 
 impl Node {
@@ -712,7 +810,7 @@ impl Node {
             let due = match key {
                 Key::Sender(id) => self.store.sender(id).map(|kept| {
                     let (payload, _) = kept.sizes();
-                    Due::sender(time, now, &kept.flow, payload)
+                    Due::sender(time, now, &kept.flow, payload, kept.usage().bytes)
                 }),
                 Key::Receiver(peer, id) => self.store.receiver(peer, id).map(|kept| {
                     let (_, response) = kept.sizes();
@@ -773,6 +871,15 @@ impl Node {
         })
     }
 
+    /// The bytes of a flow's payload and response.
+    fn carried(&self, key: Key) -> u64 {
+        let sizes = match key {
+            Key::Sender(id) => self.store.sender(id).map(|kept| kept.sizes()),
+            Key::Receiver(peer, id) => self.store.receiver(peer, id).map(|kept| kept.sizes()),
+        };
+        sizes.map_or(0, |(payload, response)| payload + response)
+    }
+
     fn share(&mut self) -> What {
         What::Restarted { share: self.store.meta.ids.up_to(1_000_000) }
     }
@@ -784,6 +891,7 @@ pub(crate) async fn work_on(work: Vec<(u64, Key)>, size: u32) {
     with(Node::gather);
     look_after_interrupted();
     give_up();
+    send_unsent();
     for (time, key) in work {
         work_on_one(time, key);
     }
@@ -831,8 +939,14 @@ fn work_on_one(fell_due: u64, key: Key) {
 }
 
 fn look_after_interrupted() {
-    for _ in 0..turns::TICK_FLOWS {
+    let mut bytes = 0;
+    for n in 0..turns::TICK_FLOWS {
         let Some(key) = with(|node| node.store.interrupted()) else { return };
+        // A handler that runs again is handed the payload, who is told gets the response.
+        bytes += with(|node| node.carried(key));
+        if bytes > turns::TICK_BYTES && n > 0 {
+            return;
+        }
         let restarted = with(Node::share);
         let _ = on(key, restarted, true, false);
         with(|node| node.store.seen_to(key));
@@ -840,15 +954,21 @@ fn look_after_interrupted() {
 }
 
 fn give_up() {
-    let next = || {
-        with(|node| {
+    for _ in 0..turns::TICK_FLOWS {
+        let given_up = with(|node| {
             let within = node.store.meta.policy.answer_within;
             node.awaited.take_over(time(), within)
-        })
-    };
-    while let Some((key, of)) = next() {
+        });
+        let Some((key, of)) = given_up else { return };
         with(|node| node.store.count("never_ended"));
         let _ = on(key, What::HandlerFailed(of), true, false);
+    }
+}
+
+fn send_unsent() {
+    for _ in 0..turns::TICK_FLOWS {
+        let Some(job) = with(|node| node.unsent.take_due(time())) else { return };
+        work::supervise_again(job);
     }
 }
 

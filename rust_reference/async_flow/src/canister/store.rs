@@ -251,6 +251,8 @@ pub(crate) struct Store {
     pub outbox: Outbox,
     paid: Map<PeerId, u64>,
     paid_ends: Map<(u64, PeerId), ()>,
+    /// How many marks of a payment each peer has.
+    paid_by: BTreeMap<Principal, u64>,
     pub in_flight: InFlight,
     pub fin_rate: FinRate,
 }
@@ -262,6 +264,11 @@ impl Store {
         let (saved, meta) = Saved::open(memory(0));
         let first = Meta { next_change: 1, next_seq: 1, batch: 100, ..Meta::default() };
         let mut index = Index::default();
+        let paid: Map<PeerId, u64> = Map::init(memory(7));
+        let mut paid_by = BTreeMap::new();
+        for mark in paid.keys() {
+            *paid_by.entry(mark.0).or_default() += 1;
+        }
         Store {
             meta: meta.unwrap_or(first),
             saved,
@@ -274,8 +281,9 @@ impl Store {
             contents: open_contents(memory(3)),
             index,
             outbox: Outbox::open(memory(4), memory(5), memory(6)),
-            paid: Map::init(memory(7)),
+            paid,
             paid_ends: Map::init(memory(8)),
+            paid_by,
             in_flight: InFlight::default(),
             fin_rate: FinRate::default(),
         }
@@ -305,10 +313,7 @@ impl Store {
         self.in_flight.expire(now);
         for _ in 0..MOST_AT_ONCE {
             match self.paid_ends.first_key_value() {
-                Some(((until, key), ())) if until <= now => {
-                    self.paid_ends.remove(&(until, key));
-                    self.paid.remove(&key);
-                }
+                Some(((until, key), ())) if until <= now => self.forget_paid(key.0, key.1),
                 _ => break,
             }
         }
@@ -502,12 +507,35 @@ impl Store {
         }
     }
 
-    pub fn remember_paid(&mut self, peer: Principal, id: u128, until: u64) {
-        let key = PeerId(peer, id);
-        if let Some(old) = self.paid.insert(key, until) {
-            self.paid_ends.remove(&(old, key));
+    /// Marks a flow that is not stored as paid for. False: as many marks are kept already, of this peer or
+    /// in all, as tombstones may be.
+    pub fn remember_paid(&mut self, peer: Principal, id: u128, until: u64) -> bool {
+        self.forget_paid(peer, id);
+        let policy = &self.meta.policy;
+        let of_peer = self.paid_by.get(&peer).copied().unwrap_or(0);
+        if of_peer >= u64::from(policy.tombstones_per_peer)
+            || self.paid.len() >= u64::from(policy.tombstones)
+        {
+            return false;
         }
+        let key = PeerId(peer, id);
+        self.paid.insert(key, until);
         self.paid_ends.insert((until, key), ());
+        *self.paid_by.entry(peer).or_default() += 1;
+        true
+    }
+
+    /// Drops the mark of a flow, if there is one.
+    pub fn forget_paid(&mut self, peer: Principal, id: u128) {
+        let key = PeerId(peer, id);
+        let Some(until) = self.paid.remove(&key) else { return };
+        self.paid_ends.remove(&(until, key));
+        if let Some(count) = self.paid_by.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.paid_by.remove(&peer);
+            }
+        }
     }
 
     pub fn has_paid(&self, peer: Principal, id: u128) -> bool {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use candid::Principal;
 use ic_cdk::api::{canister_self, time};
-use ic_cdk::call::Call;
+use ic_cdk::call::{Call, CallFailed};
 use serde::{Deserialize, Serialize};
 
 use super::application::{Answer, Listener, Reply, Request};
 use super::node::{self, arm, on, receive, with};
 use crate::event::{Ask, HandOver, Of, Tell, What};
 use crate::message::Message;
+use crate::stable::{pack, unpack};
 use crate::words::{Dialect, Key, Role, Telling};
 
 /// The method, which is refused to everybody else.
@@ -29,7 +30,9 @@ pub(crate) enum Job {
     },
     Tell(Tell),
     Ask(Ask),
+    /// An entry of a batch.
     Forward {
+        number: u64,
         caller: Principal,
         message: Message,
     },
@@ -63,17 +66,71 @@ fn failure(job: &Job) -> Option<(Key, Of)> {
     })
 }
 
-fn bytes(job: &Job) -> Vec<u8> {
-    postcard::to_allocvec(job).expect("plain records always serialize")
-}
+/// The longest that an unwatched job waits in this canister's own queue (seconds).
+const LONGEST_WAIT: u32 = 300;
 
-/// Runs a job later, unwatched.
-pub(crate) fn later(job: &Job) {
-    let arg = bytes(job);
-    let call = Call::bounded_wait(canister_self(), METHOD);
-    if call.with_raw_args(&arg).oneway().is_err() {
+/// Runs a job later, unwatched. False: it certainly will not run, as the own queue is full or the cycles
+/// are short.
+pub(crate) fn later(job: &Job) -> bool {
+    let arg = pack(job);
+    let call = Call::bounded_wait(canister_self(), METHOD).change_timeout(LONGEST_WAIT);
+    let left = call.with_raw_args(&arg).oneway().is_ok();
+    if !left {
         with(|node| node.store.count("own_queue_full"));
     }
+    left
+}
+
+/// Entries of batches that were sent on and have not begun.
+///
+/// They share this canister's queue to itself, 500 slots, with what its own flows need, so they may take
+/// less than half of it; of that, callers on no list half. An entry that traps is seen to have begun when
+/// a later one begins, as messages of one canister to itself keep their order.
+#[derive(Default)]
+pub(crate) struct Forwards {
+    sent: u64,
+    begun: u64,
+    /// When the last one has begun or is lost.
+    until: u64,
+}
+
+/// Entries that may wait at once.
+const MOST_FORWARDS: u64 = 200;
+
+impl Forwards {
+    /// Whether one more of this caller may wait.
+    pub fn has_room(&self, now: u64, listed: bool) -> bool {
+        let most = if listed { MOST_FORWARDS } else { MOST_FORWARDS / 2 };
+        now >= self.until || self.sent - self.begun < most
+    }
+
+    /// The number of the next one.
+    fn next(&self) -> u64 {
+        self.sent + 1
+    }
+
+    fn left(&mut self, now: u64) {
+        if now >= self.until {
+            self.begun = self.sent;
+        }
+        self.sent += 1;
+        self.until = now.saturating_add(u64::from(LONGEST_WAIT) * 1_000_000_000);
+    }
+
+    fn began(&mut self, number: u64) {
+        // A number from before an upgrade may be higher than any that was given since.
+        self.begun = self.begun.max(number.min(self.sent));
+    }
+}
+
+/// Sends one entry of a batch on, as a message of its own. False: it is as lost.
+pub(crate) fn forward(caller: Principal, message: Message) -> bool {
+    let number = with(|node| node.forwards.next());
+    let left = later(&Job::Forward { number, caller, message });
+    if left {
+        with(|node| node.forwards.left(time()));
+    }
+    left
 }
 
 /// Tellings and questions that were sent and have not come back.
@@ -113,33 +170,93 @@ impl Awaited {
     }
 }
 
-/// Runs application code later, and reports its trap to its flow.
+/// Jobs of flows that could not be sent, to be tried again, by time and a number. An upgrade loses them,
+/// and its start finds their flows.
+#[derive(Default)]
+pub(crate) struct Unsent {
+    next: u64,
+    jobs: BTreeMap<(u64, u64), Job>,
+}
+
+impl Unsent {
+    fn add(&mut self, due: u64, job: Job) {
+        self.next += 1;
+        self.jobs.insert((due, self.next), job);
+    }
+
+    /// When the first is tried again.
+    pub fn due(&self) -> Option<u64> {
+        self.jobs.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// Takes one that is due.
+    pub fn take_due(&mut self, now: u64) -> Option<Job> {
+        self.due().is_some_and(|due| due <= now).then(|| self.jobs.pop_first())?.map(|(_, job)| job)
+    }
+}
+
+/// Runs application code later, and reports its trap to its flow. If it cannot even be sent, that is no
+/// failure of the application: it is tried again after `send_retry`.
 pub(crate) fn supervise(job: Job) {
     let sent = with(|node| node.awaited.add(&job, time()));
     ic_cdk::futures::spawn(async move {
-        let arg = bytes(&job);
+        let arg = pack(&job);
         let call = Call::unbounded_wait(canister_self(), METHOD);
-        let failed = call.with_raw_args(&arg).await.is_err();
+        let result = call.with_raw_args(&arg).await;
         if let Some(sent) = sent {
             with(|node| node.awaited.came_back(sent));
         }
-        if failed {
-            if let Some((key, of)) = failure(&job) {
-                let _ = on(key, What::HandlerFailed(of), true, false);
-                arm();
+        match result {
+            Ok(_) => return,
+            Err(CallFailed::CallRejected(_)) => {
+                forget_work(&job);
+                if let Some((key, of)) = failure(&job) {
+                    let _ = on(key, What::HandlerFailed(of), true, false);
+                }
             }
+            Err(_) => with(|node| {
+                node.store.count("own_queue_full");
+                let retry = time().saturating_add(node.store.meta.policy.send_retry);
+                node.unsent.add(retry, job);
+            }),
         }
+        arm();
     });
+}
+
+/// Sends a job again that could not be sent, if its flow still wants it.
+pub(crate) fn supervise_again(job: Job) {
+    if is_outdated(&job) {
+        forget_work(&job);
+    } else {
+        supervise(job);
+    }
+}
+
+fn is_outdated(job: &Job) -> bool {
+    failure(job).is_some_and(|(key, of)| !with(|node| node.is_open(key, of)))
+}
+
+/// Drops a handler's work that will not go on. It is the application's, so the node is not held meanwhile.
+fn forget_work(job: &Job) {
+    if let Job::Running { peer, msg_id, tries } = job {
+        let work = with(|node| node.works.remove(&(*peer, *msg_id, *tries)));
+        drop(work);
+    }
 }
 
 /// The body of that method.
 pub async fn work(arg: Vec<u8>) {
-    let Ok(job) = postcard::from_bytes::<Job>(&arg) else { return };
-    if failure(&job).is_some_and(|(key, of)| !with(|node| node.is_open(key, of))) {
+    let job = unpack::<Job>(&arg);
+    if is_outdated(&job) {
+        forget_work(&job);
         return with(|node| node.store.count("outdated"));
     }
     match job {
-        Job::Forward { caller, message } => return receive(caller, Dialect::Unified, message),
+        Job::Forward { number, caller, message } => {
+            with(|node| node.forwards.began(number));
+            return receive(caller, Dialect::Unified, message);
+        }
         Job::Tick { work, size } => return node::work_on(work, size).await,
         Job::HandOver(h) => hand_over(h),
         Job::Running { peer, msg_id, tries } => {
@@ -183,8 +300,9 @@ fn conclude(peer: Principal, id: u128, tries: u32, answer: Answer) {
         Answer::Later => on(key, What::Deferred, true, false),
         Answer::Retry => on(key, What::FailedForNow, true, false),
     };
-    if let Err(reason) = result {
-        with(|node| node.store.count(&format!("handler: {reason}")));
+    if result.is_err() {
+        // Not its text, which names the flow: reasons are counted in a table that must stay small.
+        with(|node| node.store.count("handler_answer_refused"));
         let _ = on(key, What::HandlerFailed(Of::HandOver { tries }), true, false);
     }
 }
@@ -202,7 +320,10 @@ async fn tell(t: Tell) {
         (Telling::Answered | Telling::Failed | Telling::Late, Some(Listener::Running(take))) => {
             take(t).await;
         }
-        (Telling::Answered | Telling::Failed | Telling::Late, None) => {}
+        (Telling::Answered | Telling::Failed | Telling::Late, None) => {
+            // Nobody has heard it. A later start, of a version that listens, tells it again.
+            return with(|node| node.store.count("no_sender"));
+        }
         _ => notice(&t),
     }
     let room = with(|node| node.has_room(&peer));

@@ -95,6 +95,10 @@ faults! {
         "Calls com_asyncFlow_fin for FIN in each of the older dialects.";
     opt_to_blob: "receiver" breaks "D2 D3 D4" =
         "Sends the ACK payload as an opt where the dialect has a blob.";
+    ignores_repeats: "receiver" breaks "R1" =
+        "Lets a NEW be that it knows.";
+    wrong_after_fifty: "receiver" breaks "F2 N1" =
+        "Gives a wrong response to all flows after its first fifty.";
     processes_repeats: "receiver" breaks "S3 R1 R2 R7 N1" =
         "Runs its handler for each NEW.";
     forgets_at_fin: "receiver" breaks "R2 L4" =

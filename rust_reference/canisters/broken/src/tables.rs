@@ -14,7 +14,7 @@ use crate::dead;
 use crate::faults::{has, Fault};
 use crate::wire;
 
-/// Flows that are served while `stops_at_fifty`.
+/// Flows that are served while `stops_at_fifty`, and rightly while `wrong_after_fifty`.
 const FIFTY: u32 = 50;
 /// Bytes of a payload that is taken while `small_only`.
 const SMALL: usize = 1_000_000;
@@ -321,6 +321,9 @@ fn known_flow(flow: &mut ReceiverFlow, event: &mut Event) -> Fate {
         What::Received(r) => match &mut r.message {
             Message::New { payload, .. } => {
                 let same = payload_hash(Some(payload)) == flow.payload_hash;
+                if same && has(Fault::ignores_repeats) {
+                    return Fate::Unchanged;
+                }
                 let anew = if same { Fault::processes_repeats } else { Fault::replaces_payload };
                 if has(anew) {
                     (r.paid, r.listed, r.floor) = (flow.paid, flow.listed, flow.floor);
@@ -340,6 +343,9 @@ fn known_flow(flow: &mut ReceiverFlow, event: &mut Event) -> Fate {
         }
         What::Answer { response, .. } => {
             null_is_empty(response);
+            if has(Fault::wrong_after_fifty) && OPENED.get() > FIFTY {
+                *response = Some(b"wrong".to_vec().into());
+            }
             if has(Fault::answers_twice) {
                 flow.state = State::Processing;
             }

@@ -23,7 +23,7 @@ use crate::store::{with, Entry, Passing, What, MOST_HELD};
 /// The longest that a call may stay unanswered (seconds).
 const CALL_TIMEOUT: u32 = 300;
 const PAGE_ENTRIES: usize = 2_000;
-/// Messages that one tick passes on.
+/// Held messages that one message of this canister lets go.
 const TICK_MESSAGES: usize = 100;
 
 // --- Life cycle ---------------------------------------------------------------------------------------
@@ -176,7 +176,12 @@ fn pass(method: &str, arg: Vec<u8>) -> bool {
     let now = time();
     let nth = with(|s| s.number(from, kind));
     let mut luck = plan.luck(from, kind, nth);
-    let fault = plan.fault(from, kind, nth, &mut luck);
+    let mut fault = plan.fault(from, kind, nth, &mut luck);
+    let is_held = matches!(fault, Some(Fault::Delay(_) | Fault::Reorder));
+    if is_held && with(|s| s.held.len() >= MOST_HELD) {
+        with(|s| s.count("held_full"));
+        fault = None;
+    }
     let message = read.as_ref().map(|(_, message)| message);
     let line = Entry {
         seq: 0,
@@ -206,9 +211,8 @@ fn pass(method: &str, arg: Vec<u8>) -> bool {
     }
     let cycles = msg_cycles_accept(msg_cycles_available());
     let mut passing = Passing { to, arg, cycles, line };
-    let has_room = with(|s| s.held.len() < MOST_HELD);
     match fault {
-        Some(Fault::Delay(wait)) if has_room => {
+        Some(Fault::Delay(wait)) => {
             with(|s| {
                 s.count("delayed");
                 s.hold(now.saturating_add(wait), passing, false);
@@ -216,7 +220,7 @@ fn pass(method: &str, arg: Vec<u8>) -> bool {
             arm();
             return true;
         }
-        Some(Fault::Reorder) if has_room => {
+        Some(Fault::Reorder) => {
             with(|s| {
                 s.count("reordered");
                 s.hold(now.saturating_add(plan.longest_hold), passing, true);
@@ -245,7 +249,8 @@ fn pass(method: &str, arg: Vec<u8>) -> bool {
             overtake(from);
             return true;
         }
-        Some(_) => with(|s| s.count("held_full")),
+        // Those have returned above.
+        Some(Fault::Lose | Fault::Reject) => {}
         None => with(|s| s.count("passed")),
     }
     leave(passing);
@@ -253,11 +258,13 @@ fn pass(method: &str, arg: Vec<u8>) -> bool {
     true
 }
 
-/// What waited for a message of this side to pass goes after it.
+/// What waited for a message of this side to pass goes after it, the rest by ticks.
 fn overtake(from: plan::Side) {
-    for passing in with(|s| s.take_overtaken(from)) {
+    with(|s| s.overtake(from));
+    for passing in with(|s| s.take_overtaken(TICK_MESSAGES)) {
         leave(passing);
     }
+    arm();
 }
 
 fn leave(passing: Passing) {
@@ -277,7 +284,11 @@ thread_local! {
 /// Sets the one timer for what is due first.
 fn arm() {
     let now = time();
-    let Some(due) = with(|s| s.held.first_key_value().map(|((due, _), _)| due)) else { return };
+    let due = with(|s| match s.must_go() {
+        true => Some(now),
+        false => s.held.first_key_value().map(|((due, _), _)| due),
+    });
+    let Some(due) = due else { return };
     ARMED.with_borrow_mut(|armed| {
         let mut lost = false;
         if let Some((earlier, timer)) = armed.take() {
@@ -300,10 +311,14 @@ fn arm() {
 
 fn tick() {
     ARMED.set(None);
-    for passing in with(|s| s.take_due(time(), TICK_MESSAGES)) {
-        let from = passing.line.from;
+    let due = with(|s| s.take_due(time(), TICK_MESSAGES));
+    let left = TICK_MESSAGES - due.len();
+    for passing in due {
+        with(|s| s.overtake(passing.line.from));
         leave(passing);
-        overtake(from);
+    }
+    for passing in with(|s| s.take_overtaken(left)) {
+        leave(passing);
     }
     arm();
 }

@@ -169,6 +169,10 @@ impl Plan {
         nth: u64,
         luck: &mut Luck,
     ) -> Option<Fault> {
+        // Drawn whatever becomes of them, so that the bit which a corruption turns does not depend on
+        // whether it came by chance.
+        let mut point = luck.below(1_000);
+        let wait = 1 + luck.below(self.longest_delay);
         let is_meant = |e: &&Exact| e.from == from && Some(e.kind) == kind && e.nth == nth;
         if let Some(exact) = self.faults.iter().find(is_meant) {
             return Some(exact.fault);
@@ -177,8 +181,6 @@ impl Plan {
             rule.from.is_none_or(|side| side == from) && (rule.kind.is_none() || rule.kind == kind)
         })?;
         let c = &rule.chances;
-        let mut point = luck.below(1_000);
-        let wait = 1 + luck.below(self.longest_delay);
         for (chance, fault) in [
             (c.lose, Fault::Lose),
             (c.reject, Fault::Reject),
@@ -282,6 +284,24 @@ mod tests {
         let kind = Some(Kind::Ack);
         let fault = plan.fault(Side::A, kind, 3, &mut plan.luck(Side::A, kind, 3));
         assert_eq!(fault, Some(Fault::Reject));
+    }
+
+    #[test]
+    fn the_same_bit_is_turned_by_chance_and_by_an_exact_fault() {
+        let chances = Chances { corrupt: 1_000, ..Chances::default() };
+        let mut by_chance = plan(1);
+        by_chance.chances = vec![Rule { from: None, kind: None, chances }];
+        let mut exact = plan(1);
+        exact.chances.clear();
+        exact.faults =
+            vec![Exact { from: Side::A, kind: Kind::New, nth: 3, fault: Fault::Corrupt }];
+        let [one, other] = [&by_chance, &exact].map(|plan| {
+            let mut luck = plan.luck(Side::A, Some(Kind::New), 3);
+            let fault = plan.fault(Side::A, Some(Kind::New), 3, &mut luck);
+            assert_eq!(fault, Some(Fault::Corrupt));
+            corrupted(None, &[0; 1_000], &mut luck)
+        });
+        assert_eq!(one, other);
     }
 
     #[test]

@@ -64,6 +64,10 @@ pub struct Meta {
     last_held: u64,
     /// What waits to be overtaken by a message of its side: when it is due at the latest, its number.
     pub overtaken: BTreeSet<(Side, u64, u64)>,
+    /// What was overtaken, and goes as ticks come to it: by side, the last number. An upgrade forgets that;
+    /// the next message of the side sets it again.
+    #[serde(skip)]
+    overtaken_until: BTreeMap<Side, u64>,
 }
 
 pub struct Store {
@@ -152,10 +156,33 @@ impl Store {
         due
     }
 
-    /// Takes what waited to be overtaken by a message of this side.
-    pub fn take_overtaken(&mut self, side: Side) -> Vec<Passing> {
-        let waiting: Vec<_> =
-            self.meta.overtaken.iter().filter(|(from, ..)| *from == side).copied().collect();
+    /// A message of this side has passed: what waited for that may go.
+    pub fn overtake(&mut self, side: Side) {
+        if self.meta.overtaken.iter().any(|(from, ..)| *from == side) {
+            self.meta.overtaken_until.insert(side, self.meta.last_held);
+        }
+    }
+
+    /// Whether something that was overtaken has not gone yet.
+    pub fn must_go(&self) -> bool {
+        !self.meta.overtaken_until.is_empty()
+    }
+
+    /// Takes some of what was overtaken.
+    pub fn take_overtaken(&mut self, most: usize) -> Vec<Passing> {
+        let until = &self.meta.overtaken_until;
+        let may_go = |side: &Side, number: u64| until.get(side).is_some_and(|last| number <= *last);
+        let waiting: Vec<_> = self
+            .meta
+            .overtaken
+            .iter()
+            .filter(|(side, _, number)| may_go(side, *number))
+            .take(most)
+            .copied()
+            .collect();
+        if waiting.len() < most {
+            self.meta.overtaken_until.clear();
+        }
         waiting
             .into_iter()
             .filter_map(|place| {

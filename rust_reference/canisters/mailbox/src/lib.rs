@@ -30,7 +30,11 @@ fn init(settings: Option<Mailbox>) {
         }
     }
     if with(|store| store.meta.settings.owner.is_none()) {
-        ic_cdk::trap("bad install argument: a mailbox needs an owner");
+        // Whoever installs it owns it, so that tools can deploy it without an argument.
+        let owner = Mailbox { owner: Some(msg_caller()), ..Mailbox::default() };
+        if let Err(reason) = with(|store| store.meta.settings.change(owner)) {
+            ic_cdk::trap(format!("bad install argument: name an owner: {reason}"));
+        }
     }
 }
 

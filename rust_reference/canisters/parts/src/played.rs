@@ -137,27 +137,64 @@ pub struct Start {
     role: Option<Role>,
 }
 
+/// What a player is for good.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    Sender,
+    Receiver,
+    Both,
+}
+
+impl From<Option<Role>> for Part {
+    fn from(role: Option<Role>) -> Part {
+        match role {
+            None => Part::Both,
+            Some(Role::Sender) => Part::Sender,
+            Some(Role::Receiver) => Part::Receiver,
+        }
+    }
+}
+
+/// The part that was stored at the installation, which stores the one that is given.
+fn part(given: Option<Role>) -> Part {
+    let stored = ROLE.with_borrow(|cell| match cell.get().as_slice() {
+        [] => None,
+        bytes => Some(unpack::<Part>(bytes)),
+    });
+    match (stored, given) {
+        (Some(part), Some(role)) if part != Part::from(Some(role)) => ic_cdk::trap(format!(
+            "bad install argument: this player is {part:?} for good, and cannot become {role:?}; \
+             leave the role out, or install another canister"
+        )),
+        (Some(part), _) => part,
+        (None, role) => {
+            let part = Part::from(role);
+            ROLE.with_borrow_mut(|cell| cell.set(pack(&part)));
+            part
+        }
+    }
+}
+
 /// Begins as what it was installed to be: in both roles, or in one alone for good.
+///
+/// # Panics
+/// If another role is given than at the installation.
 pub fn begin(given: Option<Start>) {
     begin_as(given, application());
 }
 
 /// The same with another application.
+///
+/// # Panics
+/// As for [`begin`].
 pub fn begin_as(given: Option<Start>, both: Application) {
-    let install = given.map(|Start { settings, access, peers, role }| {
-        if let Some(role) = role {
-            ROLE.with_borrow_mut(|cell| cell.set(pack(&role)));
-        }
-        Install { settings, access, peers }
-    });
-    let role = ROLE.with_borrow(|cell| match cell.get().as_slice() {
-        [] => None,
-        bytes => Some(unpack::<Role>(bytes)),
-    });
-    let played = match role {
-        None => both,
-        Some(Role::Sender) => Application { handler: None, ..both },
-        Some(Role::Receiver) => Application { outcome: None, ..both },
+    let part = part(given.as_ref().and_then(|given| given.role));
+    let install =
+        given.map(|Start { settings, access, peers, .. }| Install { settings, access, peers });
+    let played = match part {
+        Part::Both => both,
+        Part::Sender => Application { handler: None, ..both },
+        Part::Receiver => Application { outcome: None, ..both },
     };
     start(played, install);
 }
