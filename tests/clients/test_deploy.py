@@ -75,11 +75,7 @@ def test_deploys_every_canister_of_the_project_and_upgrades_it_with_its_state(
     assert len(expected) >= 9
 
     def deploy():
-        names = [name for name in expected if name != "mailbox"]
-        icp("deploy", *names, "-e", language, "--yes", cwd=project)
-        if "mailbox" in expected:
-            owner = f'(opt record {{ owner = opt principal "{icp.principal}" }})'
-            icp("deploy", "mailbox", "-e", language, "--yes", "--args", owner, cwd=project)
+        icp("deploy", *expected, "-e", language, "--yes", cwd=project)
 
     def call(canister, method, argument):
         return icp("canister", "call", canister, method, argument, "-e", language, cwd=project)
