@@ -27,7 +27,8 @@ _LARGE: Final = 4 * 1024 * 1024
 class Rollback(Protocol):
     """How the memory of one instance is remembered and restored.
 
-    A memory is given by its address and size at each call, because growing may move it.
+    A memory is given by its address and size at each call: one never moves, but it grows, and a new
+    instance of the engine has another one, elsewhere.
     """
 
     name: str
