@@ -1,5 +1,6 @@
 """The rule about skips: listed ones pass, any other fails the run in CI, and only there."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,19 @@ def test_here():
 def test_elsewhere():
     pytest.skip("no such machine")
 """
+
+
+def test_each_skip_that_is_allowed_is_of_a_test_that_exists() -> None:
+    lines = (TESTS / "allowed_skips.txt").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        if line and not line.startswith("#"):
+            test, gap, reason = line.partition("  ")
+            file, _, name = test.partition("[")[0].partition("::")
+            there = ast.walk(ast.parse((TESTS.parent / file).read_text(encoding="utf-8")))
+            functions = ast.FunctionDef | ast.AsyncFunctionDef
+            assert name in {one.name for one in there if isinstance(one, functions)}, line
+            assert gap, line
+            assert reason.strip(), line
 
 
 @pytest.mark.parametrize(
