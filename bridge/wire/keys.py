@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 
 from bridge.errors import IdentityError, SignatureError
 
-_ED25519_DER_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
 _SIGNATURE_SIZE: Final = 64
 _SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _CURVES: Final = ("secp256k1", "secp256r1")
