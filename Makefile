@@ -48,7 +48,7 @@ lint: $(VENV)/.dev ## format check, linter, strict types, import layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: bench-candid bench-flow bench-agent bench-replica ## every benchmark, beside its peers
+bench: bench-candid bench-flow bench-agent bench-replica ## every benchmark of the Python package, beside its peers
 
 format: $(VENV)/.dev ## rewrite to the house's format
 	@$(BIN)/ruff format .
