@@ -135,7 +135,11 @@ class Stage:
 # --- On the receiver's side -----------------------------------------------------------------------
 
 
-@probe(right=2, wrong=1)
+# No retry of the ACK comes meanwhile, and its echo may.
+ECHOES = {"first_retry": 30 * SECOND, "max_delay": 30 * SECOND, "echo_min": SECOND // 10}
+
+
+@probe(right=2, wrong=1, settings=ECHOES)
 async def ignores_repeats(stage):
     await stage.new()
     await stage.step(0.5)
