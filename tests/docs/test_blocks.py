@@ -102,6 +102,17 @@ def test_no_block_is_without_a_language():
         assert not any(fences[1::2]), page
 
 
+def test_no_command_is_hidden_from_the_tests_as_text():
+    ours = re.compile(r"^(?:\$ )?(?:ic-bridge|pytest|make|pip) ", re.MULTILINE)
+    shown = [
+        block.place
+        for page in PAGES
+        for block in blocks_of(page)
+        if block.language in PICTURES and ours.search(block.code)
+    ]
+    assert shown == [], "a command belongs into a console block"
+
+
 def free_port():
     """A port that nothing listens on, outside of the range that systems give out by themselves."""
     while True:
