@@ -51,6 +51,7 @@ ON_THE_WAY = {
     ("forgets_interrupted", "receiver"): "L2",
     ("half_done", "receiver"): "D5",
     ("ignores_access", "receiver"): "H4",
+    ("ignores_repeats", "receiver"): "L2",
     ("loses_state", "receiver"): "R8",
     ("loses_state", "sender"): "S4 S8",
     ("loses_tellings", "sender"): "L1",
