@@ -153,8 +153,10 @@ async def test_a_replica_does_not_outlive_the_process_that_started_it_even_if_th
 
 
 INTERRUPTED = """
-import asyncio
+import asyncio, signal
 from bridge import Identity, Network
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 async def main():
     async with Network.embedded() as network, network.agent(Identity.generate()) as agent:
