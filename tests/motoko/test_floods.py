@@ -4,6 +4,7 @@ import wasmtime
 
 from bridge import candid
 from bridge.candid import Case
+from bridge.dialects.unified import MESSAGE_TYPE
 from bridge.network import AdminClient, create_canister, install_code
 from bridge.principal import Principal
 
@@ -34,19 +35,6 @@ STRANGER = """
    (br_if $next (local.get $left)))
   (call $reply)))
 """
-MESSAGE = candid.Variant(
-    {
-        "NEW": candid.Record({"msg_id": candid.Nat, "payload": candid.Blob}),
-        "ACK": candid.Record(
-            {
-                "msg_id": candid.Nat,
-                "payload": candid.Opt(candid.Blob),
-                "hash": candid.Opt(candid.Nat32),
-            }
-        ),
-        "FIN": candid.Record({"msg_id": candid.Nat, "hash": candid.Opt(candid.Nat32)}),
-    }
-)
 
 
 async def stranger(world):
@@ -58,7 +46,7 @@ async def stranger(world):
 
 async def flood(world, canister, to, entries, times=1):
     """Have the stranger send one batch so many times."""
-    arg = candid.encode([candid.Vec(MESSAGE)], [entries])
+    arg = candid.encode([candid.Vec(MESSAGE_TYPE)], [entries])
     receiver = Principal.from_text(str(to.id)).raw
     await world.agent.update(canister, "flood", bytes([times]) + receiver + arg)
 
