@@ -335,17 +335,6 @@ class Play:
         times = await self.handled(msg_id)
         self.check(times == 1, "the handler to run once", f"it ran {times} times", hazard)
 
-    async def silent(self, retries: float, expected: str, hazard: Hazard | None = None) -> None:
-        """Insist that nothing is said for so many first retries.
-
-        Raises:
-            NotHeldError: If something is.
-        """
-        before = len((await self.wire()).sightings)
-        await self.wait(retries)
-        extra = (await self.wire()).sightings[before:]
-        self.check(not extra, expected, _listed(extra), hazard)
-
     # --- Coming to rest -------------------------------------------------------------------------
 
     async def rests(self) -> None:

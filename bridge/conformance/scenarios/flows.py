@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from bridge.conformance import hazards
 from bridge.conformance.payloads import Application, Request, right_answer
 from bridge.conformance.play import Play
 from bridge.conformance.results import Hazard
@@ -218,6 +219,17 @@ async def ids(play: Play) -> None:
             "it was answered",
         )
         await no_state(play, msg_id, stranger.canister_id)
+
+
+async def told_unknown(play: Play, msg_id: int) -> None:
+    """Insist that the sender's application is told of a failure that leaves open what was done."""
+    outcome = await play.outcome(msg_id)
+    play.check(
+        outcome and outcome.failure == "unknown",
+        "Failed(unknown) told",
+        outcome,
+        hazards.SILENT_FAILURE,
+    )
 
 
 async def acknowledge(play: Play, msg_id: int) -> None:

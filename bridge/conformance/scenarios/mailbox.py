@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from bridge import candid
-from bridge.conformance import hazards
 from bridge.conformance.play import Play
+from bridge.conformance.scenarios.flows import told_unknown
 from bridge.conformance.scenarios.sender import right_ack
 from bridge.conformance.world import HOUR
 from bridge.reference import contract_method
@@ -49,13 +49,7 @@ async def _outlived(play: Play) -> None:
     await play.a.leave()
     await play.world.wait(13 * HOUR, stride=HOUR)
     await play.a.come_back()
-    outcome = await play.outcome(msg_id)
-    play.check(
-        outcome and outcome.failure == "unknown",
-        "Failed(unknown) told",
-        outcome,
-        hazards.SILENT_FAILURE,
-    )
+    await told_unknown(play, msg_id)
     said, before = (await play.wire()).said("NEW", msg_id), wire.said("NEW", msg_id)
     play.check(len(said) == len(before), "no NEW of a flow whose lifetime is over", f"{len(said)}")
 
