@@ -1,4 +1,4 @@
-"""What every benchmark shares: a row with its target, the table, the JSON file, processes beside.
+"""What every benchmark shares: rows with targets, their table and JSON file, figures, processes.
 
 Figures are ratios to a baseline of the same run, because machines differ and are noisy. The rows
 stand in ``build/bench/NAME.json`` and in a table on stdout, which ends with ``N of M targets met``.
@@ -144,6 +144,16 @@ def _figure(value: float | None, unit: str) -> str:
         if value * scale >= 1:
             return f"{value * scale:,.1f} {name}"
     return f"{value * 1e9:,.0f} ns"
+
+
+def amount(value: float | None, unit: str) -> str:
+    """A figure as the pages of costs show it: bytes in full, all else in thousands and beyond."""
+    if value is None:
+        return "-"
+    for scale, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if unit != "B" and value >= scale:
+            return f"{value / scale:,.2f}{letter}"
+    return f"{value:,.0f}{' B' if unit == 'B' else ''}"
 
 
 @contextlib.contextmanager

@@ -6,9 +6,8 @@ import sys
 
 import wasmtime
 
-from bridge import candid
 from bridge.agent import Agent, Identity
-from bridge.principal import Principal
+from bridge.network import create_canister, install_code
 
 SOURCE = r"""
 (module
@@ -19,37 +18,12 @@ SOURCE = r"""
   (func (export "canister_update greet") (call $append (i32.const 0) (i32.const 6)) (call $reply))
   (func (export "canister_query peek") (call $append (i32.const 0) (i32.const 6)) (call $reply)))
 """
-CREATED = candid.Codec([candid.Record({"canister_id": candid.PrincipalType})])
-INSTALL = candid.Codec(
-    [
-        candid.Record(
-            {
-                "mode": candid.Variant({"install": candid.Null}),
-                "canister_id": candid.PrincipalType,
-                "wasm_module": candid.Blob,
-                "arg": candid.Blob,
-            }
-        )
-    ]
-)
 
 
 async def install(url: str) -> str:
     async with await Agent.local(url, Identity.generate()) as agent:
-        reply = await agent.update(
-            Principal.management(),
-            "provisional_create_canister_with_cycles",
-            candid.Codec([candid.Record({})]).encode({}),
-        )
-        canister_id = CREATED.decode(reply)[0]["canister_id"]
-        wasm = wasmtime.wat2wasm(SOURCE)
-        arg = {
-            "mode": candid.Case("install"),
-            "canister_id": canister_id,
-            "wasm_module": bytes(wasm),
-            "arg": b"",
-        }
-        await agent.update(Principal.management(), "install_code", INSTALL.encode(arg))
+        canister_id = await create_canister(agent)
+        await install_code(agent, canister_id, bytes(wasmtime.wat2wasm(SOURCE)))
         return str(canister_id)
 
 

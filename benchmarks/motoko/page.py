@@ -1,6 +1,6 @@
 """Writes docs/motoko-cost.md from what was measured. Knows no canister."""
 
-from benchmarks.report import ROOT
+from benchmarks.report import ROOT, amount
 
 PAGE = ROOT / "docs" / "motoko-cost.md"
 HEAD = """# What the Motoko library costs
@@ -48,23 +48,14 @@ NOTES = {
 }
 
 
-def _figure(value, unit):
-    if value is None:
-        return "-"
-    for scale, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if unit != "B" and value >= scale:
-            return f"{value / scale:,.2f}{letter}"
-    return f"{value:,.0f}{' B' if unit == 'B' else ''}"
-
-
 def _table(rows):
     yield "| what | ours | beside | theirs | ratio | target |"
     yield "| --- | ---: | --- | ---: | ---: | --- |"
     for row in rows:
         target = "" if row.target is None else f"at most {row.target:g}"
         yield (
-            f"| {row.work} | {_figure(row.ours, row.unit)} | {row.baseline} "
-            f"| {_figure(row.theirs, row.unit)} | {row.ratio:.2f} | {target} |"
+            f"| {row.work} | {amount(row.ours, row.unit)} | {row.baseline} "
+            f"| {amount(row.theirs, row.unit)} | {row.ratio:.2f} | {target} |"
         )
 
 

@@ -9,6 +9,7 @@ build/bench/motoko.json and prints the table; with the defaults, also docs/motok
 
 import asyncio
 import os
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from benchmarks.motoko import page
@@ -85,6 +86,21 @@ class Log:
         flow.size = sum(len(line.arg) for line in calls) / flows
 
 
+@asynccontextmanager
+async def subnet(*, upgrade_limit):
+    """An embedded replica: an agent, and the admin interface.
+
+    Args:
+        upgrade_limit: Instructions that an installation or upgrade may take.
+    """
+    limits = Limits(install=upgrade_limit)
+    async with (
+        Replica(seed="cost", admin=True, limits=limits) as replica,
+        Agent(replica.url, identity=Identity.generate(), root_key=replica.root_key) as agent,
+    ):
+        yield agent, AdminClient(replica.url)
+
+
 # --- The library ---------------------------------------------------------------------------------
 
 
@@ -158,12 +174,7 @@ async def upgrades_with_tombstones(canister, agent):
 
 async def the_library():
     """Flows by the number of open ones, the plain await, bytes, and what upgrades take."""
-    limits = Limits(install=UPGRADE_LIMIT)
-    async with (
-        Replica(seed="cost", admin=True, limits=limits) as replica,
-        Agent(replica.url, identity=Identity.generate(), root_key=replica.root_key) as agent,
-    ):
-        admin = AdminClient(replica.url)
+    async with subnet(upgrade_limit=UPGRADE_LIMIT) as (agent, admin):
         sender, receiver, full = [await Player.deploy(agent) for _ in range(3)]
         awaited = await plain(admin, sender, receiver)
         upgrades = [await sender.upgrade()]
@@ -211,11 +222,7 @@ async def one_scan(admin, sender):
 
 async def the_algorithm():
     """One flow, and one scan with so many messages waiting."""
-    async with (
-        Replica(seed="cost", admin=True) as replica,
-        Agent(replica.url, identity=Identity.generate(), root_key=replica.root_key) as agent,
-    ):
-        admin = AdminClient(replica.url)
+    async with subnet(upgrade_limit=UPGRADE_LIMIT) as (agent, admin):
         await admin.pause()
         sender, receiver = await ForeignSender.deploy(agent), await ForeignReceiver.deploy(agent)
         flow, scans, have = await theirs(admin, sender, receiver), {}, 0

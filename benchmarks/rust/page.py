@@ -1,6 +1,6 @@
 """Writes docs/rust-cost.md: the Rust library's figures beside the Motoko library's."""
 
-from benchmarks.report import ROOT
+from benchmarks.report import ROOT, amount
 
 PAGE = ROOT / "docs" / "rust-cost.md"
 HEAD = """# What the Rust library costs, beside the Motoko library
@@ -29,15 +29,6 @@ TAIL = """
 """
 
 
-def _figure(value, unit):
-    if value is None:
-        return "-"
-    for scale, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if unit != "B" and value >= scale:
-            return f"{value / scale:,.2f}{letter}"
-    return f"{value:,.0f}{' B' if unit == 'B' else ''}"
-
-
 def write(rows, motoko):
     """Write the page; ``motoko`` are the rows of its own figures."""
     theirs = {row["work"]: row for row in motoko if row["ours"] is not None}
@@ -50,13 +41,13 @@ def write(rows, motoko):
         cells = ["-"] * 3
         if other and other["ours"] is not None and row.ours is not None:
             cells = [
-                _figure(other["ours"], row.unit),
+                amount(other["ours"], row.unit),
                 f"{same['ratio']:.2f}" if same else "-",
                 f"{row.ours / other['ours']:.2f}" if other["ours"] else "-",
             ]
         if row.ratio is None:
             lines.append(f"| {row.work} | {row.note} | {row.baseline} | - | - | - | - |")
             continue
-        ours = [_figure(row.ours, row.unit), f"{row.baseline}: {_figure(row.theirs, row.unit)}"]
+        ours = [amount(row.ours, row.unit), f"{row.baseline}: {amount(row.theirs, row.unit)}"]
         lines.append(" | ".join(["", row.work, *ours, f"{row.ratio:.2f}", *cells, ""]).strip())
     PAGE.write_text(HEAD + "\n".join(lines) + "\n" + TAIL, encoding="utf-8")

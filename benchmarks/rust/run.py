@@ -15,10 +15,7 @@ from benchmarks.motoko.canisters import Player
 from benchmarks.report import BUILD, missing, publish, within
 from benchmarks.rust import page
 from bridge import candid, contracts
-from bridge.agent import Agent, Identity
-from bridge.network import AdminClient, install_code
-from bridge.replica import Replica
-from bridge.replica.scheduler.machine import Limits
+from bridge.network import install_code
 
 INTERFACE = candid.parse_did(
     (motoko.page.ROOT / "rust_reference/canisters/player/player.did").read_text(encoding="utf-8")
@@ -56,12 +53,7 @@ class RustPlayer(Player):
 
 async def the_library():
     """Flows by the number of open ones, the plain await, bytes, and what upgrades take."""
-    limits = Limits(install=UPGRADE_LIMIT)
-    async with (
-        Replica(seed="cost", admin=True, limits=limits) as replica,
-        Agent(replica.url, identity=Identity.generate(), root_key=replica.root_key) as agent,
-    ):
-        admin = AdminClient(replica.url)
+    async with motoko.subnet(upgrade_limit=UPGRADE_LIMIT) as (agent, admin):
         sender, receiver, full = [await RustPlayer.deploy(agent) for _ in range(3)]
         awaited = await motoko.plain(admin, sender, receiver)
         very_first = await motoko.ours(admin, sender, receiver)

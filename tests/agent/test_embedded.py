@@ -11,6 +11,7 @@ from bridge.errors import (
     RequestRefusedError,
     UsageError,
 )
+from bridge.network import create_canister, install_code
 from bridge.principal import Principal
 from bridge.replica import Replica
 
@@ -33,21 +34,6 @@ CANISTER = r"""
   (func (export "canister_update refuse") (call $reject (i32.const 8) (i32.const 13))))
 """
 
-CREATED = candid.Codec([candid.Record({"canister_id": candid.PrincipalType})])
-INSTALL = candid.Codec(
-    [
-        candid.Record(
-            {
-                "mode": candid.Variant({"install": candid.Null}),
-                "canister_id": candid.PrincipalType,
-                "wasm_module": candid.Blob,
-                "arg": candid.Blob,
-            }
-        )
-    ]
-)
-NOTHING = candid.Codec([candid.Record({})])
-
 
 @pytest.fixture
 async def replica():
@@ -63,19 +49,8 @@ async def agent(replica):
 
 @pytest.fixture
 async def installed(agent) -> Principal:
-    reply = await agent.update(
-        MANAGEMENT, "provisional_create_canister_with_cycles", NOTHING.encode({})
-    )
-    canister_id = CREATED.decode(reply)[0]["canister_id"]
-    arg = INSTALL.encode(
-        {
-            "mode": candid.Case("install"),
-            "canister_id": canister_id,
-            "wasm_module": wasmtime.wat2wasm(CANISTER),
-            "arg": b"",
-        }
-    )
-    await agent.update(MANAGEMENT, "install_code", arg)
+    canister_id = await create_canister(agent)
+    await install_code(agent, canister_id, bytes(wasmtime.wat2wasm(CANISTER)))
     return canister_id
 
 
@@ -170,7 +145,7 @@ async def test_a_certificate_signed_by_another_key(installed, replica):
 
 async def test_a_management_call_that_names_no_canister(agent):
     with pytest.raises(UsageError, match="does not name a canister"):
-        await agent.update(MANAGEMENT, "canister_status", NOTHING.encode({}))
+        await agent.update(MANAGEMENT, "canister_status", candid.encode([candid.Record({})], [{}]))
 
 
 @pytest.mark.covers("call: answered at once with its certificate (v4)", client="bridge")
