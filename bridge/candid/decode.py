@@ -16,7 +16,6 @@ from bridge.candid.shape import FIXED_SIZES, NEVER
 from bridge.candid.subtype import Subtyping, code_of, nullable, type_name
 from bridge.candid.table import Entry, Table
 from bridge.candid.values import Case
-from bridge.errors import CandidError
 
 # Beyond these, a part becomes a function of its own.
 _INLINE_DEPTH: Final = 5
@@ -60,7 +59,6 @@ class DecoderWriter(Pieces):
         self.charge = compile_
         self.deep = deep
         self.relation = Subtyping(wire, expected, compare)
-        self.names["_made"] = _make
         self.functions: dict[tuple[int, int], str] = {}
         self.pending: list[tuple[int, int]] = []
         self.charged: set[tuple[int, int]] = set()
@@ -97,7 +95,7 @@ class DecoderWriter(Pieces):
         self.in_function = True
         while self.pending:
             self._function(*self.pending.pop())
-        return self.source.compile("decode", self.names)  # type: ignore[no-any-return]
+        return self.source.compile("decode")  # type: ignore[no-any-return]
 
     # --- Functions --------------------------------------------------------------------------
 
@@ -439,7 +437,7 @@ class DecoderWriter(Pieces):
     def _made(self, type_: t.Record, values: dict[int, str]) -> str:
         """The expression that makes a record of its fields' values."""
         if type_.into is not None:
-            name = self._name(type_.into)
+            name = self.source.constant(type_.into)
             fields = ", ".join(f"{f.label}={values[f.id]}" for f in type_.declared)
             if _is_plain(type_.into):
                 return f"{name}({fields})"
@@ -464,7 +462,7 @@ class DecoderWriter(Pieces):
         if all(key in wants and (ref, wants[key]) == plain for key, ref in _cases(given)):
             cases = tuple(Case(labels[key]) for key in given.keys)
             out.line(bound)
-            out.line(f"{target} = {self._name(cases)}[{index}]")
+            out.line(f"{target} = {out.constant(cases)}[{index}]")
             return
 
         # Cases that are not expected share one branch, since there may be any number of them.
@@ -495,7 +493,7 @@ class DecoderWriter(Pieces):
     def _case(self, label: str | int, ref: int, want: int, target: str, depth: int) -> None:
         out = self.source
         if ref == want == t.Null.code:
-            out.line(f"{target} = {self._name(Case(label))}")
+            out.line(f"{target} = {out.constant(Case(label))}")
             return
         value = out.fresh()
         self._mark(f".{t.label_text(label)}")
@@ -517,11 +515,3 @@ def _is_plain(into: type[Any]) -> bool:
         return False
     parameters = getattr(into, "__dataclass_params__", None)
     return bool(parameters and parameters.init) and not hasattr(into, "__post_init__")
-
-
-def _make(into: type[Any], at: int, fields: dict[str, Any]) -> Any:
-    """Make an instance of the caller's class, whose own checks may refuse."""
-    try:
-        return into(**fields)
-    except Exception as error:
-        raise CandidError(f"{into.__name__} refuses the record: {error}", offset=at) from error

@@ -74,8 +74,7 @@ class EncoderWriter:
         self.table = table
         self.trace = trace
         self.deep = deep
-        self.source = Source()
-        self.names: dict[str, Any] = dict(_NAMES)
+        self.source = Source(_NAMES)
         self.functions: dict[int, str] = {}
         self.pending: list[int] = []
         self.sizes: dict[int, int] = {}
@@ -111,7 +110,7 @@ class EncoderWriter:
         self.in_function = True
         while self.pending:
             self._function(self.pending.pop())
-        return self.source.compile("encode", self.names)  # type: ignore[no-any-return]
+        return self.source.compile("encode")  # type: ignore[no-any-return]
 
     def _is_variant(self, ref: int) -> bool:
         return (
@@ -400,7 +399,7 @@ class EncoderWriter:
                     out.line(f"{value} = {source}.get({field.label!r})")
 
         def look() -> None:
-            into = "" if type_.into is None else f", {self._name(type_.into)}"
+            into = "" if type_.into is None else f", {out.constant(type_.into)}"
             out.line(f"{found} = _fields({x}, {required!r}, {optional!r}{into})")
             take(found, checked=False)
 
@@ -408,7 +407,7 @@ class EncoderWriter:
             look()
             return
         if type_.into is not None:
-            out.line(f"if type({x}) is {self._name(type_.into)}:")
+            out.line(f"if type({x}) is {out.constant(type_.into)}:")
             with out.block():
                 for value, field in zip(values, type_.fields, strict=True):
                     out.line(f"{value} = {x}.{field.label}")
@@ -419,11 +418,6 @@ class EncoderWriter:
         out.line("else:")
         with out.block():
             look()
-
-    def _name(self, value: object) -> str:
-        name = f"_g{id(value)}"
-        self.names[name] = value
-        return name
 
     def _variant(self, ref: int, x: str, depth: int, *, last: bool = False) -> None:
         out = self.source
@@ -441,7 +435,7 @@ class EncoderWriter:
             # An unknown label misses, and is then told by the careful form.
             out.line(f"if {value} is not None: _absent({value}, 'null')")
             indices = {known: encode_unsigned(place) for place, known in enumerate(labels)}
-            self._emit(f"{self._name(indices)}[{label}]")
+            self._emit(f"{out.constant(indices)}[{label}]")
             if last:
                 self._settle()
                 out.line(f"return {self._joined()}")
@@ -474,7 +468,7 @@ class EncoderWriter:
             return
         # Many cases: by number, halving.
         index = out.fresh("i")
-        places = self._name({known: place for place, known in enumerate(labels)})
+        places = out.constant({known: place for place, known in enumerate(labels)})
         out.line(f"{index} = _index({places}, {label})")
 
         def branch(low: int, high: int) -> None:

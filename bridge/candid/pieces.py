@@ -31,6 +31,7 @@ _NAMES: Final[dict[str, Any]] = {
     "_text": rt.read_text,
     "_reference": rt.read_reference,
     "_bools": rt.read_bools,
+    "_made": rt.make_record,
     "_Malformed": rt.Malformed,
     "_Mismatch": rt.Mismatch,
     "_TooDeep": rt.TooDeep,
@@ -60,8 +61,7 @@ class Pieces:
         self.expected = expected
         self.trace = trace
         self.shapes = Shapes(wire)
-        self.source = Source()
-        self.names: dict[str, Any] = {**_NAMES, "_shapes": self.shapes}
+        self.source = Source({**_NAMES, "_shapes": self.shapes})
 
     def _mark(self, step: str) -> None:
         if self.trace:
@@ -124,7 +124,7 @@ class Pieces:
             self.source.line(f"p += {sum(self.shapes[ref].least for ref in refs)}")
             self.source.line("if p > E: _cut(p)")
         else:
-            name = self._name(tuple(refs))
+            name = self.source.constant(tuple(refs))
             self.source.line(f"for r in {name}: p = _skip(_shapes, r, D, p, S)")
 
     def _surplus(self, refs: tuple[int, ...]) -> None:
@@ -138,9 +138,3 @@ class Pieces:
         self._mark(f"[{len(self.expected.args)}]")
         self._pass_all(refs)
         self._unmark()
-
-    def _name(self, value: object) -> str:
-        """A global name for a value."""
-        name = f"_g{id(value)}"
-        self.names[name] = value
-        return name

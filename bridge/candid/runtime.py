@@ -140,6 +140,14 @@ def read_bools(data: bytes, start: int, end: int) -> list[bool]:
     return list(map(bool, run))
 
 
+def make_record(into: type[Any], at: int, fields: dict[str, Any]) -> Any:
+    """Make an instance of the caller's class, whose own checks may refuse."""
+    try:
+        return into(**fields)
+    except Exception as error:
+        raise CandidError(f"{into.__name__} refuses the record: {error}", offset=at) from error
+
+
 def refuse_case(index: int, shapes: Shapes, ref: int, at: int) -> NoReturn:
     """A variant's case that there is no code for: not expected, or not there at all."""
     entry = shapes.table.entries[ref]

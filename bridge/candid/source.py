@@ -1,17 +1,23 @@
 """A page of Python source that is being written by a program.
 
-Only layout is known here: lines, blocks, fresh names, and compiling the whole.
+Only layout is known here: lines, blocks, fresh names, what global names stand for, and compiling
+the whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 
 class Source:
-    """Lines of code, at the current indentation."""
+    """Lines of code, at the current indentation.
 
-    def __init__(self) -> None:
+    Args:
+        names: The global names that the code may use, and what they stand for.
+    """
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self._names = dict(names)
         self._lines: list[str] = []
         self._indent = ""
         self._counter = 0
@@ -45,8 +51,14 @@ class Source:
         self._counter += 1
         return f"{prefix}{self._counter}"
 
-    def compile(self, entry: str, names: dict[str, Any]) -> Any:
-        """Compile, run with ``names`` as globals, and return what ``entry`` then names."""
+    def constant(self, value: object) -> str:
+        """The global name of a value; one object has one name."""
+        name = f"_g{id(value)}"
+        self._names[name] = value
+        return name
+
+    def compile(self, entry: str) -> Any:
+        """Compile and run, and return what ``entry`` then names."""
         code = compile("\n".join(self._lines), "<candid codec>", "exec", dont_inherit=True)
-        exec(code, names)  # noqa: S102 - the text is made from types; labels enter as literals only
-        return names[entry]
+        exec(code, self._names)  # noqa: S102 - the text is made from types; labels enter as literals only
+        return self._names[entry]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self, final
+from typing import Any, ClassVar, Final, NamedTuple, Self, final
 
 from bridge.errors import CandidError
 
@@ -128,7 +128,7 @@ class Primitive(Type):
         self.code = code
 
     def head(self) -> object:
-        """The kind, and the labels by number."""
+        """The kind, which is all there is."""
         return self.code
 
     def __reduce__(self) -> str:
@@ -190,7 +190,7 @@ class Opt(Type):
         return (self.content,)
 
     def head(self) -> object:
-        """The kind, and the labels by number."""
+        """The kind."""
         return OPT
 
 
@@ -208,7 +208,7 @@ class Vec(Type):
         return (self.element,)
 
     def head(self) -> object:
-        """The kind, and the labels by number."""
+        """The kind."""
         return VEC
 
 
@@ -241,8 +241,32 @@ def _fields(given: Mapping[str | int, Type] | Mapping[str, Type], what: str) -> 
     return tuple(fields)
 
 
+class _Labelled(Type):
+    """What records and variants share: types under labels.
+
+    Args:
+        given: The types by label.
+        what: One of them, for an error's message.
+    """
+
+    __slots__ = ("declared", "fields")
+    _KIND: ClassVar[int]
+
+    def __init__(self, given: Mapping[Any, Type], what: str) -> None:
+        self.declared = _fields(given, what)
+        self.fields = tuple(sorted(self.declared))
+
+    def children(self) -> tuple[Type, ...]:
+        """The types under the labels, by rising number."""
+        return tuple(field.type for field in self.fields)
+
+    def head(self) -> object:
+        """The kind, and the labels by number."""
+        return (self._KIND, tuple(field.id for field in self.fields))
+
+
 @final
-class Record(Type):
+class Record(_Labelled):
     """``record { ... }``: a dict by label, a tuple where labels are just 0, 1, 2 ..., or a class.
 
     Args:
@@ -254,7 +278,8 @@ class Record(Type):
         CandidError: If two labels collide, or ``into`` does not match the fields.
     """
 
-    __slots__ = ("declared", "fields", "into", "is_tuple")
+    __slots__ = ("into", "is_tuple")
+    _KIND = RECORD
 
     def __init__(
         self,
@@ -265,22 +290,13 @@ class Record(Type):
         given: Mapping[Any, Type] = (
             dict(enumerate(fields)) if isinstance(fields, Sequence) else fields
         )
-        self.declared = _fields(given, "record field")
-        self.fields = tuple(sorted(self.declared))
+        super().__init__(given, "record field")
         self.is_tuple = bool(self.fields) and all(
             field.id == field.label == place for place, field in enumerate(self.fields)
         )
         self.into = into
         if into is not None:
             _check_class(into, self.declared)
-
-    def children(self) -> tuple[Type, ...]:
-        """The types of the fields, by rising number."""
-        return tuple(field.type for field in self.fields)
-
-    def head(self) -> object:
-        """The kind, and the labels by number."""
-        return (RECORD, tuple(field.id for field in self.fields))
 
 
 def _check_class(into: type[Any], fields: Iterable[Field]) -> None:
@@ -311,26 +327,18 @@ def _check_class(into: type[Any], fields: Iterable[Field]) -> None:
 
 
 @final
-class Variant(Type):
+class Variant(_Labelled):
     """``variant { ... }``: one of several cases, as :class:`Case`.
 
     Raises:
         CandidError: If two labels collide.
     """
 
-    __slots__ = ("declared", "fields")
+    __slots__ = ()
+    _KIND = VARIANT
 
     def __init__(self, cases: Mapping[str, Type] | Mapping[str | int, Type]) -> None:
-        self.declared = _fields(cases, "variant case")
-        self.fields = tuple(sorted(self.declared))
-
-    def children(self) -> tuple[Type, ...]:
-        """The types of the cases, by rising number."""
-        return tuple(field.type for field in self.fields)
-
-    def head(self) -> object:
-        """The kind, and the labels by number."""
-        return (VARIANT, tuple(field.id for field in self.fields))
+        super().__init__(cases, "variant case")
 
 
 @final
@@ -377,7 +385,7 @@ class Func(Type):
         return self.args + self.results
 
     def head(self) -> object:
-        """The kind, and the labels by number."""
+        """The kind, how many arguments and results, and the modes."""
         return (FUNC, len(self.args), len(self.results), self.modes)
 
 
@@ -429,7 +437,7 @@ class Service(Type):
         return tuple(method for _, method in self.sorted_methods())
 
     def head(self) -> object:
-        """The kind, and the labels by number."""
+        """The kind, and the names of the methods."""
         return (SERVICE, tuple(sorted(self._methods)))
 
 
@@ -479,7 +487,7 @@ class Recursive(Type):
         return resolve(self).children()
 
     def head(self) -> object:
-        """The kind, and the labels by number."""
+        """That of the type it names."""
         return resolve(self).head()
 
 
