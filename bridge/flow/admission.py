@@ -11,6 +11,7 @@ from typing import Final
 from bridge.errors import LocalProtocolError
 from bridge.flow.messages import MAX_MSG_ID, Message, New
 from bridge.flow.policy import Policy
+from bridge.flow.records import SenderFlow
 from bridge.flow.usage import Usage, Usages
 from bridge.principal import Principal
 
@@ -167,6 +168,38 @@ def answer_fits(
     """
     beyond = len(response or b"") - policy.response_room
     return beyond <= 0 or _bytes_over(usages, beyond, policy, listed=listed) is None
+
+
+def free_bytes_needed(record: SenderFlow, response: bytes | None, policy: Policy) -> int:
+    """How many bytes of a response that came with an ACK have no room that was set aside for them.
+
+    Nothing is stored of a response that comes after another; a flow that is open no more has no
+    room, and so needs free bytes for all of its late response.
+
+    Args:
+        record: The flow that the ACK names, with its sender.
+        response: What the ACK carries.
+        policy: The settings.
+    """
+    if record.response_hash is not None:
+        return 0
+    reserved = Usage.of(record).unanswered * policy.response_room
+    return max(0, len(response or b"") - reserved)
+
+
+def ack_fits(record: SenderFlow, response: bytes | None, usages: Usages, policy: Policy) -> bool:
+    """Whether a response can be stored; an ACK for which there are no bytes is as lost.
+
+    It is counted as ``refused.quota_bytes``; the receiver sends it again, and by then there may be.
+
+    Args:
+        record: The flow that the ACK names, with its sender.
+        response: What the ACK carries.
+        usages: Sums over the sender's flows; ``unlisted`` is not looked at.
+        policy: The settings.
+    """
+    needed = free_bytes_needed(record, response, policy)
+    return needed == 0 or _bytes_over(usages, needed, policy, listed=True) is None
 
 
 def _over_quota(usages: Usages, size: int, policy: Policy, *, listed: bool) -> str | None:

@@ -10,7 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
-from bridge.flow.admission import Access, Verdict, answer_fits, check_message, check_new, check_send
+from bridge.flow.admission import (
+    Access,
+    Verdict,
+    ack_fits,
+    answer_fits,
+    check_message,
+    check_new,
+    check_send,
+)
 from bridge.flow.effects import Count, Effect, RememberPaid, Transmit
 from bridge.flow.events import (
     Answer,
@@ -202,6 +210,9 @@ class Engine:
         room = self._has_room(caller, now)
         if isinstance(message, Ack) and record is None:
             self._fins, room = self._fins.take(now, self.policy)
+        elif isinstance(message, Ack) and not self._ack_fits(record, caller, message):
+            self._count("refused.quota_bytes")
+            return (), 0
         event = Received(
             message=message,
             caller=caller,
@@ -227,6 +238,12 @@ class Engine:
             cycles=cycles,
             marked_paid=self.paid.holds(caller, message.msg_id, now),
         )
+
+    def _ack_fits(self, record: Flow | None, caller: Principal, ack: Ack) -> bool:
+        if not isinstance(record, SenderFlow) or record.peer != caller:
+            return True  # the table knows the spoofed ones, of which nothing is stored
+        usages = self.usages(Role.SENDER, caller)
+        return ack_fits(record, ack.payload, usages, self.policy)
 
     def answer(
         self, key: FlowKey, response: bytes | None, *, now: int, u: int = 0, final: bool = False

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from bridge.errors import LocalProtocolError
-from bridge.flow import Message, New, Policy, Role, kind_of
+from bridge.flow import Ack, Message, New, Policy, Role, SenderFlow, kind_of
 from bridge.flow import admission as rules
 from bridge.flow.usage import Usage, Usages
 from bridge.flow.world import FinRate
@@ -46,7 +46,7 @@ class Admission:
         self._policy = policy
         self._access = rules.Access(canisters=accept)
         self._strangers = strangers and accept is None
-        self._listed = set(policy.peers)
+        self._listed: set[Principal] = set()
         self._fins = FinRate()
 
     def list_sender(self, peer: Principal) -> None:
@@ -159,6 +159,16 @@ class Admission:
             return rules.answer_fits(response, usages, self._policy, listed=listed)
 
         return await self._weigh(Role.RECEIVER, peer, rule, lambda fits: not fits)
+
+    async def ack_fits(self, record: SenderFlow, ack: Ack) -> bool:
+        """Whether the quotas have room to store the response that came for a flow of ours."""
+        if rules.free_bytes_needed(record, ack.payload, self._policy) == 0:
+            return True  # as most: its room was set aside, and no sums need be asked for
+
+        def rule(usages: Usages) -> bool:
+            return rules.ack_fits(record, ack.payload, usages, self._policy)
+
+        return await self._weigh(Role.SENDER, record.peer, rule, lambda fits: not fits)
 
     def may_fin_unknown(self, now: int) -> bool:
         """Whether an ACK that names no flow may be answered now; counts it if so."""

@@ -41,7 +41,7 @@ _LARGEST_RECENT: Final = 16 * 1024
 _OBSERVED: Final = "observed_time"
 
 
-EventMaker = Callable[[Flow | None], Awaitable[Event]]
+EventMaker = Callable[[Flow | None], Awaitable[Event | None]]
 
 
 class Engine:
@@ -114,7 +114,7 @@ class Engine:
         Args:
             key: Which flow.
             make: Makes the event, given the stored record; called anew when another worker was
-                faster.
+                faster. If it makes none, nothing is decided and nothing changes.
             notes: Committed with the change.
 
         Returns:
@@ -129,6 +129,8 @@ class Engine:
             for attempt in range(_CONFLICT_TRIES):
                 record = await self.load(key)
                 event = await make(record)
+                if event is None:
+                    return Transition(record)
                 transition = self._step(record, event)
                 if transition.flow is record:
                     break

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from bridge.errors import StoreError
-from bridge.flow import Ack, Event, Flow, Message, New, Received, Role, kind_of
+from bridge.flow import Ack, Event, Flow, Message, New, Received, Role, SenderFlow, kind_of
 from bridge.flow.trace import FlowKey
 from bridge.principal import Principal
 from bridge.service.admission import Admission
@@ -86,7 +86,7 @@ class Inbox:
         if self._observer is not None:
             self._observer(Sighting(self._engine.clock(), "received", caller, message))
 
-        async def make(record: Flow | None) -> Event:
+        async def make(record: Flow | None) -> Event | None:
             event = Received(message=message, caller=caller, dialect=dialect)
             if record is None and isinstance(message, New):
                 verdict = await self._admission.check_new(
@@ -101,7 +101,15 @@ class Inbox:
                     return dataclasses.replace(event, room=False)
                 room = self._admission.may_fin_unknown(self._engine.clock())
                 return dataclasses.replace(event, room=room)
+            if isinstance(message, Ack) and not await self._fits(record, caller, message):
+                counters["refused.quota_bytes"] += 1
+                return None
             return dataclasses.replace(event, room=self._transmitter.has_room(caller))
 
         decision = self._performer.decide(FlowKey(role, caller, message.msg_id), make)
         await self._tasks.whole(decision)  # what it decides to do must not be cut off from it
+
+    async def _fits(self, record: Flow | None, caller: Principal, ack: Ack) -> bool:
+        if not isinstance(record, SenderFlow) or record.peer != caller:
+            return True  # nothing is stored of a spoofed one, and the tables count it
+        return await self._admission.ack_fits(record, ack)

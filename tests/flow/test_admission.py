@@ -5,14 +5,16 @@ import dataclasses
 import pytest
 
 from bridge.errors import LocalProtocolError
-from bridge.flow import Ack, Fin, New, PeerPolicy, Policy, Received, Send, step
+from bridge.flow import Ack, Cancel, Fin, New, PeerPolicy, Policy, Received, Returned, Send, step
 from bridge.flow.admission import (
     Access,
     Verdict,
+    ack_fits,
     answer_fits,
     check_message,
     check_new,
     check_send,
+    free_bytes_needed,
     ulid_time,
 )
 from bridge.flow.usage import Usage, Usages, usage_change
@@ -215,6 +217,62 @@ def test_an_answer_within_the_room_always_fits_and_a_larger_one_needs_free_bytes
     assert answer_fits(b"0123456789ab", unlisted, SMALL)
     assert answer_fits(b"0123456789a", unlisted, SMALL, listed=False)
     assert not answer_fits(b"0123456789ab", unlisted, SMALL, listed=False)
+
+
+@pytest.fixture
+def open_flow(bob, seconds):
+    return step(None, Send(peer=bob, msg_id=1, payload=b"x"), 0, seconds).flow
+
+
+@pytest.fixture
+def failed_flow(open_flow, seconds):
+    """A flow whose failure the application was not told yet."""
+    return step(open_flow, Cancel(), 1, seconds)
+
+
+@pytest.fixture
+def ended_flow(failed_flow, seconds):
+    """A flow whose failure the application knows of."""
+    (told,) = failed_flow.effects
+    return step(failed_flow.flow, Returned(of=told), 2, seconds).flow
+
+
+def test_a_response_within_the_room_of_an_open_flow_fits_and_more_needs_free_bytes(
+    open_flow, failed_flow
+):
+    full = Usages(peer=Usage(bytes=95, unanswered=1))
+    almost = Usages(peer=Usage(bytes=89, unanswered=1))
+    for flow in (open_flow, failed_flow.flow):  # which is open until its failure was taken
+        assert free_bytes_needed(flow, None, SMALL) == 0
+        assert ack_fits(flow, b"0123456789", full, SMALL)
+        assert not ack_fits(flow, b"0123456789a", full, SMALL)
+        assert free_bytes_needed(flow, b"0123456789a", SMALL) == 1
+        assert ack_fits(flow, b"0123456789a", almost, SMALL)
+        assert not ack_fits(flow, b"0123456789ab", almost, SMALL)
+
+
+def test_a_late_response_of_a_flow_that_is_open_no_more_needs_free_bytes_for_all_of_it(ended_flow):
+    assert free_bytes_needed(ended_flow, b"four", SMALL) == 4
+    assert ack_fits(ended_flow, b"four", Usages(peer=Usage(bytes=96)), SMALL)
+    assert not ack_fits(ended_flow, b"four", Usages(peer=Usage(bytes=97)), SMALL)
+    assert ack_fits(ended_flow, b"four", Usages(everyone=Usage(bytes=996)), SMALL)
+    assert not ack_fits(ended_flow, b"four", Usages(everyone=Usage(bytes=997)), SMALL)
+    assert not ack_fits(ended_flow, b"four", Usages(peer=Usage(bytes=87, unanswered=1)), SMALL)
+    full = Usages(peer=Usage(bytes=100), everyone=Usage(bytes=1_000))
+    assert ack_fits(ended_flow, None, full, SMALL)
+    assert ack_fits(ended_flow, b"", full, SMALL)
+    strangers = Usages(unlisted=Usage(bytes=1_000))  # whose share is the receiver's matter
+    assert ack_fits(ended_flow, b"four", strangers, SMALL)
+
+
+def test_a_response_after_the_first_is_not_stored_and_needs_no_bytes(
+    open_flow, ended_flow, bob, seconds
+):
+    full = Usages(peer=Usage(bytes=100))
+    for flow in (open_flow, ended_flow):
+        answered = step(flow, Received(message=Ack(1, b"y"), caller=bob), 3, seconds).flow
+        assert free_bytes_needed(answered, b"0123456789ab", SMALL) == 0
+        assert ack_fits(answered, b"0123456789ab", full, SMALL)
 
 
 # --- Cycles -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from bridge.flow import (
     Ack,
     Answer,
     Cancel,
+    Count,
     FailedForNow,
     Fin,
     HandOver,
@@ -18,11 +19,13 @@ from bridge.flow import (
     Policy,
     ReceiverState,
     Refused,
+    Returned,
     Role,
     SenderState,
     Tell,
     Telling,
     Transmit,
+    payload_hash,
 )
 from bridge.flow.admission import Access
 from bridge.flow.batch import open_batch
@@ -73,6 +76,31 @@ def test_a_flow_goes_both_ways(seconds, alice, bob):
     assert receiver.get(key).state is ReceiverState.FINISHED
     assert sender.get(FlowKey(Role.SENDER, alice, 1)).state is SenderState.ANSWERED
     assert sender.next_due() is None
+
+
+def test_a_late_response_for_which_there_are_no_bytes_is_as_lost(seconds, alice, bob):
+    policy = dataclasses.replace(seconds, bytes_per_peer=30, bytes_stored=60, response_room=10)
+    engine = Engine(policy, now=NOW)
+    opened(engine, bob, 1)
+    key = FlowKey(Role.SENDER, bob, 1)
+    (told,) = engine.apply(key, Cancel(), NOW)
+    engine.apply(key, Returned(of=told), NOW)
+    engine.send(bob, 2, bytes(15), now=NOW)  # with its room 25 bytes, and one is stored already
+    failed = engine.get(key)
+
+    late = Ack(1, b"12345", failed.payload_hash)
+    assert engine.receive(late, bob, now=NOW) == ((), 0)
+    assert engine.counters == {"refused.quota_bytes": 1}
+    assert engine.get(key) is failed
+    assert engine.receive(late, alice, now=NOW)[0] == (Count(reason="spoofed"),)
+
+    # Its receiver repeats it, and by then the other flow has ended.
+    (unsent,) = engine.apply(FlowKey(Role.SENDER, bob, 2), Cancel(), NOW)
+    engine.apply(FlowKey(Role.SENDER, bob, 2), Returned(of=unsent), NOW)
+    effects, _ = engine.receive(late, bob, now=NOW)
+    assert sent(effects) == [Fin(1, payload_hash(b"12345"))]
+    assert engine.get(key).response == b"12345"
+    assert engine.counters == {"refused.quota_bytes": 1, "spoofed": 1}
 
 
 def test_the_timer_is_the_earliest_due_time_of_all(engine, alice, bob):

@@ -426,7 +426,10 @@ async def test_open_flows_go_on_under_the_mailboxs_name_only(place):
 async def test_strangers_share_half_of_the_room_and_a_listed_sender_has_its_own(place):
     strangers = [await place.both("rust", "unified") for _ in range(2)]
     listed = await place.both("rust", "maf")
-    policy = dataclasses.replace(SHORT_POLICY, open_flows=4, open_flows_per_peer=4)
+    known = {stranger.canister_id: PeerPolicy(null_ack="receipt") for stranger in strangers}
+    policy = dataclasses.replace(
+        SHORT_POLICY, open_flows=4, open_flows_per_peer=4, peers=known
+    )  # how somebody is spoken to lists nobody
 
     async def handler(_request):
         return DEFERRED

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from bridge.errors import LocalProtocolError
-from bridge.flow import New, Role
+from bridge.flow import Ack, New, Role, SenderState, payload_hash
 from bridge.reference import SHORT_POLICY
 from bridge.service import DEFERRED
 from bridge.store import MemoryStore, SQLiteStore
@@ -73,3 +73,39 @@ async def test_answers_that_are_given_at_once_fill_the_bytes_and_no_more(
         # Five flows set five rooms aside; each large answer takes three more of the five left.
         assert fit == 1
         assert all(isinstance(o, LocalProtocolError) for o in outcomes if o is not None)
+
+
+async def taken(store, msg_id):
+    """Return once the outcome of a flow is known to be taken; its room is free then."""
+    async with asyncio.timeout(120):
+        while not (await store.sender_flow(msg_id)).told:  # noqa: ASYNC110 - it polls a store
+            await asyncio.sleep(0.001)
+
+
+async def test_a_late_response_waits_for_free_bytes(peer, bridge_to, store, until) -> None:
+    peer.answers = False
+    told = []
+
+    async def on_outcome(outcome):
+        told.append((outcome.msg_id, outcome.late, outcome.response))
+
+    room = TEN.response_room
+    policy = dataclasses.replace(TEN, bytes_per_peer=3 * room, bytes_stored=3 * room)
+    ack = Ack(1, b"y" * (2 * room), payload_hash(b"x"))
+    async with store, bridge_to(store, on_outcome=on_outcome, policy=policy) as bridge:
+        await bridge.post(peer.canister_id, b"x", msg_id=1)
+        await until(lambda: New(1, b"x") in peer.got)
+        await bridge.cancel(1)
+        await taken(store, 1)
+        await bridge.post(peer.canister_id, b"x", msg_id=2)
+
+        peer.put(ack)
+        await until(lambda: bridge.counters.get("refused.quota_bytes"))
+        assert (await store.sender_flow(1)).response_hash is None
+        assert told == [(1, False, None)]
+
+        await bridge.cancel(2)  # which frees the room that was set aside for its response
+        await taken(store, 2)
+        peer.put(ack)
+        await until(lambda: (1, True, ack.payload) in told)
+        assert (await store.sender_flow(1)).state is SenderState.FAILED
