@@ -15,6 +15,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+from bridge.replica.execution.cursor import Cursor
 from bridge.replica.execution.failures import InvalidModuleError
 from bridge.replica.execution.instructions import changes_tables
 
@@ -131,47 +132,6 @@ class ModuleInfo:
         return "enhanced-orthogonal-persistence" in self.metadata
 
 
-class _Reader:
-    """A cursor over part of the binary; every read is bounds-checked."""
-
-    __slots__ = ("at", "data", "end")
-
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self.end = data, at, end
-
-    def byte(self) -> int:
-        if self.at >= self.end:
-            raise InvalidModuleError("unexpected end of a section")
-        value = self.data[self.at]
-        self.at += 1
-        return value
-
-    def leb(self) -> int:
-        """An unsigned LEB128 number of at most 64 bits."""
-        result = shift = 0
-        while True:
-            value = self.byte()
-            result |= (value & 0x7F) << shift
-            if value < 0x80:
-                return result
-            shift += 7
-            if shift > 63:
-                raise InvalidModuleError("a LEB128 number is too long")
-
-    def take(self, size: int) -> bytes:
-        if size > self.end - self.at:
-            raise InvalidModuleError("unexpected end of a section")
-        part = self.data[self.at : self.at + size]
-        self.at += size
-        return part
-
-    def name(self) -> str:
-        try:
-            return self.take(self.leb()).decode()
-        except UnicodeDecodeError as error:
-            raise InvalidModuleError("a name is not UTF-8") from error
-
-
 def _leb(value: int) -> bytes:
     out = bytearray()
     while value >= 0x80:
@@ -203,7 +163,7 @@ def decompress(module: bytes, limit: int = MAX_MODULE_SIZE) -> bytes:
     return data
 
 
-def _skip_constant_expression(reader: _Reader) -> None:
+def _skip_constant_expression(reader: Cursor) -> None:
     while True:
         opcode = reader.byte()
         if opcode == _END:
@@ -222,7 +182,7 @@ def _skip_constant_expression(reader: _Reader) -> None:
             raise InvalidModuleError(f"opcode {opcode:#x} in a constant expression")
 
 
-def _check_imports(reader: _Reader) -> int:
+def _check_imports(reader: Cursor) -> int:
     """Check each import's form and return the number of imported functions."""
     count = reader.leb()
     for _ in range(count):
@@ -242,7 +202,7 @@ def _check_imports(reader: _Reader) -> int:
     return count
 
 
-def _mutable_globals(reader: _Reader) -> list[tuple[int, int]]:
+def _mutable_globals(reader: Cursor) -> list[tuple[int, int]]:
     """Index and value type of each."""
     count = reader.leb()
     if count > _MAX_GLOBALS:
@@ -263,7 +223,7 @@ def _mutable_globals(reader: _Reader) -> list[tuple[int, int]]:
     return mutable
 
 
-def _memory_is_64(reader: _Reader) -> bool:
+def _memory_is_64(reader: Cursor) -> bool:
     count = reader.leb()
     if count > 1:
         raise InvalidModuleError(f"it declares {count} memories, the limit is 1")
@@ -277,7 +237,7 @@ class _Exports:
     names: list[tuple[str, int]]
 
 
-def _exports(reader: _Reader) -> _Exports:
+def _exports(reader: Cursor) -> _Exports:
     count = reader.leb()
     start = reader.at
     names = []
@@ -350,13 +310,13 @@ def _split(wasm: bytes) -> tuple[dict[int, bytes], list[tuple[str, bytes]], byte
     custom: list[tuple[str, bytes]] = []
     names: bytes | None = None
     rank = -1
-    reader = _Reader(wasm, len(_WASM_MAGIC), len(wasm))
+    reader = Cursor(wasm, len(_WASM_MAGIC), len(wasm))
     while reader.at < reader.end:
         section = reader.byte()
         size = reader.leb()
         if size > reader.end - reader.at:
             raise InvalidModuleError("a section is longer than the module")
-        inner = _Reader(wasm, reader.at, reader.at + size)
+        inner = Cursor(wasm, reader.at, reader.at + size)
         body = reader.take(size)
         if section == _CUSTOM:
             name = inner.name()
@@ -374,7 +334,7 @@ def _split(wasm: bytes) -> tuple[dict[int, bytes], list[tuple[str, bytes]], byte
 def _append(sections: dict[int, bytes], section: int, *entries: bytes) -> int:
     """Add entries to a section that is a counted list; the count before."""
     body = sections.get(section, b"\0")
-    reader = _Reader(body, 0, len(body))
+    reader = Cursor(body, 0, len(body))
     count = reader.leb()
     sections[section] = _leb(count + len(entries)) + body[reader.at :] + b"".join(entries)
     return count
@@ -415,9 +375,9 @@ def instrument(module: bytes) -> ModuleInfo:
         raise InvalidModuleError("it does not begin with the magic number and version of Wasm 1")
     sections, custom, names = _split(wasm)
 
-    def reader(section: int) -> _Reader:
+    def reader(section: int) -> Cursor:
         body = sections.get(section, b"\0")
-        return _Reader(body, 0, len(body))
+        return Cursor(body, 0, len(body))
 
     imported = _check_imports(reader(_IMPORT))
     functions = reader(_FUNCTION).leb()

@@ -7,6 +7,7 @@ the code afterwards: on code that is malformed, the walk says "perhaps".
 
 from typing import Final
 
+from bridge.replica.execution.cursor import Cursor
 from bridge.replica.execution.failures import InvalidModuleError
 
 _TABLE_SET: Final = 0x26
@@ -32,27 +33,17 @@ _SIMD_LANE_MEMORY: Final = range(84, 92)
 _SIMD_LANE: Final = range(21, 35)
 
 
-class _Code:
+class _Code(Cursor):
     """A cursor over one function's body."""
 
-    __slots__ = ("at", "data", "end")
-
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data, self.at, self.end = data, at, end
-
-    def leb(self) -> int:
-        data, at = self.data, self.at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                self.at = at
-                return value
-            shift += 7
+    __slots__ = ()
 
     def skip(self, count: int) -> None:
+        """Pass over so many LEB128 numbers, without a look at the end of the function.
+
+        Raises:
+            IndexError: If the section ends before.
+        """
         data, at = self.data, self.at
         for _ in range(count):
             while data[at] >= 0x80:
@@ -137,20 +128,17 @@ def changes_tables(section: bytes, *, tables: int) -> bool:
     Raises:
         InvalidModuleError: If the section's outline is broken.
     """
-    code = _Code(section, 0, len(section))
+    outline = Cursor(section, 0, len(section))
     candidates = _candidates(tables)
-    try:
-        for _ in range(code.leb()):
-            size = code.leb()
-            start, end = code.at, code.at + size
-            body = section[start:end]
-            if any(candidate in body for candidate in candidates):
-                try:
-                    if _changes(_Code(section, start, end)):
-                        return True
-                except IndexError:
+    for _ in range(outline.leb()):
+        size = outline.leb()
+        start, end = outline.at, outline.at + size
+        body = section[start:end]
+        if any(candidate in body for candidate in candidates):
+            try:
+                if _changes(_Code(section, start, end)):
                     return True
-            code.at = end
-    except IndexError as error:
-        raise InvalidModuleError("the code section is cut short") from error
+            except (IndexError, InvalidModuleError):
+                return True
+        outline.at = end
     return False
