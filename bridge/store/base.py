@@ -44,8 +44,12 @@ class FlowPage:
     next: bytes | None
 
 
-class Store(ABC):
-    """Keeps flows. Used as an asynchronous context manager; safe for many tasks of one loop."""
+class StoreView(ABC):
+    """Reads flows, also while a bridge works on them, and changes nothing.
+
+    Used as an asynchronous context manager; safe for many tasks of one loop. What is read is what
+    was committed by then; two questions may meet two states.
+    """
 
     @abstractmethod
     async def open(self) -> None:
@@ -66,19 +70,6 @@ class Store(ABC):
     @abstractmethod
     async def receiver_flow(self, peer: Principal, msg_id: int) -> ReceiverFlow | None:
         """The flow that this peer opened under this id."""
-
-    @abstractmethod
-    async def commit(self, *changes: Change, notes: Mapping[str, bytes] | None = None) -> None:
-        """Make all the changes and notes, or none, and return once they are durable.
-
-        Args:
-            changes: Changes of different flows.
-            notes: Small values to be kept by name beside the flows.
-
-        Raises:
-            StoreConflictError: If a flow is not as its ``before`` says; nothing was changed.
-            StoreError: If the place fails; nothing was changed.
-        """
 
     @abstractmethod
     async def note(self, name: str) -> bytes | None:
@@ -145,3 +136,20 @@ class Store(ABC):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+class Store(StoreView):
+    """Keeps flows. One bridge at a time works on it."""
+
+    @abstractmethod
+    async def commit(self, *changes: Change, notes: Mapping[str, bytes] | None = None) -> None:
+        """Make all the changes and notes, or none, and return once they are durable.
+
+        Args:
+            changes: Changes of different flows.
+            notes: Small values to be kept by name beside the flows.
+
+        Raises:
+            StoreConflictError: If a flow is not as its ``before`` says; nothing was changed.
+            StoreError: If the place fails; nothing was changed.
+        """

@@ -23,19 +23,19 @@ class MemoryStore(Store):
         self._heap: list[tuple[int, bytes]] = []
 
     async def open(self) -> None:
-        """See `Store.open`."""
+        """See `StoreView.open`."""
 
     async def close(self) -> None:
-        """See `Store.close`."""
+        """See `StoreView.close`."""
 
     async def sender_flow(self, msg_id: int) -> SenderFlow | None:
-        """See `Store.sender_flow`."""
+        """See `StoreView.sender_flow`."""
         found = self._flows.get(sender_key(msg_id))
         assert found is None or isinstance(found, SenderFlow)
         return found
 
     async def receiver_flow(self, peer: Principal, msg_id: int) -> ReceiverFlow | None:
-        """See `Store.receiver_flow`."""
+        """See `StoreView.receiver_flow`."""
         found = self._flows.get(receiver_key(peer, msg_id))
         assert found is None or isinstance(found, ReceiverFlow)
         return found
@@ -72,7 +72,7 @@ class MemoryStore(Store):
             heapq.heappush(self._heap, (due, key))
 
     async def note(self, name: str) -> bytes | None:
-        """See `Store.note`."""
+        """See `StoreView.note`."""
         return self._notes.get(name)
 
     def _first_due(self) -> int | None:
@@ -85,7 +85,7 @@ class MemoryStore(Store):
         return None
 
     async def due(self, now: int, limit: int, *, bodies: bool = True) -> list[Flow]:
-        """See `Store.due`."""
+        """See `StoreView.due`."""
         del bodies  # they cost nothing here
         taken: list[tuple[int, bytes]] = []
         while len(taken) < limit:
@@ -100,7 +100,7 @@ class MemoryStore(Store):
         return [self._flows[key] for _, key in taken]
 
     async def next_due(self) -> int | None:
-        """See `Store.next_due`."""
+        """See `StoreView.next_due`."""
         return self._first_due()
 
     async def flows(
@@ -112,7 +112,7 @@ class MemoryStore(Store):
         limit: int = 100,
         bodies: bool = True,
     ) -> FlowPage:
-        """See `Store.flows`."""
+        """See `StoreView.flows`."""
         del bodies  # they cost nothing here
         begin = check_cursor(after)
         keys = sorted(self._flows)
@@ -127,7 +127,7 @@ class MemoryStore(Store):
         return FlowPage(tuple(found), None)
 
     async def peers(self, role: Role, *, with_open: bool = False) -> list[Principal]:
-        """See `Store.peers`."""
+        """See `StoreView.peers`."""
         return [
             peer
             for (of_role, peer), used in self._usage.items()
@@ -135,5 +135,5 @@ class MemoryStore(Store):
         ]
 
     async def usage(self, role: Role, peer: Principal | None = None) -> Usage:
-        """See `Store.usage`."""
+        """See `StoreView.usage`."""
         return self._usage.get((role, peer), Usage())

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import StoreError
+from bridge.errors import StoreError, UsageError
 from bridge.flow import Role, SenderFlow, SenderState
 from bridge.principal import Principal
-from bridge.store import Change, SQLiteStore
+from bridge.store import Change, SQLiteStore, view
 
 CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 
@@ -44,7 +44,7 @@ async def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> No
 
 WRITER = """
 import asyncio, sys
-from bridge.store import Change, SQLiteStore
+from bridge.store import Change, SQLiteStore, view
 from bridge.flow import SenderFlow, SenderState
 from bridge.principal import Principal
 
@@ -202,3 +202,68 @@ async def test_a_cancelled_commit_leaves_the_store_usable(tmp_path: Path) -> Non
             await task
         await store.commit(Change(None, flow(2)))
         assert await store.sender_flow(2) == flow(2)
+
+
+# --- A view beside the bridge -------------------------------------------------------------------
+
+
+async def test_a_view_reads_beside_the_store_what_is_committed(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    async with SQLiteStore(path) as store, view(path) as seen:
+        await store.commit(Change(None, flow(1)), notes={"n": b"v"})
+        assert await seen.sender_flow(1) == flow(1)
+        assert (await seen.usage(Role.SENDER)).open == 1
+        assert await seen.note("n") == b"v"
+        await store.commit(Change(flow(1), None))
+        assert (await seen.flows()).flows == ()
+
+
+async def test_a_view_never_keeps_a_bridge_from_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    async with SQLiteStore(path) as store:
+        await store.commit(Change(None, flow(1)))
+    async with view(str(path)) as seen:
+        assert await seen.peers(Role.SENDER) == [CANISTER]
+        async with SQLiteStore(path) as store:
+            await store.commit(Change(None, flow(2)))
+        assert [f.msg_id for f in (await seen.flows()).flows] == [1, 2]
+
+
+async def test_a_view_has_nothing_that_writes(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    async with SQLiteStore(path):
+        pass
+    async with view(path) as seen:
+        assert not hasattr(seen, "commit")
+        with pytest.raises(StoreError, match="readonly"):
+            await seen._select("DELETE FROM flow")
+
+
+async def test_a_view_makes_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    with pytest.raises(StoreError, match=r"there is no store .*flows\.db"):
+        await view(path).open()
+    assert not path.exists()
+    tmp_path.joinpath("empty.db").touch()
+    with pytest.raises(StoreError, match="holds no flows"):
+        await view(tmp_path / "empty.db").open()
+    assert tmp_path.joinpath("empty.db").read_bytes() == b""
+
+
+async def test_a_view_refuses_a_newer_layout_and_what_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    async with SQLiteStore(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreError, match="layout 99"):
+        await view(path).open()
+    path.write_bytes(b"this is not a database" * 100)
+    with pytest.raises(StoreError, match="cannot be read: file is not a database"):
+        await view(path).open()
+
+
+def test_a_location_of_another_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match="no store is of the kind mysql://"):
+        view("mysql://localhost/flows")
