@@ -167,6 +167,26 @@ async def test_a_cancelled_flow_ends_at_once_and_its_response_comes_late(stage) 
             assert means_the_same(outcome.response, right_response(payload))
 
 
+async def test_a_response_that_finds_no_free_bytes_comes_again_until_it_does(stage) -> None:
+    size, room = 12_000, SHORT_POLICY.response_room
+    full = size + 2 * room + 1_000
+    policy = dataclasses.replace(SHORT_POLICY, bytes_per_peer=full, bytes_stored=full)
+    payload, taken = random.Random(6).randbytes(size), asyncio.Queue()
+    async with bridge_on(stage, policy=policy, on_outcome=taken.put) as bridge:
+        held = await bridge.post(NOBODY, b"takes room for its response")
+        wanted = await bridge.post(stage.echo.canister_id, payload)
+
+        async def refused():
+            return bridge.counters.get("refused.quota_bytes", 0) >= 2
+
+        assert await until(refused)
+        assert taken.empty()
+        await bridge.cancel(held)
+        outcomes = [await asyncio.wait_for(taken.get(), 120) for _ in range(2)]
+        assert [outcome.msg_id for outcome in outcomes] == [held, wanted]
+        assert outcomes[1].response == payload
+
+
 async def test_a_payload_over_the_limit_is_the_callers_error(stage) -> None:
     async with MemoryStore() as store, bridge_on(stage, store) as bridge:
         with pytest.raises(LocalProtocolError, match="too large"):
