@@ -7,7 +7,8 @@ from bridge import candid, contracts
 
 
 @cache
-def _interface(contract: str) -> candid.Interface:
+def contract_interface(contract: str) -> candid.Interface:
+    """One contract, with the types that it takes from others."""
     return candid.parse_did(
         contracts.interface(contract),
         loader=lambda file: contracts.interface(file.removesuffix(".did")),
@@ -21,13 +22,13 @@ def contract_method(contract: str, method: str) -> candid.Func:
 
 def contract_methods(contract: str) -> Mapping[str, candid.Func]:
     """The types of all methods of one contract, by name."""
-    service = _interface(contract).service
+    service = contract_interface(contract).service
     assert service is not None, contract
     return service.methods
 
 
 def install_types(contract: str) -> tuple[candid.Type, ...]:
     """The types of a contract's install argument."""
-    init_args = _interface(contract).init_args
+    init_args = contract_interface(contract).init_args
     assert init_args is not None, contract
     return init_args

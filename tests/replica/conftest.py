@@ -5,7 +5,7 @@ import importlib.util
 import itertools
 import threading
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import aiohttp
@@ -61,12 +61,17 @@ def _universal_wasm(memory64):
 
 
 class Driver:
-    """A machine whose rounds run when a test says so."""
+    """A machine whose rounds run when a test says so.
 
-    def __init__(self, **limits):
+    With ``virtual`` time stands still at ``START``, until it is moved.
+    """
+
+    START = 1_700_000_000_000_000_000
+
+    def __init__(self, *, virtual=False, **limits):
         self.machine = Machine(
             Subnet(seed=b"test"),
-            Clock(),
+            Clock(self.START if virtual else None),
             handle,
             management_query,
             Limits(**{"update": 100_000_000, "query": 50_000_000, **limits}),
@@ -77,6 +82,22 @@ class Driver:
     @property
     def canisters(self):
         return self.machine.subnet.canisters
+
+    def memory(self, canister):
+        """Size and globals of a canister's instance, and its pages that are not zero, by place.
+
+        Not which pages exist: that is no part of the state. None where nothing is installed.
+        """
+        instance = self.machine.sandboxes[canister].instance
+        if instance is None:
+            return None
+        size, parts, values = instance.save()
+        pages = {
+            at + start: part[start : start + 4096]
+            for at, part in parts
+            for start in range(0, len(part), 4096)
+        }
+        return size, values, {at: page for at, page in pages.items() if any(page)}
 
     def settle(self):
         """Run rounds until nothing is left to do now."""
@@ -194,6 +215,17 @@ def driver():
 @pytest.fixture
 def make_driver():
     return Driver
+
+
+@pytest.fixture
+def make_virtual():
+    """Makes drivers whose time stands still, all at one moment."""
+    return partial(Driver, virtual=True)
+
+
+@pytest.fixture
+def virtual(make_virtual):
+    return make_virtual()
 
 
 @pytest.fixture

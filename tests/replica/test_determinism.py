@@ -8,19 +8,6 @@ START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 
 
-@pytest.fixture
-def virtual(make_driver):
-    """Makes drivers whose time stands still at the same moment."""
-
-    def make():
-        driver = make_driver()
-        driver.machine.clock = Clock(START)
-        driver.machine.time = START
-        return driver
-
-    return make
-
-
 def story(driver, wasm, program):
     """Heartbeats, timers, randomness, calls and traps; the log and the certified state."""
     canisters = [driver.create(wasm) for _ in range(4)]
@@ -45,8 +32,8 @@ def story(driver, wasm, program):
 
 
 @pytest.mark.covers("same seed, same story")
-def test_the_same_story_has_the_same_end(virtual, universal_wasm, program):
-    told = [story(virtual(), universal_wasm(True), program) for _ in range(2)]
+def test_the_same_story_has_the_same_end(make_virtual, universal_wasm, program):
+    told = [story(make_virtual(), universal_wasm(True), program) for _ in range(2)]
     assert told[0] == told[1]
     random, entries, _ = told[0]
     assert len(random) > 32

@@ -6,7 +6,6 @@ import pytest
 
 from bridge.errors import ReplicaError
 from bridge.network import AdminClient
-from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.faults import (
     BETWEEN_CANISTERS,
     REQUESTS,
@@ -306,8 +305,6 @@ def test_under_all_faults_every_call_ends_once_in_order_and_no_cycle_is_lost(
 
 def _life(driver, wasm, program, seed):
     """Calls and timers under chances, in virtual time; every message and what became of it."""
-    driver.machine.clock = Clock(1_700_000_000 * SECOND)
-    driver.machine.time = driver.machine.clock.now()
     one, other = driver.create(wasm), driver.create(wasm)
     driver.machine.faults.chances = _chances(seed, lose=150, reject=100, delay=250, reorder=150)
     for number in range(40):
@@ -321,9 +318,9 @@ def _life(driver, wasm, program, seed):
     ]
 
 
-def test_a_life_under_chances_repeats_itself(make_driver, wasm, program):
+def test_a_life_under_chances_repeats_itself(make_virtual, wasm, program):
     first, again, different = (
-        _life(make_driver(), wasm, program, seed) for seed in (1, 1, 2)
+        _life(make_virtual(), wasm, program, seed) for seed in (1, 1, 2)
     )  # fmt: skip
     assert first == again
     assert first != different

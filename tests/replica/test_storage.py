@@ -15,7 +15,6 @@ from bridge.principal import Principal
 from bridge.replica.management import ingress_filter
 from bridge.replica.management.types import SIGNATURES
 from bridge.replica.scheduler import subnet_snapshot
-from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.rounds import Rounds
 from bridge.replica.state import codec
 from bridge.replica.state.messages import Reply
@@ -23,7 +22,6 @@ from bridge.replica.storage.database import Database
 from bridge.replica.storage.directory import StateDirectory
 from bridge.replica.storage.keeper import Keeper
 
-START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 MANAGEMENT = Principal.management()
 
@@ -38,16 +36,6 @@ def keep(driver, file):
 def save(driver):
     with driver.machine.lock:
         driver.machine.save()
-
-
-def content(instance):
-    size, parts, values = instance.save()
-    pages = {
-        at + start: part[start : start + 4096]
-        for at, part in parts
-        for start in range(0, len(part), 4096)
-    }
-    return size, values, {at: page for at, page in pages.items() if any(page)}
 
 
 def written(memory):
@@ -66,8 +54,9 @@ def snapshots(canister):
     }  # fmt: skip
 
 
-def state(machine):
+def state(driver):
     """All that is kept: canisters by their ids, requests, and numbers."""
+    machine = driver.machine
     subnet = machine.subnet
     canisters = {}
     for name, canister in subnet.canisters.items():
@@ -79,7 +68,7 @@ def state(machine):
             canister.metadata,
             canister.chunks,
             snapshots(canister),
-            None if sandbox.instance is None else content(sandbox.instance),
+            driver.memory(name),
             sandbox.stable.size,
             written(sandbox.stable),
         )
@@ -95,24 +84,13 @@ def state(machine):
     )
 
 
-@pytest.fixture
-def virtual(make_driver):
-    def make():
-        driver = make_driver()
-        driver.machine.clock = Clock(START)
-        driver.machine.time = START
-        return driver
-
-    return make
-
-
 @pytest.mark.covers("state directory, whole after any crash")
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.covers("state directory, whole after any crash")
 def test_what_is_read_back_is_what_there_was(
-    virtual, make_story, universal_wasm, program, tmp_path, seed
+    make_virtual, make_story, universal_wasm, program, tmp_path, seed
 ):
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     story = make_story(driver, universal_wasm(seed % 2 == 0), program, seed)
     for turn in range(1, 4):
@@ -123,11 +101,11 @@ def test_what_is_read_back_is_what_there_was(
         # Messages that a fault held back go on when the subnet is read back.
         for held in tuple(driver.machine.held):
             driver.machine._go_on(held.message)
-        expected = state(driver.machine)
+        expected = state(driver)
         clock = driver.machine.clock.now()
-        driver = virtual()
+        driver = make_virtual()
         keeper = keep(driver, tmp_path / "state")
-        assert state(driver.machine) == expected
+        assert state(driver) == expected
         assert driver.machine.clock.now() == clock
         story.driver = driver
         driver._requests = itertools.count(turn * 1_000_000)
@@ -161,9 +139,9 @@ def save_at_each_execution(driver, keeper, folder, *, overtaken):
 @pytest.mark.covers("state directory, whole after any crash")
 @pytest.mark.parametrize("overtaken", [False, True])
 def test_after_a_crash_at_any_execution_everything_happens_once(
-    virtual, universal_wasm, program, tmp_path, overtaken
+    make_virtual, universal_wasm, program, tmp_path, overtaken
 ):
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     one, two = driver.create(universal_wasm(True)), driver.create(universal_wasm(True))
     save(driver)
@@ -198,7 +176,7 @@ def test_after_a_crash_at_any_execution_everything_happens_once(
     points = sorted(copies.iterdir())
     assert len(points) > 10
     for point in points:
-        again = virtual()
+        again = make_virtual()
         reader = keep(again, point)
         again.settle()
         again.advance(SECOND)
@@ -213,9 +191,9 @@ def test_after_a_crash_at_any_execution_everything_happens_once(
 
 @pytest.mark.covers("state directory, whole after any crash")
 def test_the_time_of_a_certificate_is_kept_before_it_is_signed(
-    virtual, universal_wasm, tmp_path, monkeypatch
+    make_virtual, universal_wasm, tmp_path, monkeypatch
 ):
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     driver.create(universal_wasm(True))
     signed = wire.Certificate.sign
@@ -227,21 +205,22 @@ def test_the_time_of_a_certificate_is_kept_before_it_is_signed(
         return signed(*args)
 
     with driver.machine.lock:
-        driver.machine.certify(START + SECOND)
+        driver.machine.certify(driver.START + SECOND)
         monkeypatch.setattr(wire.Certificate, "sign", sign)
-        certificate = driver.machine.certify(START + 9 * SECOND)  # of a state that has not changed
-    assert kept == [certificate.time] == [START + 9 * SECOND]
+        # Of a state that has not changed.
+        certificate = driver.machine.certify(driver.START + 9 * SECOND)
+    assert kept == [certificate.time] == [driver.START + 9 * SECOND]
     keeper.close()
 
 
 def test_a_defect_while_writing_ends_it_and_leaves_what_was_written(
-    virtual, universal_wasm, program, tmp_path, monkeypatch, caplog
+    make_virtual, universal_wasm, program, tmp_path, monkeypatch, caplog
 ):
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     canister = driver.create(universal_wasm(True))
     save(driver)
-    expected = state(driver.machine)
+    expected = state(driver)
     driver.update(canister, program().set_counter(5).reply(b""))
     with monkeypatch.context() as broken:
         broken.setattr(codec, "dumps", lambda _: 1 / 0)
@@ -252,9 +231,9 @@ def test_a_defect_while_writing_ends_it_and_leaves_what_was_written(
         save(driver)
     with pytest.raises(StateDirectoryError, match="cannot be written"):
         keeper.close()
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
-    assert state(driver.machine) == expected
+    assert state(driver) == expected
     keeper.close()
 
 
@@ -279,23 +258,25 @@ def test_the_file_is_for_its_user_alone(tmp_path):
 
 
 @pytest.mark.parametrize("reached", ["file", "tables", "seed"])
-def test_a_first_start_that_was_cut_off_is_begun_again(virtual, universal_wasm, tmp_path, reached):
+def test_a_first_start_that_was_cut_off_is_begun_again(
+    make_virtual, universal_wasm, tmp_path, reached
+):
     file = tmp_path / "state"
     if reached == "file":
         file.touch(0o600)
     elif reached == "tables":
         Database(file).close()
     else:
-        driver = virtual()
+        driver = make_virtual()
         keep(driver, file)._database.close()
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, file)
     driver.create(universal_wasm(True))
     keeper.close()
-    expected = state(driver.machine)
-    driver = virtual()
+    expected = state(driver)
+    driver = make_virtual()
     keeper = keep(driver, file)
-    assert state(driver.machine) == expected
+    assert state(driver) == expected
     keeper.close()
 
 
@@ -326,8 +307,8 @@ def test_a_file_that_is_no_database_is_damaged(tmp_path):
         Database(tmp_path / "state")
 
 
-def filled(virtual, universal_wasm, program, file):
-    driver = virtual()
+def filled(make_virtual, universal_wasm, program, file):
+    driver = make_virtual()
     keeper = keep(driver, file)
     canister = driver.create(universal_wasm(True))
     driver.update(canister, program().set_counter(1).reply(b""))
@@ -335,8 +316,8 @@ def filled(virtual, universal_wasm, program, file):
     return canister
 
 
-def test_a_damaged_page_is_found(virtual, universal_wasm, program, tmp_path):
-    filled(virtual, universal_wasm, program, tmp_path / "state")
+def test_a_damaged_page_is_found(make_virtual, universal_wasm, program, tmp_path):
+    filled(make_virtual, universal_wasm, program, tmp_path / "state")
     whole = (tmp_path / "state").read_bytes()
     cut = bytearray(whole)
     # The first byte of a page of a tree says of what kind it is.
@@ -348,30 +329,32 @@ def test_a_damaged_page_is_found(virtual, universal_wasm, program, tmp_path):
         Database(tmp_path / "state")
 
 
-def test_a_record_that_makes_no_sense_is_found(virtual, universal_wasm, program, tmp_path):
-    filled(virtual, universal_wasm, program, tmp_path / "state")
+def test_a_record_that_makes_no_sense_is_found(make_virtual, universal_wasm, program, tmp_path):
+    filled(make_virtual, universal_wasm, program, tmp_path / "state")
     with contextlib.closing(sqlite3.connect(tmp_path / "state")) as file:
         file.execute("UPDATE canister SET record = x'81190BB8'")
         file.commit()
     database = Database(tmp_path / "state")
     with pytest.raises(StateDirectoryError, match="cannot be read"):
-        Keeper(virtual().machine, database).load()
+        Keeper(make_virtual().machine, database).load()
     database.close()
 
 
-def test_a_module_that_is_missing_is_found(virtual, universal_wasm, program, tmp_path):
-    canister = filled(virtual, universal_wasm, program, tmp_path / "state")
+def test_a_module_that_is_missing_is_found(make_virtual, universal_wasm, program, tmp_path):
+    canister = filled(make_virtual, universal_wasm, program, tmp_path / "state")
     with contextlib.closing(sqlite3.connect(tmp_path / "state")) as file:
         file.execute("DELETE FROM module")
         file.commit()
     database = Database(tmp_path / "state")
     with pytest.raises(StateDirectoryError, match=f"lacks the module of canister {canister}"):
-        Keeper(virtual().machine, database).load()
+        Keeper(make_virtual().machine, database).load()
     database.close()
 
 
-def test_when_the_disk_is_full_what_was_written_stays(virtual, universal_wasm, program, tmp_path):
-    driver = virtual()
+def test_when_the_disk_is_full_what_was_written_stays(
+    make_virtual, universal_wasm, program, tmp_path
+):
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     canister = driver.create(universal_wasm(True))
     driver.update(canister, program().set_counter(1).reply(b""))
@@ -387,29 +370,31 @@ def test_when_the_disk_is_full_what_was_written_stays(virtual, universal_wasm, p
         save(driver)
     with pytest.raises(StateDirectoryError, match="full"):
         keeper.close()
-    again = virtual()
+    again = make_virtual()
     reader = keep(again, tmp_path / "state")
     read = program().counter().append_number().reply()
     assert again.update(canister, read)[:1] == b"\x01"
     reader.close()
 
 
-def test_modules_that_no_canister_runs_are_forgotten(virtual, universal_wasm, program, tmp_path):
-    canister = filled(virtual, universal_wasm, program, tmp_path / "state")
-    driver = virtual()
+def test_modules_that_no_canister_runs_are_forgotten(
+    make_virtual, universal_wasm, program, tmp_path
+):
+    canister = filled(make_virtual, universal_wasm, program, tmp_path / "state")
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     driver.install(canister, universal_wasm(False), mode="reinstall")
     keeper.close()
-    reader = keep(virtual(), tmp_path / "state")
+    reader = keep(make_virtual(), tmp_path / "state")
     (count,) = next(reader._database.rows("SELECT count(*) FROM module"))
     assert count == 1
     reader.close()
 
 
 def test_a_message_writes_only_the_pages_that_it_changes(
-    virtual, universal_wasm, program, tmp_path, monkeypatch
+    make_virtual, universal_wasm, program, tmp_path, monkeypatch
 ):
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     canister = driver.create(universal_wasm(True))
     driver.update(canister, program().store(0x8000, 1).push(9).stable64_grow().drop().reply(b""))
@@ -436,28 +421,28 @@ def test_a_message_writes_only_the_pages_that_it_changes(
 
 
 def test_a_restored_subnet_is_what_is_read_back(
-    virtual, make_story, universal_wasm, program, tmp_path
+    make_virtual, make_story, universal_wasm, program, tmp_path
 ):
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     story = make_story(driver, universal_wasm(True), program, 5)
     story.run(20)
     save(driver)
     with driver.machine.lock:
         snapshot = subnet_snapshot.take(driver.machine)
-    expected = state(driver.machine)
+    expected = state(driver)
     story.run(20)
     save(driver)
     with driver.machine.lock:
         subnet_snapshot.restore(driver.machine, snapshot)
-    assert state(driver.machine) == expected
+    assert state(driver) == expected
     keeper.close()
     for held in tuple(driver.machine.held):
         driver.machine._go_on(held.message)
-    expected = state(driver.machine)
-    again = virtual()
+    expected = state(driver)
+    again = make_virtual()
     reader = keep(again, tmp_path / "state")
-    assert state(again.machine) == expected
+    assert state(again) == expected
     reader.close()
 
 
@@ -471,8 +456,8 @@ def test_the_layout_of_records_does_not_change_without_a_new_format():
     assert digest == LAYOUTS[codec.FORMAT], "raise FORMAT, and add its layout here"
 
 
-def test_fees_are_charged_on_after_a_start(virtual, universal_wasm, program, tmp_path):
-    driver = virtual()
+def test_fees_are_charged_on_after_a_start(make_virtual, universal_wasm, program, tmp_path):
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     driver.machine.charge_fees(True)
     canister = driver.create(universal_wasm(True))
@@ -481,7 +466,7 @@ def test_fees_are_charged_on_after_a_start(virtual, universal_wasm, program, tmp
     assert paid > 0
     driver.advance(1800 * SECOND)
     keeper.close()
-    driver = virtual()
+    driver = make_virtual()
     driver.machine.charge_fees(True)
     keeper = keep(driver, tmp_path / "state")
     driver.advance(1800 * SECOND)
@@ -492,9 +477,9 @@ def test_fees_are_charged_on_after_a_start(virtual, universal_wasm, program, tmp
 
 
 def test_after_a_crash_a_management_call_under_way_is_carried_out(
-    virtual, universal_wasm, program, tmp_path
+    make_virtual, universal_wasm, program, tmp_path
 ):
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     canister = driver.create(universal_wasm(True))
     driver.update(canister, program().set_counter(7).reply(b""))
@@ -516,14 +501,14 @@ def test_after_a_crash_a_management_call_under_way_is_carried_out(
             old.unlink()
         record = driver.submit(MANAGEMENT, method, SIGNATURES[method].argument.encode(value))
         driver.settle()
-        expected = state(driver.machine)[0]
+        expected = state(driver)[0]
         assert isinstance(record.payload, Reply)
         assert list(copies.iterdir())
         for point in copies.iterdir():
-            again = virtual()
+            again = make_virtual()
             reader = keep(again, point)
             again.settle()
-            assert state(again.machine)[0] == expected
+            assert state(again)[0] == expected
             assert again.machine.subnet.managing == {}
             known = again.machine.subnet.history.records[record.request_id]
             assert known.payload == record.payload
@@ -531,8 +516,8 @@ def test_after_a_crash_a_management_call_under_way_is_carried_out(
     keeper.close()
 
 
-def test_a_request_to_stop_waits_on_after_a_start(virtual, universal_wasm, program, tmp_path):
-    driver = virtual()
+def test_a_request_to_stop_waits_on_after_a_start(make_virtual, universal_wasm, program, tmp_path):
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     one, two = driver.create(universal_wasm(True)), driver.create(universal_wasm(True))
     driver.manage("stop_canister", {"canister_id": two})
@@ -546,7 +531,7 @@ def test_a_request_to_stop_waits_on_after_a_start(virtual, universal_wasm, progr
     record = driver.submit(MANAGEMENT, "stop_canister", argument)
     assert driver.canisters[one].stop_requests
     keeper.close()
-    again = virtual()
+    again = make_virtual()
     reader = keep(again, tmp_path / "state")
     again.settle()
     known = again.machine.subnet.history.records[record.request_id]
@@ -556,9 +541,9 @@ def test_a_request_to_stop_waits_on_after_a_start(virtual, universal_wasm, progr
 
 
 def test_nobody_is_told_of_what_happens_after_the_directory_was_closed(
-    virtual, universal_wasm, program, tmp_path
+    make_virtual, universal_wasm, program, tmp_path
 ):
-    driver = virtual()
+    driver = make_virtual()
     keeper = keep(driver, tmp_path / "state")
     canister = driver.create(universal_wasm(True))
     rounds = Rounds(driver.machine, ingress_filter)

@@ -14,22 +14,12 @@ from bridge.network.admin import AdminClient
 from bridge.replica import Replica
 from bridge.replica.http import api
 from bridge.replica.scheduler import subnet_snapshot
-from bridge.replica.scheduler.clock import Clock
 from bridge.replica.scheduler.machine import Limits
 from bridge.replica.state import codec
 from bridge.replica.state.messages import Reply
 
-START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 PAGE = 65_536
-
-
-@pytest.fixture
-def virtual(make_driver):
-    driver = make_driver()
-    driver.machine.clock = Clock(START)
-    driver.machine.time = START
-    return driver
 
 
 def take(driver, before=None):
@@ -42,24 +32,13 @@ def restore(driver, snapshot):
         subnet_snapshot.restore(driver.machine, snapshot)
 
 
-def content(instance):
-    """Size, globals, and the parts of the memory that are not zero: not which pages exist."""
-    size, parts, values = instance.save()
-    pages = {
-        at + start: part[start : start + 4096]
-        for at, part in parts
-        for start in range(0, len(part), 4096)
-    }
-    return size, values, {at: page for at, page in pages.items() if any(page)}
-
-
 def state(driver):
     """All that there is: the certified root hash, and what no certificate tells."""
     machine = driver.machine
     certificate = machine.subnet.certify(machine.time)
     memories = {
         name: (
-            None if sandbox.instance is None else content(sandbox.instance),
+            driver.memory(name),
             sandbox.stable.size,
             sandbox.stable.parts(),
         )
@@ -190,7 +169,7 @@ def test_time_that_stands_still_stands_where_it_stood(virtual, universal_wasm):
     snapshot = take(virtual)
     virtual.advance(1000 * SECOND)
     restore(virtual, snapshot)
-    assert virtual.machine.clock.now() == START
+    assert virtual.machine.clock.now() == virtual.START
     assert virtual.machine.clock.paused
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from bridge import candid, contracts
+from bridge.network import metadata
+from bridge.reference.contract import contract_interface
 
 RUST = Path(__file__).resolve().parents[2] / "rust_reference"
 COMMON = ["unified", "outbox", "watch", "batch"]
@@ -31,56 +33,22 @@ CANISTERS = {
 }
 
 
-def contract(name):
-    return candid.parse_did(
-        contracts.interface(name),
-        loader=lambda file: contracts.interface(file.removesuffix(".did")),
-    )
-
-
-def custom_section(wasm, wanted):
-    """The content of one custom section of a module."""
-    position = 8
-
-    def leb():
-        nonlocal position
-        value = shift = 0
-        while True:
-            byte = wasm[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while position < len(wasm):
-        section, position = wasm[position], position + 1
-        size = leb()
-        end = position + size
-        if section == 0:
-            length = leb()
-            name = wasm[position : position + length]
-            if name == wanted:
-                return wasm[position + length : end]
-        position = end
-    return None
-
-
 @pytest.mark.parametrize("name", CANISTERS)
 def test_each_module_carries_its_interface_and_keeps_its_contracts(name):
-    text = custom_section(contracts.rust_canister(name), b"icp:public candid:service")
-    assert text is not None
+    wasm = contracts.rust_canister(name)
+    assert b"icp:public candid:service" in wasm
+    text = metadata(wasm, "candid:service")
     (file,) = (RUST / "canisters").rglob(f"{name}.did")
     assert text == file.read_bytes()
     built = candid.parse_did(text.decode())
     served, driven = CANISTERS[name]
     for one in served:
-        assert candid.subtype_faults(built.service, contract(one).service) == []
-    reference = contract("reference").service.methods
+        assert candid.subtype_faults(built.service, contract_interface(one).service) == []
+    reference = contract_interface("reference").service.methods
     for method in driven:
         assert candid.subtype_faults(built.service.methods[method], reference[method]) == []
     if "watch" in served:
-        (taken,), (given,) = built.init_args, contract("settings").init_args
+        (taken,), (given,) = built.init_args, contract_interface("settings").init_args
         assert candid.subtype_faults(given, taken) == []
 
 

@@ -25,7 +25,7 @@ from bridge.flow.policy import PeerPolicy
 from bridge.network import Network, start_canister, stop_canister
 from bridge.principal import Principal
 from bridge.reference import SHORT_POLICY, SHORT_WAITS, ReferenceCanister
-from bridge.reference.contract import install_types
+from bridge.reference.contract import contract_method, install_types
 from bridge.service import DEFERRED, Bridge, mailbox_argument
 from bridge.service.mailbox import Mailbox
 from bridge.service.transmitter import Handed, Transmitter
@@ -66,10 +66,7 @@ class Place:
         return await self.network.deploy(self.agent, wasm, mailbox_argument(owner, **options))
 
     async def status(self) -> Any:
-        types = candid.parse_did(
-            contracts.interface("mailbox"),
-            loader=lambda file: contracts.interface(file.removesuffix(".did")),
-        ).service.methods["mailbox_status"]
+        types = contract_method("mailbox", "mailbox_status")
         reply = await self.agent.query(
             self.mailbox, "mailbox_status", candid.encode(types.args, [])
         )
