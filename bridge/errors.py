@@ -263,7 +263,7 @@ class StoreError(BridgeError):
     """The store of flows cannot be opened, read or written.
 
     What to do: see that the file's folder exists, is writable, not full, and not used by
-    another bridge.
+    another bridge; of a database server, that it runs, has room, and lets this role in.
     """
 
 
@@ -271,6 +271,14 @@ class StoreConflictError(StoreError):
     """Another worker changed the flow since it was read; read it again and decide anew.
 
     What to do: read the flow again and decide anew.
+    """
+
+
+class StoreLostError(StoreError):
+    """The store was lost for good: another bridge took it over, or its server stayed away.
+
+    What to do: end this bridge and start a new one on the store; what was committed is there, and
+    a bridge that stands by goes on with it meanwhile.
     """
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["pytester", "canister_world"]  # only here can they be asked for
+# Only here can they be asked for.
+pytest_plugins = ["pytester", "canister_world", "postgres_server"]
 
 # An example may take its time: another machine, or a loaded one, is no failure.
 settings.register_profile(

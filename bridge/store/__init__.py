@@ -1,4 +1,4 @@
-"""Where flows live between two steps: in memory, or in SQLite.
+"""Where flows live between two steps: in memory, in SQLite or in PostgreSQL.
 
     async with SQLiteStore(path) as store:
         await store.commit(Change(None, record))
@@ -14,6 +14,16 @@ rules: what a record means is decided there.
 from bridge.store.base import Change, FlowPage, Store, StoreView
 from bridge.store.memory import MemoryStore
 from bridge.store.opening import view
+from bridge.store.postgres import PostgresStore
 from bridge.store.sqlite import SQLiteStore
 
-__all__ = ["Change", "FlowPage", "MemoryStore", "SQLiteStore", "Store", "StoreView", "view"]
+__all__ = [
+    "Change",
+    "FlowPage",
+    "MemoryStore",
+    "PostgresStore",
+    "SQLiteStore",
+    "Store",
+    "StoreView",
+    "view",
+]

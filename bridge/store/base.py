@@ -1,11 +1,13 @@
 """The contract of a store."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from bridge.errors import StoreLostError
 from bridge.flow import Flow, ReceiverFlow, Role, SenderFlow
 from bridge.flow.usage import Usage
 from bridge.principal import Principal
@@ -153,3 +155,11 @@ class Store(StoreView):
             StoreConflictError: If a flow is not as its ``before`` says; nothing was changed.
             StoreError: If the place fails; nothing was changed.
         """
+
+    async def lost(self) -> StoreLostError:
+        """Wait until the place is lost for good, and return why; for ever where that cannot be.
+
+        From then on every call raises a `StoreLostError`.
+        """
+        never: asyncio.Future[StoreLostError] = asyncio.get_running_loop().create_future()
+        return await never

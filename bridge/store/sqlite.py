@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from bridge.errors import StoreConflictError, StoreError
 from bridge.flow.usage import Usage
 from bridge.store.base import Change, Store
-from bridge.store.grouping import Commit, GroupCommits
+from bridge.store.grouping import Commit, Grouped
 from bridge.store.keys import key_of
 from bridge.store.tables import PARTS, Bodies, TablesView, bodies_of, document_of, statements
 
@@ -139,7 +139,9 @@ class SQLiteStore(SQLiteView, Store):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._owner: sqlite3.Connection | None = None
-        self._commits = GroupCommits(lambda group: self._run(lambda: self._write(group)))
+        self._commits: Grouped[Commit, None] = Grouped(
+            lambda group: self._run(lambda: self._write(group))
+        )
 
     # --- Opening and closing --------------------------------------------------------------------
 
@@ -222,7 +224,7 @@ class SQLiteStore(SQLiteView, Store):
     async def commit(self, *changes: Change, notes: Mapping[str, bytes] | None = None) -> None:
         """See `Store.commit`."""
         self._check_open()
-        await self._commits.commit(Commit(changes, notes or {}))
+        await self._commits.do(Commit(changes, notes or {}))
 
     def _write(self, group: list[Commit]) -> list[StoreError | None]:
         outcomes: list[StoreError | None] = []

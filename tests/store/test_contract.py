@@ -21,16 +21,21 @@ from bridge.flow import (
 )
 from bridge.flow.usage import Usage
 from bridge.principal import Principal
-from bridge.store import Change, MemoryStore, SQLiteStore, Store
+from bridge.store import Change, MemoryStore, PostgresStore, SQLiteStore, Store
 
 CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 OTHER = Principal.from_text("ryjl3-tyaaa-aaaaa-aaaba-cai")
 NOW = 1_800_000_000_000_000_000
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "flows.db")
+    made: Store = MemoryStore()
+    if request.param == "sqlite":
+        made = SQLiteStore(tmp_path / "flows.db")
+    elif request.param == "postgres":
+        place = request.getfixturevalue("postgres")
+        made = PostgresStore(place.conninfo, schema=place.schema)
     async with made:
         yield made
 

@@ -1,0 +1,260 @@
+"""Who works on a store in PostgreSQL: taken over, kept, found again after a break, or lost.
+
+The owner is the session that holds an advisory lock, and every commit goes through that session:
+once it has ended, for whatever reason, nothing of its bridge can be written any more. Beside the
+lock the row ``store`` names the owner and counts its commits, and each commit insists on both, so
+what became of a commit whose answer was lost can be read afterwards.
+
+Works in the thread of whoever calls.
+"""
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from importlib import resources
+from typing import Final
+
+import psycopg
+
+from bridge.errors import StoreError, StoreLostError
+from bridge.store.grouping import Commit
+from bridge.store.postgres_group import Group
+from bridge.store.postgres_session import Session, Statement
+from bridge.store.tables import statements
+
+LAYOUT: Final = 1
+_PAUSE: Final = 0.25
+_TRY: Final = "SELECT pg_try_advisory_lock(%s)"
+_HAS_TABLES: Final = "SELECT to_regclass('store') IS NOT NULL"
+_HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
+
+
+def check_layout(session: Session, layout: int) -> None:
+    """See that this version knows how a store is laid out.
+
+    Raises:
+        StoreError: If a newer one wrote it.
+    """
+    if layout > LAYOUT:
+        raise StoreError(
+            f"the store {session.label} has layout {layout}, this version knows {LAYOUT}",
+            hint="use the version of ic-bridge that wrote it, or a later one",
+        )
+
+
+class Owner:
+    """One bridge's hold on a store.
+
+    Args:
+        session: Through which all is done.
+        reconnect_within: Seconds for which a lost server is sought.
+    """
+
+    def __init__(self, session: Session, reconnect_within: float) -> None:
+        self._session = session
+        self._within = reconnect_within
+        self._name = ""
+        self._commits = 0
+        self._loss: StoreLostError | None = None
+        self._closing = threading.Event()
+        # Of all advisory locks of the database this one is the store's: the schema's name says so
+        # before the schema is there.
+        digest = hashlib.sha256(b"ic-bridge store " + session.schema.encode()).digest()
+        self._lock = int.from_bytes(digest[:8], "big", signed=True)
+
+    def close(self) -> None:
+        """Seek a lost server no longer; from any thread."""
+        self._closing.set()
+
+    # --- Taking over ----------------------------------------------------------------------------
+
+    def take(self) -> bool:
+        """Become the owner, unless another is.
+
+        Raises:
+            psycopg.Error: If the server cannot be reached or refuses.
+            StoreError: If what is there cannot be used.
+        """
+        session = self._session
+        if not session.is_open:
+            session.begin()
+        [[(taken,)]] = session.ask([(_TRY, [self._lock])])
+        if not taken:
+            return False
+        self._name = secrets.token_hex(16)
+        self._loss = None
+        self._closing.clear()
+        session.ask([("BEGIN", [])])
+        try:
+            self._make_tables()
+            [[(layout,)]] = session.ask([("SELECT layout FROM store", [])])
+            check_layout(session, layout)
+            [[(self._commits,)], _] = session.ask(
+                [
+                    ("UPDATE store SET owner = %s RETURNING commits", [self._name]),
+                    ("COMMIT", []),
+                ]
+            )
+        except BaseException:
+            session.end()
+            raise
+        return True
+
+    def _make_tables(self) -> None:
+        session = self._session
+        [[(has_schema,)], [(has_tables,)]] = session.ask(
+            [(_HAS_SCHEMA, [session.schema]), (_HAS_TABLES, [])]
+        )
+        if has_tables:
+            return
+        if not has_schema:
+            name = session.schema.replace('"', '""')
+            session.ask([(f'CREATE SCHEMA "{name}"', [])])
+        script = resources.files("bridge.store") / "postgres.sql"
+        made: list[Statement] = [
+            (statement, []) for statement in statements(script.read_text(encoding="utf-8"))
+        ]
+        session.ask(
+            [*made, ("INSERT INTO store (layout, owner, commits) VALUES (%s, '', 0)", [LAYOUT])]
+        )
+
+    # --- Writing --------------------------------------------------------------------------------
+
+    def write(self, commits: Sequence[Commit]) -> list[StoreError | None]:
+        """Commit a group; returns what became of each, ``None`` where it is durable.
+
+        Raises:
+            StoreError: If the store fails, for all of them; nothing was changed.
+            StoreLostError: If the store is lost.
+        """
+        while True:
+            self.check()
+            group = Group(commits)
+            outcomes: list[StoreError | None] = []
+            try:
+                keys = group.keys
+                stored = self._begin(keys)
+                outcomes = [*group.decide(stored)]
+                self._finish(group)
+            except psycopg.Error as error:
+                if self._session.is_broken(error):
+                    if self.find_again() and outcomes:
+                        return outcomes
+                    continue
+                self._roll_back()
+                of_one = isinstance(error, (psycopg.DataError, psycopg.IntegrityError))
+                if of_one and len(commits) > 1:  # what is wrong with one is its own caller's
+                    return [self.write([commit])[0] for commit in commits]
+                raise self._session.failed(error) from error
+            else:
+                return outcomes
+
+    def _begin(self, keys: list[bytes]) -> dict[bytes, int]:
+        """Begin a transaction that only the owner can, and read what is stored of some flows."""
+        _, counted, found = self._session.tell(
+            [
+                ("BEGIN", []),
+                (
+                    "UPDATE store SET commits = commits + 1 WHERE owner = %s AND commits = %s",
+                    [self._name, self._commits],
+                ),
+                ("SELECT key, version FROM flow WHERE key = ANY(%s::bytea[])", [keys]),
+            ]
+        )
+        if counted.rowcount != 1:
+            raise self.lose("another bridge took it over")
+        return dict(found.fetchall())
+
+    def _finish(self, group: Group) -> None:
+        made = group.statements()
+        if not made:
+            self._session.ask([("ROLLBACK", [])])
+            return
+        *_, end = self._session.tell([*made, ("COMMIT", [])])
+        if end.statusmessage != "COMMIT":
+            raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
+        self._commits += 1
+
+    def _roll_back(self) -> None:
+        try:
+            self._session.ask([("ROLLBACK", [])])
+        except psycopg.Error:
+            self._session.end()  # found again by whoever comes next
+
+    # --- Losing and finding ---------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See that the store was not lost.
+
+        Raises:
+            StoreLostError: If it was.
+        """
+        if self._loss is not None:  # made anew: an exception gathers the places that raise it
+            raise StoreLostError(self._loss.message, hint=self._loss.hint)
+
+    def lose(self, why: str) -> StoreLostError:
+        """Give the store up for good."""
+        self._session.end()
+        self._loss = StoreLostError(
+            f"the store {self._session.label} is lost: {why}",
+            hint="end this bridge and start a new one on the store; what was committed is there",
+        )
+        return self._loss
+
+    @property
+    def loss(self) -> StoreLostError | None:
+        """Why the store was lost, where it was."""
+        return self._loss
+
+    def find_again(self) -> bool:
+        """Begin a new session where one broke, and own the store in it.
+
+        Returns:
+            Whether a transaction of which no answer came stands.
+
+        Raises:
+            StoreError: If the store was closed meanwhile.
+            StoreLostError: If another bridge took it over, or the server stayed away.
+        """
+        session, old = self._session, self._session.ending
+        session.end()
+        deadline = time.monotonic() + self._within
+        why = "its owner's last session did not end"
+        while not self._closing.is_set():
+            try:
+                session.begin()
+                # Our own broken session may live on at the server, where nobody has told it yet.
+                _, [(taken,)], [(owner, commits)] = session.ask(
+                    [old, (_TRY, [self._lock]), ("SELECT owner, commits FROM store", [])]
+                )
+            except (psycopg.Error, StoreError) as error:
+                why = error.message if isinstance(error, StoreError) else _told(error)
+            else:
+                if owner != self._name:
+                    raise self.lose("another bridge took it over")
+                if taken:
+                    return self._went_on(commits)
+            session.end()
+            if time.monotonic() > deadline:
+                raise self.lose(f"its server was not found again within {self._within:g} s: {why}")
+            self._closing.wait(_PAUSE)
+        raise StoreError(
+            f"the store {session.label} was closed while its server was away",
+            hint="open it again: what was under way is there whole, or not at all",
+        )
+
+    def _went_on(self, commits: int) -> bool:
+        went_on = commits - self._commits
+        if went_on not in (0, 1):
+            raise self.lose(
+                "the server has forgotten what it had confirmed; it was restored, or another took "
+                "its place that did not have all"
+            )
+        self._commits = commits
+        return went_on == 1
+
+
+def _told(error: psycopg.Error) -> str:
+    return error.diag.message_primary or " ".join(str(error).split())

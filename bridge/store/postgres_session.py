@@ -1,0 +1,251 @@
+"""One session of a PostgreSQL server: how it is asked for, what it is set to, what its faults mean.
+
+Works in the thread of whoever calls. Knows nothing of flows. Nothing here puts a password into an
+error or a log.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg import conninfo as libpq
+from psycopg.rows import TupleRow
+
+from bridge.errors import StoreError, UsageError
+
+_log = logging.getLogger("bridge.store")
+
+Statement = tuple[str, Sequence[Any]]
+Row = tuple[Any, ...]
+
+# How soon a dead end of the connection is noticed, where the caller's own parameters do not say it.
+_PARAMETERS: Final = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+    "application_name": "ic-bridge",
+}
+# The server ends a session that it has heard nothing of for so long: an owner whose host died, or
+# that hangs, holds its store no longer than that.
+SILENCE: Final = 30
+_SETTINGS: Final = {
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+    "default_transaction_isolation": "read committed",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
+}
+_OLDEST: Final = 140_000  # PostgreSQL 14: the first to end silent sessions
+_SET: Final = (
+    "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
+)
+_WHO: Final = (
+    "SELECT pid, backend_start, current_setting('synchronous_commit'), current_setting('fsync')"
+    " FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+)
+# A number alone may be a later session's; the moment when it began tells them apart.
+_END: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
+)
+# Errors with which the server ends a session, beside class 08.
+_ENDINGS: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+_HINT: Final = "see that the server runs and lets this role in; its log may tell more"
+_HINTS: Final = {
+    "25006": "give the primary server: this one, or this role, only reads",
+    "42501": "grant this role what it lacks, or name a schema of its own",
+    "53100": "make room on the server's disk; nothing was changed",
+    "53300": "raise the server's max_connections, or close other sessions",
+    "57014": "see what keeps the server busy; nothing was changed",
+    "55P03": "see who holds locks on the schema's tables; nothing was changed",
+}
+
+
+class Session:
+    """A session, begun anew where it broke.
+
+    Args:
+        conninfo: PostgreSQL's connection string, as a URI or as ``key=value`` pairs.
+        schema: Where the tables are.
+        writes: Whether it is to write; one that only reads may be a standby server's.
+
+    Attributes:
+        ending: What ends the session from another one.
+        label: The place, as errors name it.
+        schema: As given.
+
+    Raises:
+        UsageError: If the string cannot be read, or the schema's name cannot be one.
+    """
+
+    def __init__(self, conninfo: str, schema: str, *, writes: bool) -> None:
+        if not schema or len(schema.encode()) > 63 or "\0" in schema or schema.startswith("pg_"):
+            raise UsageError(
+                f"{schema!r} cannot be the name of a schema",
+                hint="give 1 to 63 bytes that do not begin with pg_",
+            )
+        try:
+            given = libpq.conninfo_to_dict(conninfo)
+        except psycopg.Error:
+            # Not with libpq's own words: they may quote any part of the string.
+            raise UsageError(
+                "the connection string of PostgreSQL cannot be read",
+                hint="give postgresql://user@host/database, with %40 for an @ in a password",
+            ) from None
+        if "@" in str(given.get("host", "")) and "/" not in str(given.get("host")):
+            raise UsageError(
+                "the connection string of PostgreSQL has more than one @",
+                hint="write %40 for an @ in a user's name or a password",
+            )
+        self._parameters: dict[str, Any] = {**_PARAMETERS, **given}
+        if writes:
+            self._parameters.setdefault("target_session_attrs", "read-write")
+        self.schema = schema
+        self._writes = writes
+        self._connection: psycopg.Connection[TupleRow] | None = None
+        self._asked_at: float | None = None
+        self.ending: Statement = ("SELECT 1", [])
+        place = given.get("host") or given.get("hostaddr") or given.get("service") or "this machine"
+        database = given.get("dbname") or given.get("user") or "the default database"
+        self.label = f"{schema!r} in {database} on {place}"
+
+    # --- Beginning and ending -------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection; it may be broken."""
+        return self._connection is not None
+
+    @property
+    def waits(self) -> float:
+        """For how many seconds the server has owed an answer; 0 where it owes none."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
+
+    def begin(self) -> None:
+        """Connect, and set what this session depends on.
+
+        Raises:
+            psycopg.Error: If the server cannot be reached or refuses.
+            StoreError: If what answers cannot be used.
+        """
+        self.end()
+        self._connection = psycopg.connect(**self._parameters, autocommit=True)
+        self._connection.add_notice_handler(lambda _notice: None)
+        try:
+            self._set_up(self._connection)
+        except BaseException:
+            self.end()
+            raise
+
+    def _set_up(self, connection: psycopg.Connection[TupleRow]) -> None:
+        version = connection.info.server_version
+        if version < _OLDEST:
+            raise StoreError(
+                f"the server of the store {self.label} is PostgreSQL {version // 10_000}",
+                hint="use PostgreSQL 14 or later",
+            )
+        settings = {
+            **_SETTINGS,
+            "search_path": '"' + self.schema.replace('"', '""') + '", pg_temp',
+            "default_transaction_read_only": "off" if self._writes else "on",
+            "idle_session_timeout": f"{SILENCE}s" if self._writes else "0",
+        }
+        _, [(pid, begun, synchronous, fsync)] = self.ask(
+            [(_SET, [list(settings), list(settings.values())]), (_WHO, [])]
+        )
+        if pid != connection.info.backend_pid:
+            raise StoreError(
+                f"between this program and the store {self.label} is a connection pooler",
+                hint="give the server's own address: a session's lock must not pass to others",
+            )
+        if synchronous == "off":  # what is reported as committed would be lost with the server
+            self.ask([(_SET, [["synchronous_commit"], ["on"]])])
+        if self._writes and fsync == "off":
+            _log.warning(
+                "the server of the store %s has fsync off: what is reported as committed may be "
+                "lost when its machine ends",
+                self.label,
+            )
+        self.ending = (_END, [pid, begun])
+
+    def end(self) -> None:
+        """Close the connection, whatever its state."""
+        connection, self._connection = self._connection, None
+        self._asked_at = None
+        if connection is not None:
+            connection.close()
+
+    def abort(self) -> None:
+        """Break the connection, from any thread: whoever waits for the server waits no longer."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            held = socket.socket(fileno=connection.fileno())
+        except (OSError, psycopg.Error):
+            return
+        try:
+            held.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        finally:
+            held.detach()  # the descriptor is the connection's
+
+    # --- Asking ---------------------------------------------------------------------------------
+
+    def ask(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """Send statements together, and return the rows of each.
+
+        Raises:
+            psycopg.Error: What the first that failed failed with; none after it was carried out.
+        """
+        return [
+            cursor.fetchall() if cursor.description is not None else []
+            for cursor in self.tell(statements)
+        ]
+
+    def tell(self, statements: Sequence[Statement]) -> list[psycopg.Cursor[TupleRow]]:
+        """Send statements together, and return the cursor of each. Raises as `ask`."""
+        connection = self._connection
+        if connection is None:
+            raise psycopg.OperationalError("the connection is lost")
+        with self._counted(), connection.pipeline():
+            return [connection.execute(query, values) for query, values in statements]
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._asked_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked_at = None
+
+    # --- Faults ---------------------------------------------------------------------------------
+
+    def is_broken(self, error: psycopg.Error) -> bool:
+        """Whether an error means that the session is no more."""
+        if self._connection is None or self._connection.closed:
+            return True
+        if isinstance(error, psycopg.errors.PipelineAborted):
+            return False
+        state = error.sqlstate
+        if state is None:
+            return isinstance(error, psycopg.OperationalError)
+        return state[:2] == "08" or state in _ENDINGS
+
+    def failed(self, error: psycopg.Error) -> StoreError:
+        """An error as the caller is told it."""
+        told = error.diag.message_primary or " ".join(str(error).split())
+        return StoreError(
+            f"the store {self.label} failed: {told}",
+            hint=_HINTS.get(error.sqlstate or "", _HINT),
+        )
