@@ -231,6 +231,14 @@ class EnvelopeError(TrustError):
     """
 
 
+class WatchContractError(TrustError):
+    """What a canister tells of its flows does not keep the contract ``candid/watch.did``.
+
+    What to do: see that it is a canister that uses an Async Flow library of this version; one that
+    contradicts itself should be asked certified, by ``update``.
+    """
+
+
 # --- Flows --------------------------------------------------------------------------------------
 
 
@@ -254,6 +262,14 @@ class FlowFailedError(BridgeError):
     def certainly_not_done(self) -> bool:
         """Whether the receiver certainly did not process the request."""
         return self.failure in ("unsent", "refused")
+
+
+class WatchRefusedError(BridgeError):
+    """A canister does not let this identity watch its flows.
+
+    What to do: ask as a controller of the canister, or let a controller list this identity among
+    its monitors by ``asyncFlow_configure``.
+    """
 
 
 # --- The running parts --------------------------------------------------------------------------

@@ -170,6 +170,11 @@ class Agent:
         return self._exchange.root_key
 
     @property
+    def checks_queries(self) -> bool:
+        """Whether answers to queries are taken only with a signature by a certified node key."""
+        return self._check_queries
+
+    @property
     def clock(self) -> Clock:
         """The present, and how far this machine's clock was found to be off."""
         return self._exchange.clock

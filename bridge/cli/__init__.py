@@ -36,6 +36,7 @@ _COMMANDS = {
     ),
     "replica": ("bridge.cli.replica", "replica", "Start an embedded replica."),
     "timeline": ("bridge.cli.timeline", "timeline", "Draw a run's trace as a picture."),
+    "watch": ("bridge.cli.watch", "watch", "Watch flows of canisters and stores."),
 }
 
 

@@ -1,0 +1,233 @@
+"""How ``ic-bridge watch`` shows what it found: tables on a terminal, plain columns elsewhere, JSON.
+
+Whatever others chose, names, versions, reasons, goes to a terminal without control characters.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bridge.errors import BridgeError
+from bridge.flow import Policy
+from bridge.monitor.records import (
+    ContactLost,
+    ContactRegained,
+    EventsMissed,
+    FlowEvent,
+    FlowList,
+    FlowView,
+    HistoryReset,
+    Restarted,
+    Seen,
+    SideUsage,
+    Status,
+    printable,
+)
+from bridge.monitor.watch import Watch
+
+_SPANS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_TYPES: Final[dict[type[Any], str]] = {
+    FlowEvent: "event",
+    EventsMissed: "missed",
+    HistoryReset: "history_reset",
+    Restarted: "restarted",
+    ContactLost: "contact_lost",
+    ContactRegained: "contact_regained",
+}
+_ATTENTION: Final = frozenset({"dead_letter", "stalled", "corrupt", "abandoned", "failed"})
+
+
+def shown(name: str) -> str:
+    """Somebody's text, fit for a terminal."""
+    return printable(name)
+
+
+def say(source: str, words: str) -> None:
+    """Say something about a source on stderr."""
+    click.echo(f"{shown(source)}: {printable(words, 2_000)}", err=True)
+
+
+def complain(source: str, error: BridgeError) -> int:
+    """Say what went wrong with a source; the exit code that it asks for."""
+    told = printable(error.message, 2_000)
+    click.secho(f"ic-bridge: {shown(source)}: {told}", fg="red", err=True)
+    if error.hint:
+        click.echo(f"  {printable(error.hint, 2_000)}", err=True)
+    return error.exit_code
+
+
+def _span(nanoseconds: int) -> str:
+    """A duration by its largest unit."""
+    seconds = abs(nanoseconds) // 1_000_000_000
+    for size, unit in _SPANS:
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return "0 s"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: set[str]) -> None:
+    """Print rows: as a table on a terminal, else as columns with two spaces between them."""
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        table = Table()
+        for name in columns:
+            table.add_column(Text(name), justify="right" if name in right else "left")
+        for row in texts:
+            style = "red" if _ATTENTION & set(row) else None
+            table.add_row(*(Text(cell) for cell in row), style=style)
+        Console(highlight=False).print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    for row in [list(columns), *texts]:
+        cells = (
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for name, cell, width in zip(columns, row, widths, strict=True)
+        )
+        click.echo("  ".join(cells).rstrip())
+
+
+# --- Status ---------------------------------------------------------------------------------------
+
+
+def _of(part: int, bounds: Policy | None, name: str) -> str:
+    return f"{part:,}" if bounds is None else f"{part:,} of {getattr(bounds, name):,}"
+
+
+def show_statuses(found: Sequence[Status]) -> None:
+    """Print what each takes of its quotas, and what it counted."""
+    rows = [
+        (
+            one.source,
+            one.trust,
+            side.role,
+            _of(side.open, one.settings, "open_flows"),
+            _of(side.tombstones, one.settings, "tombstones"),
+            _of(side.bytes, one.settings, "bytes_stored"),
+            f"{side.peers:,}",
+        )
+        for one in found
+        for side in one.usage
+    ]
+    columns = ("source", "trust", "role", "open", "tombstones", "bytes", "peers")
+    _table(columns, rows, right={"open", "tombstones", "bytes", "peers"})
+    counted = [
+        (one.source, name, f"{count:,}")
+        for one in found
+        for name, count in sorted(one.counters.items())
+    ]
+    if counted:
+        click.echo()
+        _table(("source", "counted", "times"), counted, right={"times"})
+
+
+def status_document(one: Status) -> dict[str, Any]:
+    """A status as JSON has it."""
+    return {
+        "source": one.source,
+        "trust": str(one.trust),
+        "time": one.time,
+        "version": one.version,
+        "starts": one.starts,
+        "horizon": one.horizon,
+        "next_due": one.next_due,
+        "usage": {str(side.role): _side(side) for side in one.usage},
+        "limits": None
+        if one.settings is None
+        else {
+            "open": one.settings.open_flows,
+            "tombstones": one.settings.tombstones,
+            "bytes": one.settings.bytes_stored,
+        },
+        "counters": dict(one.counters),
+        "gauges": dict(one.gauges),
+        "peers": [
+            {
+                "peer": None if row.peer is None else str(row.peer),
+                "sent": row.sent,
+                "received": row.received,
+                "refused": row.refused,
+            }
+            for row in one.traffic
+        ],
+    }
+
+
+def _side(side: SideUsage) -> dict[str, int]:
+    return {name: getattr(side, name) for name in ("open", "tombstones", "bytes", "peers")}
+
+
+# --- Flows ----------------------------------------------------------------------------------------
+
+
+def show_flows(found: Sequence[tuple[FlowList, int]]) -> None:
+    """Print flows, with how long ago things were by the clocks of their sources."""
+    rows = [
+        (
+            one.source,
+            flow.role,
+            f"{flow.state} ({flow.failure})" if flow.failure else flow.state,
+            flow.peer,
+            flow.msg_id,
+            flow.attempts,
+            _span(now - flow.opened),
+            _span(now - flow.changed),
+            _due(flow, now),
+        )
+        for one, now in found
+        for flow in one
+    ]
+    columns = ("source", "role", "state", "peer", "msg_id", "attempts", "age", "unchanged", "due")
+    if rows:
+        _table(columns, rows, right={"attempts", "age", "unchanged", "due"})
+    else:
+        click.echo("no flows", err=True)
+    for trust in sorted({str(one.trust) for one, _ in found}):
+        click.echo(f"trust: {trust}", err=True)
+
+
+def _due(flow: FlowView, now: int) -> str:
+    if flow.due is None:
+        return "-"
+    return f"in {_span(flow.due - now)}" if flow.due >= now else f"{_span(now - flow.due)} ago"
+
+
+def flows_document(one: FlowList) -> dict[str, Any]:
+    """Flows as JSON has them; ids as text, since they can exceed what others take as a number."""
+    return {
+        "source": one.source,
+        "trust": str(one.trust),
+        "complete": one.complete,
+        "flows": [_plain(flow) for flow in one],
+    }
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """A record's fields as JSON has them."""
+    return {field.name: _value(field.name, getattr(record, field.name)) for field in fields(record)}
+
+
+def _value(name: str, value: Any) -> Any:
+    if isinstance(value, BridgeError):
+        return {"error": type(value).__name__, "message": str(value)}
+    if value is None or isinstance(value, bool) or (isinstance(value, int) and name != "msg_id"):
+        return value
+    return str(value)
+
+
+# --- Events ---------------------------------------------------------------------------------------
+
+
+def event_document(watch: Watch, seen: Seen) -> dict[str, Any]:
+    """One thing that was seen, as JSON has it: ``type`` says what it is."""
+    return {
+        "source": watch.name,
+        "trust": str(watch.trust),
+        "type": _TYPES[type(seen)],
+        **_plain(seen),
+    }

@@ -1,0 +1,363 @@
+"""`CanisterWatch`: a canister that keeps ``candid/watch.did``, asked by its three methods.
+
+Its answers are read by the contract's own types; what does not keep the contract is no answer.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Final
+
+from bridge import candid
+from bridge.agent import Agent
+from bridge.agent.quote import quote
+from bridge.errors import (
+    BridgeError,
+    CallRejectedError,
+    CandidError,
+    TransportError,
+    UsageError,
+    WatchContractError,
+    WatchRefusedError,
+)
+from bridge.flow import Cycles, Failure, Policy, Role
+from bridge.monitor.history import LOOK, History
+from bridge.monitor.records import (
+    STATES,
+    ContactLost,
+    ContactRegained,
+    FlowEvent,
+    FlowView,
+    HistoryReset,
+    PeerTraffic,
+    Restarted,
+    Seen,
+    SideUsage,
+    State,
+    Status,
+    Trust,
+    role_of,
+)
+from bridge.monitor.watch import MOST_PAGES, PAGE, Page, Watch
+from bridge.principal import Principal
+from bridge.reference import contract_method
+
+_WITHIN: Final = 30_000_000_000
+_REFUSED: Final = 4  # the canister's own reject
+_INSPECTED: Final = "canister_inspect_message"  # which refuses an update before it is a message
+_PASSES: Final = (2, 5)  # transient; stopped, as in an upgrade, or out of something
+_STAYS: Final = "IC0536"  # there is no such method
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
+_STATUS_EVERY: Final = 5  # looks at the history between two looks for a start
+_LONGEST_NAME: Final = 100
+_SAME_NAMES: Final = frozenset(Policy.__dataclass_fields__)
+_OTHER_NAMES: Final = {"bytes": "bytes_stored"}
+
+
+@cache
+def _codecs(method: str) -> tuple[candid.Codec, candid.Codec]:
+    function = contract_method("watch", method)
+    return candid.Codec(function.args), candid.Codec(function.results)
+
+
+class CanisterWatch(Watch):
+    """Watches a canister that uses an Async Flow library.
+
+    Args:
+        agent: Who asks: a controller of the canister, or one of its monitors. Stays the caller's.
+        canister_id: The canister.
+        certified: Whether the canister's subnet has to agree on each answer (an update call, which
+            takes seconds on mainnet), instead of one node signing it (a query).
+        name: What it is called; its id by default.
+        within: For one answer, in nanoseconds.
+
+    Raises:
+        PrincipalError: If the id is no principal.
+        UsageError: If it is not a canister's.
+    """
+
+    kind = "canister"
+
+    def __init__(
+        self,
+        agent: Agent,
+        canister_id: Principal | str,
+        *,
+        certified: bool = False,
+        name: str | None = None,
+        within: int = _WITHIN,
+    ) -> None:
+        if isinstance(canister_id, str):
+            canister_id = Principal.from_text(canister_id)
+        if not canister_id.is_canister:
+            raise UsageError(
+                f"{canister_id} is no canister's id, so there is nothing to watch",
+                hint="give the id of a canister, such as rrkah-fqaaa-aaaaa-aaaaq-cai",
+            )
+        super().__init__(name or str(canister_id))
+        self.agent = agent
+        self.canister_id = canister_id
+        self._certified = certified
+        self._within = within
+
+    @property
+    def trust(self) -> Trust:
+        """``CERTIFIED``, or ``ONE_NODE`` for queries."""
+        if self._certified:
+            return Trust.CERTIFIED
+        return Trust.ONE_NODE if self.agent.checks_queries else Trust.UNVERIFIED
+
+    async def _ask(self, method: str, *values: Any, certified: bool = False) -> Any:
+        args, results = _codecs(method)
+        call = self.agent.update if certified or self._certified else self.agent.query
+        try:
+            reply = await call(self.canister_id, method, args.encode(*values), within=self._within)
+            return results.decode(reply)[0]
+        except CallRejectedError as rejected:
+            if rejected.code != _REFUSED and _INSPECTED not in rejected.reject_message:
+                raise
+            raise WatchRefusedError(
+                f"{self.canister_id} does not let {self.agent.principal} watch it: "
+                + quote(rejected.reject_message),
+                hint="ask as a controller or a listed monitor (--identity, asyncFlow_configure)",
+            ) from rejected
+        except CandidError as error:
+            raise WatchContractError(
+                f"what {self.canister_id} answers to {method} does not keep the contract: "
+                f"{error.message}",
+                hint="see that it uses an Async Flow library, of a version that this one knows",
+            ) from error
+
+    # --- Status ---
+
+    async def status(self) -> Status:  # noqa: D102 - as in Watch
+        told = await self._ask("asyncFlow_status")
+        counters, gauges = (_by_name(told[name]) for name in ("counters", "gauges"))
+        return Status(
+            source=self.name,
+            trust=self.trust,
+            time=told["time"],
+            usage=tuple(_usage(role, gauges) for role in Role),
+            version=told["version"][:_LONGEST_NAME],
+            starts=gauges.get("starts"),
+            horizon=told["horizon"],
+            settings=_policy(told["settings"]),
+            counters=MappingProxyType(counters),
+            gauges=MappingProxyType(gauges),
+            traffic=tuple(PeerTraffic(**row) for row in told["peers"]),
+        )
+
+    # --- Flows ---
+
+    async def _page(self, role: Role | None, state: State | None, cursor: bytes | None) -> Page:
+        asked = {
+            "role": None if role is None else candid.Case(str(role)),
+            "state": None if state is None else candid.Case(str(state)),
+            "cursor": cursor,
+            "limit": PAGE,
+        }
+        told = await self._ask("asyncFlow_flows", asked)
+        flows = tuple(self._view(view) for view in told["flows"][:PAGE])
+        strange = len(told["flows"]) > PAGE or any(
+            role not in (None, flow.role) or state not in (None, flow.state) for flow in flows
+        )
+        if strange or (cursor is not None and told["next"] == cursor):
+            raise WatchContractError(
+                f"{self.canister_id} tells flows that were not asked for",
+                hint="a page has what fits the question, at most as many as that says, and an end",
+            )
+        return Page(flows, told["next"])
+
+    def _view(self, view: Mapping[str, Any]) -> FlowView:
+        failure = view["failure"]
+        return FlowView(
+            **{
+                **view,
+                "role": Role(view["role"].label),
+                "state": self._state(view["role"], view["state"]),
+                "failure": None if failure is None else Failure(failure.label),
+            }
+        )
+
+    def _state(self, role: candid.Case, state: candid.Case) -> State:
+        found = STATES[str(state.label)]
+        if role_of(found) != role.label:
+            raise WatchContractError(
+                f"{self.canister_id} tells a {role.label}'s flow with the state {found}",
+                hint="that state is of the other side; see that the canister's library is whole",
+            )
+        return found
+
+    # --- Events ---
+
+    async def _events(self, after: int, limit: int, certified: bool) -> list[FlowEvent]:
+        asked = {"after": after, "limit": limit}
+        told = await self._ask("asyncFlow_events", asked, certified=certified)
+        return [self._event(event) for event in told[:limit]]
+
+    def _event(self, event: Mapping[str, Any]) -> FlowEvent:
+        before, after = (
+            None if event[name] is None else self._state(event["role"], event[name])
+            for name in ("from", "to")
+        )
+        return FlowEvent(
+            seq=event["seq"],
+            time=event["time"],
+            role=Role(event["role"].label),
+            peer=event["peer"],
+            msg_id=event["msg_id"],
+            before=before,
+            after=after,
+            why=event["why"],
+        )
+
+    async def latest_event(self) -> FlowEvent | None:  # noqa: D102 - as in Watch
+        first = await self._events(0, 1, False)
+        if not first:
+            return None
+        event, status = first[0], await self.status()
+        ahead = event.seq + status.gauges.get("events kept", 0) - 2
+        page = await self._events(max(ahead, event.seq), LOOK, False)
+        page = page or await self._events(event.seq, LOOK, False)
+        for _ in range(MOST_PAGES):
+            if not page:
+                break
+            event = page[-1]
+            page = await self._events(event.seq, LOOK, False)
+        return event
+
+    async def events(  # noqa: D102 - as in Watch
+        self,
+        *,
+        after: int | FlowEvent = 0,
+        follow: bool = False,
+        poll_every: float = 2.0,
+        patience: float | None = None,
+    ) -> AsyncGenerator[Seen, None]:
+        history = History(self._events, after)
+        if not follow:
+            while True:
+                told, more = await history.read()
+                for one in told:
+                    yield one
+                if not more:
+                    return
+        line = _Line(self, patience)
+        while True:
+            try:
+                told, more = await history.read()
+                regained = line.regained()
+                pause = 0 if more else poll_every
+            except BridgeError as error:
+                lost, pause = line.failed(error)
+                told, regained = [], None
+                if lost is not None:
+                    yield lost
+            if regained is not None:
+                yield regained
+            for one in told:
+                yield one
+            try:
+                started = await line.look_for_start(told)
+            except BridgeError as error:
+                lost, pause = line.failed(error)
+                if lost is not None:
+                    yield lost
+            else:
+                if started is not None:
+                    yield started
+            await asyncio.sleep(pause)
+
+
+class _Line:
+    """The contact to a canister that is followed: whether it stands, and who answers.
+
+    Args:
+        watch: Asks.
+        patience: Seconds without an answer that are borne.
+    """
+
+    def __init__(self, watch: CanisterWatch, patience: float | None) -> None:
+        self._watch = watch
+        self._patience = patience
+        self._stood = False
+        self._failures = 0
+        self._since = 0.0
+        self._starts: int | None = None
+        self._looks = 0
+
+    async def look_for_start(self, told: list[Any]) -> Restarted | None:
+        """Whether the canister was started since the last look, now and then."""
+        if self._failures:  # there was no answer just now
+            return None
+        self._looks -= 1
+        if self._looks > 0 and not any(isinstance(one, HistoryReset) for one in told):
+            return None
+        self._looks = _STATUS_EVERY
+        try:
+            status = await self._watch.status()
+        except BridgeError:
+            self._looks = 0
+            raise
+        before, self._starts = self._starts, status.starts
+        if before in (None, status.starts) or status.starts is None:
+            return None
+        return Restarted(status.starts, status.version or "")
+
+    def failed(self, error: BridgeError) -> tuple[ContactLost | None, float]:
+        """What to tell of a failure, and how many seconds to wait.
+
+        Raises:
+            BridgeError: The failure itself, if it does not pass by itself or lasts too long.
+        """
+        now = asyncio.get_running_loop().time()
+        passes = isinstance(error, TransportError) or (
+            isinstance(error, CallRejectedError)
+            and error.code in _PASSES
+            and error.error_code != _STAYS
+        )
+        if not self._stood or not passes:
+            raise error
+        self._failures += 1
+        if self._failures == 1:
+            self._since = now
+        if self._patience is not None and now - self._since >= self._patience:
+            raise error
+        longest = min(_FIRST_PAUSE * 2 ** min(self._failures - 1, 16), _LONGEST_PAUSE)
+        pause = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
+        return (ContactLost(error) if self._failures == 1 else None), pause
+
+    def regained(self) -> ContactRegained | None:
+        """Note that there was an answer; what to tell if there was none before it."""
+        failures, self._failures, self._stood = self._failures, 0, True
+        if not failures:
+            return None
+        self._looks = 0  # whoever was away may have been started meanwhile
+        return ContactRegained(failures)
+
+
+def _by_name(pairs: list[tuple[str, int]]) -> dict[str, int]:
+    return {name[:_LONGEST_NAME]: count for name, count in pairs}
+
+
+def _usage(role: Role, gauges: Mapping[str, int]) -> SideUsage:
+    return SideUsage(
+        role=role,
+        open=gauges.get(f"{role} open flows", 0),
+        tombstones=gauges.get(f"{role} tombstones", 0),
+        bytes=gauges.get(f"{role} bytes", 0),
+        peers=gauges.get(f"{role} peers", 0),
+    )
+
+
+def _policy(settings: Mapping[str, Any]) -> Policy:
+    """Settings as told, unchecked: they are in force, whatever they are."""
+    values: dict[str, Any] = {
+        _OTHER_NAMES.get(name, name): Cycles(**value) if name == "attach_cycles" else value
+        for name, value in settings.items()
+        if value is not None and _OTHER_NAMES.get(name, name) in _SAME_NAMES
+    }
+    return Policy(**values)
