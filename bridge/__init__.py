@@ -14,36 +14,43 @@ if TYPE_CHECKING:
     from bridge.agent import Agent, Identity
     from bridge.errors import BridgeError
     from bridge.flow import Policy
+    from bridge.monitor import CanisterWatch, StoreWatch
     from bridge.network import Network
     from bridge.principal import Principal
     from bridge.replica import Replica
     from bridge.service import Bridge
-    from bridge.store import MemoryStore, SQLiteStore
+    from bridge.store import MemoryStore, PostgresStore, SQLiteStore
 
 _HOMES = {
     "Agent": "bridge.agent",
     "Bridge": "bridge.service",
     "BridgeError": "bridge.errors",
+    "CanisterWatch": "bridge.monitor",
     "Identity": "bridge.agent",
     "MemoryStore": "bridge.store",
     "Network": "bridge.network",
     "Policy": "bridge.flow",
+    "PostgresStore": "bridge.store",
     "Principal": "bridge.principal",
     "Replica": "bridge.replica",
     "SQLiteStore": "bridge.store",
+    "StoreWatch": "bridge.monitor",
 }
 
 __all__ = [
     "Agent",
     "Bridge",
     "BridgeError",
+    "CanisterWatch",
     "Identity",
     "MemoryStore",
     "Network",
     "Policy",
+    "PostgresStore",
     "Principal",
     "Replica",
     "SQLiteStore",
+    "StoreWatch",
     "__version__",
 ]
 

@@ -6,7 +6,7 @@ $(DOCS_ENV)/.ready: requirements/docs.txt docs/_site/package-lock.json pyproject
 	@command -v npm >/dev/null || { echo "npm is missing: install Node 18 or later" >&2; exit 1; }
 	@$(PYTHON) -m venv $(DOCS_ENV)
 	@$(DOCS_ENV)/bin/pip install --quiet --disable-pip-version-check \
-	  --constraint requirements/constraints.txt --requirement requirements/docs.txt --editable '.[replica]'
+	  --constraint requirements/constraints.txt --requirement requirements/docs.txt --editable '.[monitor,replica]'
 	@cp docs/_site/package.json docs/_site/package-lock.json docs/_site/.npmrc $(DOCS_ENV)/
 	@cd $(DOCS_ENV) && npm ci --silent
 	@touch $@

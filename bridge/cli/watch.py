@@ -321,3 +321,74 @@ def events(
             return max(await together(of_one(one, len(watches) > 1) for one in watches))
 
     raise SystemExit(asyncio.run(until_stopped(run())))
+
+
+# --- Metrics --------------------------------------------------------------------------------------
+
+
+def _address(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
+    """A host and a port, such as ``127.0.0.1:9654`` or ``[::1]:0``."""
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise click.BadParameter(f"{value!r} is no address and port, such as 127.0.0.1:9654")
+    return host, int(port)
+
+
+@watch.command()
+@asking
+@click.option(
+    "--listen",
+    default="127.0.0.1:9654",
+    show_default=True,
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Where to serve; port 0 picks a free one.",
+)
+@click.option(
+    "--floor",
+    callback=duration,
+    default="10 s",
+    show_default=True,
+    metavar="DURATION",
+    help="Look at a source no more often than that, however often it is scraped.",
+)
+@click.option(
+    "--timeout",
+    callback=duration,
+    default="8 s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long a look, and so a scrape, may take.",
+)
+@click.option(
+    "--peers",
+    type=click.IntRange(0, 1_000),
+    default=20,
+    show_default=True,
+    help="Peers of a source with labels of their own; the rest is 'other'.",
+)
+@click.option("--json", "_as_json", is_flag=True, help="Print JSON, which is done in any case.")
+def export(
+    sources: Sources,
+    listen: tuple[str, int],
+    floor: int,
+    timeout: int,
+    peers: int,
+    _as_json: bool,
+) -> None:
+    """Serve metrics to Prometheus until interrupted. Prints one JSON line with url when it does.
+
+    Whoever reaches the address reads them: it is this machine's own unless another is given.
+    """
+    from bridge.monitor import Exporter  # noqa: PLC0415 - prometheus-client is an extra
+
+    async def run() -> int:
+        async with sources.opened() as watches:
+            exporter = Exporter(watches, floor=floor / 1e9, timeout=timeout / 1e9, most_peers=peers)
+            async with exporter.serving(*listen) as url:
+                click.echo(json.dumps({"url": url}))
+                await asyncio.Event().wait()
+        return 0
+
+    raise SystemExit(asyncio.run(until_stopped(run())))

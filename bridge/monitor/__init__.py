@@ -17,6 +17,8 @@ from bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from bridge.monitor.canister import CanisterWatch
+    from bridge.monitor.exporter import Exporter
+    from bridge.monitor.program import BridgeMetrics
     from bridge.monitor.records import (
         ContactLost,
         ContactRegained,
@@ -33,15 +35,18 @@ if TYPE_CHECKING:
         Trust,
     )
     from bridge.monitor.store import StoreWatch
+    from bridge.monitor.survey import Survey
     from bridge.monitor.timeline import arrow_heads, draw_timeline
     from bridge.monitor.trace import MessageRecord, read_trace, write_trace
     from bridge.monitor.watch import Watch
 
 _HOMES = {
+    "BridgeMetrics": "program",
     "CanisterWatch": "canister",
     "ContactLost": "records",
     "ContactRegained": "records",
     "EventsMissed": "records",
+    "Exporter": "exporter",
     "FlowEvent": "records",
     "FlowList": "records",
     "FlowView": "records",
@@ -53,6 +58,7 @@ _HOMES = {
     "SideUsage": "records",
     "Status": "records",
     "StoreWatch": "store",
+    "Survey": "survey",
     "Trust": "records",
     "Watch": "watch",
     "arrow_heads": "timeline",
@@ -62,10 +68,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "BridgeMetrics",
     "CanisterWatch",
     "ContactLost",
     "ContactRegained",
     "EventsMissed",
+    "Exporter",
     "FlowEvent",
     "FlowList",
     "FlowView",
@@ -77,6 +85,7 @@ __all__ = [
     "SideUsage",
     "Status",
     "StoreWatch",
+    "Survey",
     "Trust",
     "Watch",
     "arrow_heads",

@@ -1,0 +1,149 @@
+"""`Exporter`: looks at sources when it is scraped, and serves what it saw to Prometheus over HTTP.
+
+A scrape ends in time whatever a source does, and sources are looked at side by side and never more
+often than a floor allows, however many scrape.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.aiohttp import make_aiohttp_handler
+from prometheus_client.metrics_core import Metric
+
+from bridge.errors import BridgeError, UsageError
+from bridge.monitor.metrics import BoundedLabels, Looked, families
+from bridge.monitor.survey import MOST_FLOWS, survey
+from bridge.monitor.watch import Watch
+
+_TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+_MARGIN = 0.5  # seconds that the answer to a scrape needs itself
+
+
+class Exporter:
+    """Metrics of sources, as a collector of prometheus-client and as an HTTP server.
+
+    Args:
+        watches: The sources, with names that differ; each is entered for each look.
+        floor: Seconds between the beginnings of two looks at one source, at least.
+        timeout: Seconds that one look, and so one scrape, may take.
+        most_peers: Peers of one source that have labels of their own; the first that are seen, and
+            among these those with the most flows. All others are ``other``.
+        most_flows: Flows that are read of one source at a look.
+    """
+
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        *,
+        floor: float = 10.0,
+        timeout: float = 8.0,
+        most_peers: int = 20,
+        most_flows: int = MOST_FLOWS,
+    ) -> None:
+        self._looked = [Looked(watch, BoundedLabels(most_peers)) for watch in watches]
+        self._floor = floor
+        self._timeout = timeout
+        self._most_flows = most_flows
+        self._begun: dict[str, float] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        """What the last looks saw, for a ``CollectorRegistry``; looks at nothing itself."""
+        return families(self._looked)
+
+    async def look(self, within: float | None = None) -> None:
+        """Look at each source whose last look is longer ago than the floor.
+
+        Args:
+            within: Seconds to wait at most; looks that take longer go on.
+        """
+        now = asyncio.get_running_loop().time()
+        for one in self._looked:
+            name = one.watch.name
+            busy = name in self._tasks and not self._tasks[name].done()
+            if not busy and now - self._begun.get(name, -self._floor) >= self._floor:
+                self._begun[name] = now
+                self._tasks[name] = asyncio.create_task(self._look_at(one))
+        waiting = [task for task in self._tasks.values() if not task.done()]
+        if waiting:
+            longest = self._timeout if within is None else min(within, self._timeout)
+            await asyncio.wait(waiting, timeout=longest)
+
+    async def _look_at(self, one: Looked) -> None:
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout), one.watch as watch:
+                found = await survey(watch, most_flows=self._most_flows)
+        except (BridgeError, TimeoutError) as error:
+            one.survey, one.error = None, type(error).__name__
+            one.failures[one.error] += 1
+        else:
+            one.survey, one.success = found, time.time()
+            one.label()
+        one.duration = time.perf_counter() - begun
+
+    async def close(self) -> None:
+        """End looks that are under way."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def serving(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+        """Serve ``/metrics`` while the block lasts.
+
+        Args:
+            host: The address; whoever reaches it reads the metrics.
+            port: The port; 0 picks a free one.
+
+        Yields:
+            The URL.
+
+        Raises:
+            UsageError: If the address cannot be used.
+        """
+        registry = CollectorRegistry()
+        registry.register(self)
+        write = make_aiohttp_handler(registry)
+
+        async def metrics(request: web.Request) -> web.StreamResponse:
+            await self.look(_patience(request.headers.get(_TIMEOUT_HEADER)))
+            try:
+                return await write(request)
+            except (TypeError, ValueError):  # what the client accepts is not written as it should be
+                raise web.HTTPBadRequest(text="the Accept header cannot be read\n") from None
+
+        async def index(_request: web.Request) -> web.Response:
+            return web.Response(text="flows of Async Flow: see /metrics\n")
+
+        application = web.Application()
+        application.add_routes([web.get("/", index), web.get("/metrics", metrics)])
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+            try:
+                await site.start()
+            except OSError as error:
+                raise UsageError(
+                    f"{host}:{port} cannot be listened on: {error.strerror or error}",
+                    hint="choose another address, or port 0 for any that is free",
+                ) from error
+            bound = runner.addresses[0][1]
+            yield f"http://{f'[{host}]' if ':' in host else host}:{bound}/metrics"
+        finally:
+            await self.close()
+            await runner.cleanup()
+
+
+def _patience(told: str | None) -> float | None:
+    """How many seconds who scrapes will wait for the answer, less what writing it takes."""
+    try:
+        seconds = float(told or "")
+    except ValueError:
+        return None
+    return max(0.0, seconds - _MARGIN) if seconds < float("inf") else None
