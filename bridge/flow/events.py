@@ -163,7 +163,8 @@ class Decided(Event):
 
     Args:
         decision: Resend, accept or abandon.
-        hash: For accept at the sender: the wrong hash of the ACK to be accepted.
+        hash: The wrong hash that was asked about. For accept at the sender: of the ACK to be
+            accepted. At the receiver: None stands for all that are asked about.
     """
 
     decision: Decision

@@ -49,6 +49,7 @@ _ENDS: Final = (
     "due and none left; `lifetime` since the answer over; a certified refusal",
 )
 _DECISION: Final = ("Acknowledging, Abandoned", "its decision: accept / resend / abandon")
+_QUESTION_LOST: Final = ("Acknowledging, Abandoned", "a restart took that question")
 
 # fmt: off
 _ROWS: Final[tuple[Row[ReceiverFlow], ...]] = (
@@ -134,11 +135,17 @@ _ROWS: Final[tuple[Row[ReceiverFlow], ...]] = (
     Row("fin_accepted", _DECISION,
         ANSWERED, Decided, when.says_accept, (FINISHED,), do.finish),
     Row("fin_resend", _DECISION,
-        ANSWERED, Decided, when.says_resend, (), do.echo_ack),
+        ANSWERED, Decided, when.says_resend, (), do.resend),
     Row("fin_abandon", _DECISION,
-        (ACKNOWLEDGING,), Decided, when.says_abandon, (ABANDONED,), do.abandon),
+        (ACKNOWLEDGING,), Decided, when.says_abandon, (ABANDONED,), do.abandon_as_decided),
     Row("fin_abandon_again", _DECISION,
-        (ABANDONED,), Decided, when.says_abandon, (), do.count_ignored),
+        (ABANDONED,), Decided, when.says_abandon, (), do.abandon_again),
+    Row("question_restart", _QUESTION_LOST,
+        ANSWERED, Restarted, when.is_asking, (), do.restart_and_ask_later),
+    Row("question_due", _QUESTION_LOST,
+        ANSWERED, Due, when.ask_due, (), do.ask_again),
+    Row("question_failed", None,
+        ANSWERED, HandlerFailed, when.is_open_question, (), do.leave_undecided),
     Row("fin_ignored", ("Processing, Stalled, Finished", "FIN"),
         (PROCESSING, STALLED, FINISHED), Received, when.is_fin, (), do.count_fin),
     Row("unknown_fin", None,

@@ -222,6 +222,7 @@ def finish(_flow: ReceiverFlow, step: S) -> None:
     draft = _enter_tombstone(step, ReceiverState.FINISHED)
     draft.payload = None
     draft.response = None
+    _close_question(draft, None, step)
 
 
 def report_new(flow: ReceiverFlow, step: S) -> None:
@@ -247,8 +248,15 @@ def report_new(flow: ReceiverFlow, step: S) -> None:
 def ask_about_fin(flow: ReceiverFlow, step: S) -> None:
     """Ask the corruption handler; timers go on."""
     wrong = step.event.message.hash
+    draft = step.draft()
+    draft.wrong_fins = (*flow.wrong_fins, wrong)
+    draft.asked = (*flow.asked, wrong)
+    draft.asks = max(1, flow.asks)
+    _ask(draft, wrong, step)
+
+
+def _ask(flow: ReceiverFlow, wrong: int, step: S) -> None:
     assert flow.response_hash is not None
-    step.draft().wrong_fins = (*flow.wrong_fins, wrong)
     step.effects.append(
         Ask(
             role=Role.RECEIVER,
@@ -260,8 +268,60 @@ def ask_about_fin(flow: ReceiverFlow, step: S) -> None:
             our_hash=flow.response_hash,
             their_hash=wrong,
             decide=True,
+            tries=flow.asks,
         )
     )
+
+
+def restart_and_ask_later(flow: ReceiverFlow, step: S) -> None:
+    """What was asked is lost with the process: ask again after delay(n)."""
+    if flow.ask_due is None:
+        step.draft().ask_due = step.now + step.policy.delay(flow.asks, step.event.u)
+    restart(flow, step)
+
+
+def ask_again(flow: ReceiverFlow, step: S) -> None:
+    """The same questions once more."""
+    draft = step.draft()
+    draft.ask_due = None
+    draft.asks += 1
+    for wrong in flow.asked:
+        _ask(draft, wrong, step)
+
+
+def _close_question(flow: ReceiverFlow, wrong: int | None, step: S) -> None:
+    """It is decided, or stays undecided; None: all are."""
+    if not flow.asked:
+        return
+    draft = step.draft()
+    draft.asked = () if wrong is None else tuple(hash_ for hash_ in flow.asked if hash_ != wrong)
+    if not draft.asked:
+        draft.asks = 0
+        draft.ask_due = None
+
+
+def resend(flow: ReceiverFlow, step: S) -> None:
+    """Echo the ACK within the echo rule."""
+    _close_question(flow, step.event.hash, step)
+    echo_ack(flow, step)
+
+
+def abandon_as_decided(flow: ReceiverFlow, step: S) -> None:
+    """Tell; keep the response."""
+    _close_question(flow, step.event.hash, step)
+    abandon(flow, step)
+
+
+def abandon_again(flow: ReceiverFlow, step: S) -> None:
+    """It is abandoned already."""
+    _close_question(flow, step.event.hash, step)
+    step.count("ignored")
+
+
+def leave_undecided(flow: ReceiverFlow, step: S) -> None:
+    """A handler that fails has decided nothing, and the timers go on."""
+    _close_question(flow, step.event.of.their_hash, step)
+    step.count("outdated")
 
 
 # --- Counting -----------------------------------------------------------------------------------
@@ -290,11 +350,6 @@ def count_unknown_fin(_flow: ReceiverFlow, step: S) -> None:
 def count_rejected(_flow: ReceiverFlow, step: S) -> None:
     """The outcome is unknown; the next due decides."""
     step.count("rejected")
-
-
-def count_ignored(_flow: ReceiverFlow, step: S) -> None:
-    """It changes nothing here."""
-    step.count("ignored")
 
 
 # --- Telling ------------------------------------------------------------------------------------
@@ -364,7 +419,7 @@ def restart(flow: ReceiverFlow, step: S) -> None:
     later = now + step.policy.spread * step.event.share // 1_000_000
     if flow.tell_due is None and pending(flow) is not None:
         step.draft().tell_due = later
-    for name in ("send_due", "tell_due"):
+    for name in ("send_due", "tell_due", "ask_due"):
         due = getattr(flow, name)
         if due is not None and due <= now:
             setattr(step.draft(), name, later)

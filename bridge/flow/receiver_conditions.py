@@ -2,7 +2,7 @@
 
 from typing import TypeAlias
 
-from bridge.flow.effects import HandOver, Tell
+from bridge.flow.effects import Ask, HandOver, Tell
 from bridge.flow.messages import Ack, Fin, New, payload_hash
 from bridge.flow.records import ReceiverFlow
 from bridge.flow.states import Decision, ReceiverState, Telling
@@ -38,6 +38,11 @@ def send_due_and_none_left(flow: ReceiverFlow, step: S) -> bool:
 def tell_due(flow: ReceiverFlow, step: S) -> bool:
     """A telling is due again."""
     return flow.tell_due is not None and step.now >= flow.tell_due
+
+
+def ask_due(flow: ReceiverFlow, step: S) -> bool:
+    """A question is due again."""
+    return flow.ask_due is not None and step.now >= flow.ask_due
 
 
 def is_over(flow: ReceiverFlow, step: S) -> bool:
@@ -166,6 +171,17 @@ def is_open_telling(flow: ReceiverFlow, step: S) -> bool:
     return isinstance(of, Tell) and of.what is pending(flow) and of.tries == flow.tries
 
 
+def is_asking(flow: ReceiverFlow, _step: S) -> bool:
+    """The corruption handler has yet to decide."""
+    return bool(flow.asked)
+
+
+def is_open_question(flow: ReceiverFlow, step: S) -> bool:
+    """The event speaks of a question that is open."""
+    of = step.event.of
+    return isinstance(of, Ask) and of.kind == "FIN" and of.their_hash in flow.asked
+
+
 def says_accept(_flow: ReceiverFlow, step: S) -> bool:
     """The decision is to accept."""
     return step.event.decision is Decision.ACCEPT
@@ -195,4 +211,6 @@ def next_due(flow: ReceiverFlow, lag: int) -> int | None:
         due = flow.send_due
     if flow.tell_due is not None and (due is None or flow.tell_due < due):
         due = flow.tell_due
+    if flow.ask_due is not None and (due is None or flow.ask_due < due):
+        due = flow.ask_due
     return due

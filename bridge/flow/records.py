@@ -111,6 +111,9 @@ class ReceiverFlow:
         ack_echoes: How many ACKs were sent in answer to repeats.
         wrong_news: Hashes of other NEW payloads that were reported, at most three.
         wrong_fins: Wrong FIN hashes that were reported, at most three.
+        asked: Those of them about which the corruption handler has yet to decide.
+        asks: Opened tries of these questions.
+        ask_due: When they are asked again: a restart took them.
         deferred: Whether the handler answers later by id, which survives a restart.
         paid: Whether this flow's cycles were accepted.
         horizon: The horizon in force when the flow came; a later shorter one does not hold for it.
@@ -143,6 +146,9 @@ class ReceiverFlow:
     ack_echoes: int = 0
     wrong_news: tuple[int, ...] = ()
     wrong_fins: tuple[int, ...] = ()
+    asked: tuple[int, ...] = ()
+    asks: int = 0
+    ask_due: int | None = None
     deferred: bool = False
     paid: bool = False
     floor: int = 0

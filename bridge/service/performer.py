@@ -279,6 +279,8 @@ class Performer:
         try:
             decision = await self._application.on_corrupt(question)
         except Exception:  # noqa: BLE001 - an application may fail in any way; it is logged and stepped
+            if self.ending:
+                return  # as for a handler: the next bridge asks again
             _log.exception("the corruption handler failed on flow %d", question.msg_id)
         else:
             if isinstance(decision, Decision):  # an application need not be type-checked

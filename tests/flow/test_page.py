@@ -53,6 +53,7 @@ IN_PROSE = {
         "echo_not_sent": "Echo rule: an echo that is not sent moves nothing",
         "rejected": "a reject of unknown outcome decides nothing",
         "fin_wrong_again": "at most three: the rest is counted",
+        "question_failed": "its decision: a handler that fails has decided nothing",
         "unknown_fin": "Receiver, below the table: FIN look-up",
         "telling_taken": "Terms: tell, hand over",
         "telling_failed": "Terms: tell, hand over",

@@ -151,6 +151,9 @@ def test_attempts_and_wrong_hashes_are_bounded(policy, seed):
             assert 0 <= flow.attempts <= visit.policy.attempts
             assert len(set(flow.wrong_news)) == len(flow.wrong_news) <= 3
             assert len(set(flow.wrong_fins)) == len(flow.wrong_fins) <= 3
+            assert set(flow.asked) <= set(flow.wrong_fins)
+            assert bool(flow.asked) == bool(flow.asks)
+            assert flow.asked or flow.ask_due is None
             assert flow.ack_echoes <= visit.policy.attempts + 10
 
 

@@ -53,5 +53,7 @@ def test_every_row_of_the_tables_is_in_a_vector():
     # Rows that are an error to the application decide nothing that could be named.
     errors = {"answer_unstorable", "final_failure_unstorable", "answered_twice"}
     errors |= {"final_failure_twice"}
+    # How a question about a FIN outlives a restart is an implementation's own matter.
+    own = {"question_restart", "question_due", "question_failed"}
     for table in (sender.TABLE, receiver.TABLE):
-        assert {row.name for row in table.rows} - rows <= errors
+        assert {row.name for row in table.rows} - rows <= errors | own

@@ -8,8 +8,17 @@ import dataclasses
 
 import pytest
 
-from bridge.errors import LocalProtocolError
-from bridge.flow import Ack, New, ReceiverState, SenderState, Telling, payload_hash
+from bridge.errors import LocalProtocolError, NotSentError
+from bridge.flow import (
+    Ack,
+    Decision,
+    Fin,
+    New,
+    ReceiverState,
+    SenderState,
+    Telling,
+    payload_hash,
+)
 from bridge.reference import SHORT_POLICY
 from bridge.store import MemoryStore, SQLiteStore
 
@@ -118,3 +127,81 @@ async def test_a_receiver_that_is_cut_off_at_any_moment_runs_no_handler_twice_un
             assert set(answers) == {Ack(7, b"done", payload_hash(b"x"))}, moment
     if isinstance(store, MemoryStore):
         assert 0 < stalled < len(MOMENTS)
+
+
+async def test_a_question_that_is_cut_off_is_asked_by_the_next_bridge(
+    make_peer, bridge_to, make_store, way
+) -> None:
+    peer, asked = make_peer(), []
+    options = {"agent": peer, "policy": POLICY, "close_within": 0, **way}
+    # It has the response, and each of its FINs arrives damaged.
+    peer.refuse = lambda message: NotSentError("away") if isinstance(message, Ack) else None
+
+    async def handler(_request):
+        return b"done"
+
+    async def never_decides(question):
+        asked.append((question.kind, question.their_hash, question.tries))
+        await asyncio.Event().wait()
+
+    async def accepts(question):
+        asked.append((question.kind, question.their_hash, question.tries))
+        return Decision.ACCEPT
+
+    async def reaches(store, reached):
+        async with asyncio.timeout(120):
+            while not reached(  # noqa: ASYNC110 - it polls a store
+                await store.receiver_flow(peer.canister_id, 7)
+            ):
+                await asyncio.sleep(0.001)
+
+    peer.put(New(7, b"x"))
+    async with make_store(0) as store:
+        async with bridge_to(store, handler=handler, on_corrupt=never_decides, **options) as bridge:
+            bridge.watch(peer.canister_id)
+            await reaches(store, lambda flow: flow is not None and flow.response == b"done")
+            peer.put(Fin(7, 99))
+            async with asyncio.timeout(120):
+                while not asked:  # noqa: ASYNC110 - it watches an application
+                    await asyncio.sleep(0.001)
+        assert asked == [("FIN", 99, 1)]
+        async with bridge_to(store, handler=handler, on_corrupt=accepts, **options):
+            await reaches(store, lambda flow: flow.state is ReceiverState.FINISHED)
+    assert asked == [("FIN", 99, 1), ("FIN", 99, 2)]
+
+
+async def test_a_question_whose_handler_fails_because_its_bridge_ends_is_asked_by_the_next(
+    make_peer, bridge_to, make_store
+) -> None:
+    peer, asked, ending = make_peer(), [], asyncio.Event()
+    options = {"agent": peer, "policy": POLICY}
+    peer.refuse = lambda message: NotSentError("away") if isinstance(message, Ack) else None
+
+    async def handler(_request):
+        return b"done"
+
+    async def loses_its_database(question):
+        asked.append(question.tries)
+        await ending.wait()
+        raise ConnectionError("the pool is closed")
+
+    async def accepts(question):
+        asked.append(question.tries)
+        return Decision.ACCEPT
+
+    peer.put(New(7, b"x"))
+    async with make_store(0) as store:
+        bridge = bridge_to(store, handler=handler, on_corrupt=loses_its_database, **options)
+        async with bridge:
+            bridge.watch(peer.canister_id)
+            async with asyncio.timeout(120):
+                while not asked:
+                    if (await store.receiver_flow(peer.canister_id, 7)) is not None:
+                        peer.put(Fin(7, 99))
+                    await asyncio.sleep(0.01)
+            asyncio.get_running_loop().call_soon(ending.set)
+        async with bridge_to(store, handler=handler, on_corrupt=accepts, **options):
+            async with asyncio.timeout(120):
+                while len(asked) == 1:  # noqa: ASYNC110 - it watches an application
+                    await asyncio.sleep(0.001)
+    assert asked == [1, 2]

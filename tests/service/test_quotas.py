@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from bridge.errors import LocalProtocolError
+from bridge.errors import LocalProtocolError, NotSentError
 from bridge.flow import Ack, New, Role, SenderState, payload_hash
 from bridge.reference import SHORT_POLICY
 from bridge.service import DEFERRED
@@ -53,6 +53,8 @@ async def test_answers_that_are_given_at_once_fill_the_bytes_and_no_more(
     peer, bridge_to, store, until
 ) -> None:
     requests = []
+    # No answer arrives, so that no FIN frees what one has taken while the others are decided.
+    peer.refuse = lambda message: NotSentError("away") if isinstance(message, Ack) else None
 
     async def handler(request):
         requests.append(request)

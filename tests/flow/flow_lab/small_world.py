@@ -177,10 +177,10 @@ _SENDER_FACTS = attrgetter(
 )  # fmt: skip
 _RECEIVER_FACTS = attrgetter(
     "state", "payload", "response", "response_hash", "attempts", "tries", "told", "ack_echoes",
-    "wrong_news", "wrong_fins",
+    "wrong_news", "wrong_fins", "asked", "asks",
 )  # fmt: skip
 _SENDER_TIMES = attrgetter("ends", "send_due", "tell_due", "fin_due", "fin_until")
-_RECEIVER_TIMES = attrgetter("ends", "send_due", "tell_due")
+_RECEIVER_TIMES = attrgetter("ends", "send_due", "tell_due", "ask_due")
 
 # Most of a state's flows are those of the state before it, at the same time.
 _keys: dict[tuple[int, int], tuple] = {}
