@@ -30,13 +30,10 @@ class Clock:
 
     def __init__(self, local: Callable[[], int] = time.time_ns) -> None:
         self._local = local
+        # How far the IC's clock was ahead of this machine's when last measured; and of that, what
+        # is proved.
         self._measured = 0
         self._proved = 0
-
-    @property
-    def measured_skew(self) -> int:
-        """How far the IC's clock was ahead of this machine's when last measured, in nanoseconds."""
-        return self._measured
 
     def now(self) -> int:
         """The present for judging what is fresh."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from replica_lies import refusing
 
 from bridge.agent import Agent, Identity, Retries, Timeouts
 from bridge.errors import (
@@ -352,12 +353,7 @@ async def test_a_deadline_holds_for_a_call_whose_clock_is_measured_in_between(
 
 
 async def test_a_call_that_was_only_refused_when_time_is_up_was_refused(connect, replica, canister):
-    from aiohttp import web
-
-    async def busy(_):
-        return web.Response(status=429, headers={"Retry-After": "60"})
-
-    replica.lie("call", busy, forever=True)
+    replica.lie("call", refusing(429, after=60), forever=True)
     async with connect(Identity.generate(), retries=Retries()) as agent:
         with pytest.raises(RequestRefusedError) as caught:
             await agent.update(canister, "greet", within=SECOND)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from replica_lies import ran, refusing
 
 from bridge.agent import Identity, Limits, Retries, Timeouts
 from bridge.errors import BridgeError, RequestRefusedError, UsageError
@@ -15,19 +16,6 @@ REPLY = b"DIDL\0\0reply"
 
 WAITING = replace(Timeouts(), first_poll=60 * SECOND, longest_poll=60 * SECOND)
 LONG_PAUSES = Retries(attempts=9, first_delay=60 * SECOND, longest_delay=60 * SECOND)
-
-
-async def accepted(ask):
-    ask.replica.take(ask.id, "greet")
-    return web.Response(status=202)
-
-
-async def busy(_):
-    return web.Response(status=429)
-
-
-async def refused(_):
-    return web.Response(status=400)
 
 
 async def half_an_answer(ask):
@@ -76,7 +64,7 @@ async def patient(connect):
 @pytest.mark.parametrize("kind", ["call", "query", "read_state"])
 @pytest.mark.parametrize("where", ["silence", "half an answer", "the pause before a retry"])
 async def test_a_request_is_cancelled(patient, replica, canister, silence, kind, where):
-    lie = {"silence": silence, "half an answer": half_an_answer}.get(where, busy)
+    lie = {"silence": silence, "half an answer": half_an_answer}.get(where, refusing(429))
     replica.lie(kind, lie)
     work = {
         "call": patient.update(canister, "greet"),
@@ -91,7 +79,7 @@ async def test_a_request_is_cancelled(patient, replica, canister, silence, kind,
 
 
 async def test_a_call_is_cancelled_between_polls(patient, replica, canister):
-    replica.lie("call", accepted)
+    replica.lie("call", ran)
     task = asyncio.create_task(patient.update(canister, "greet"))
     await cancel_when(task, lambda: replica.runs)
     await assert_good_as_new(patient, replica, canister)
@@ -100,7 +88,7 @@ async def test_a_call_is_cancelled_between_polls(patient, replica, canister):
 async def test_a_call_is_cancelled_during_a_poll(connect, replica, canister, silence):
     timeouts = replace(WAITING, first_poll=1)
     async with connect(Identity.generate(), timeouts=timeouts, limits=Limits(in_flight=2)) as agent:
-        replica.lie("call", accepted)
+        replica.lie("call", ran)
         replica.lie("read_state", silence)
         task = asyncio.create_task(agent.update(canister, "greet"))
         await cancel_when(task, lambda: ("read_state", "v3") in replica.asked)
@@ -164,9 +152,9 @@ async def test_cancelled_after_any_number_of_steps(connect, replica, canister, k
             agent._nodes._nodes.clear()
             agent._nodes._subnets.clear()
             if kind == "poll":
-                replica.lie("call", accepted)
+                replica.lie("call", ran)
             if kind == "refused":  # then the clock is measured, which changes nothing
-                replica.lie("call", refused, None)
+                replica.lie("call", refusing(400), None)
             if kind == "of the root subnet":
                 replica.subnet, agent._exchange._root_scope._shown = replica.root, None
             work = agent.query(canister, "peek") if kind == "query" else agent.update(canister, "x")
@@ -195,7 +183,7 @@ async def test_closing_ends_what_is_under_way_with_an_error_of_ours(
         Identity.generate(), timeouts=timeouts, retries=quick, limits=Limits(in_flight=1)
     )
     if kind == "poll":
-        replica.lie("call", accepted)
+        replica.lie("call", ran)
     silent = {"poll": "read_state", "node keys": "read_state", "turn": "query"}.get(kind, kind)
     replica.lie(silent, silence, forever=True)
     ask = {

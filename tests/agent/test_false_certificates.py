@@ -6,7 +6,7 @@ import time
 
 import cbor2
 import pytest
-from aiohttp import web
+from replica_lies import accepted, answered
 
 from bridge import wire
 from bridge.agent import Identity
@@ -24,10 +24,6 @@ REPLY = b"DIDL\0\0reply"
 IMPOSTOR = bls.SecretKey.generate(b"impostor")
 
 
-def answered(certificate: bytes) -> bytes:
-    return wire.encode({"status": "replied", "certificate": certificate})
-
-
 def status_path(ask):
     """What is asked for: of a call its status, of a state read its paths."""
     content = ask.envelope.content
@@ -35,10 +31,6 @@ def status_path(ask):
         ask.replica.take(ask.id, content["method_name"])
         return [(b"request_status", ask.id)]
     return content["paths"]
-
-
-async def accepted(_):
-    return web.Response(status=202)
 
 
 async def forged(ask):

@@ -5,6 +5,7 @@ import zlib
 
 import pytest
 from aiohttp import web
+from replica_lies import answered, busy
 
 from bridge import wire
 from bridge.agent import Agent, Identity
@@ -16,17 +17,6 @@ from bridge.errors import (
 
 SECOND = 1_000_000_000
 REPLY = b"DIDL\0\0reply"
-
-
-def answered(certificate: bytes) -> bytes:
-    return wire.encode({"status": "replied", "certificate": certificate})
-
-
-def busy(status):
-    async def answer(_):
-        return web.Response(status=status, headers={"Retry-After": "0"}, text="too much")
-
-    return answer
 
 
 async def garbage(_):

@@ -2,6 +2,7 @@
 
 import pytest
 from aiohttp import web
+from replica_lies import accepted, answered, busy, ran, refusing
 
 from bridge import wire
 from bridge.agent import Identity
@@ -15,14 +16,6 @@ from bridge.principal import Principal
 
 SECOND = 1_000_000_000
 REPLY = b"DIDL\0\0reply"
-
-
-def answered(certificate: bytes) -> bytes:
-    return wire.encode({"status": "replied", "certificate": certificate})
-
-
-async def accepted(_):
-    return web.Response(status=202)
 
 
 async def test_a_call_that_nobody_takes_is_proved_never_to_run(connect, replica, canister):
@@ -207,19 +200,13 @@ async def test_a_refused_repetition_of_what_may_have_arrived_is_no_refusal(
         ask.replica.take(ask.id, "greet")
         ask.http.transport.close()
 
-    async def refuse(_):
-        return web.Response(status=400, text="duplicate")
-
-    replica.lie("call", drop, refuse)
+    replica.lie("call", drop, refusing(400, "duplicate"))
     assert await agent.update(canister, "greet") == REPLY
 
 
 async def test_polling_stops_when_the_replica_only_fails(agent, replica, canister):
-    async def broken(_):
-        return web.Response(status=500, text="out of order")
-
-    replica.lie("call", broken, forever=True)
-    replica.lie("read_state", broken, forever=True)
+    for kind in ("call", "read_state"):
+        replica.lie(kind, refusing(500, "out of order"), forever=True)
     with pytest.raises(CallOutcomeUnknownError, match="out of order"):
         await agent.update(canister, "greet")
 
@@ -228,36 +215,19 @@ async def test_polling_stops_when_the_replica_only_fails(agent, replica, caniste
 async def test_one_node_that_refuses_to_tell_does_not_end_the_polls(
     agent, replica, canister, status
 ):
-    async def refuse(_):
-        return web.Response(status=status, text="not you")
-
-    async def taken(ask):
-        ask.replica.take(ask.id, "greet")
-        return web.Response(status=202)
-
-    replica.lie("call", taken)
-    replica.lie("read_state", refuse, refuse)
+    replica.lie("call", ran)
+    replica.lie("read_state", *[refusing(status, "not you")] * 2)
     assert await agent.update(canister, "greet") == REPLY
 
 
 async def test_polling_stops_when_the_replica_refuses_to_tell(agent, replica, canister):
-    async def refuse(_):
-        return web.Response(status=403, text="not you")
-
     replica.lie("call", accepted)
-    replica.lie("read_state", refuse, forever=True)
+    replica.lie("read_state", refusing(403, "not you"), forever=True)
     with pytest.raises(CallOutcomeUnknownError, match="not you"):
         await agent.update(canister, "greet")
 
 
 # --- Overload -----------------------------------------------------------------------------------
-
-
-def busy(status):
-    async def answer(_):
-        return web.Response(status=status, headers={"Retry-After": "0"}, text="too much")
-
-    return answer
 
 
 @pytest.mark.parametrize("status", [429, 503])
