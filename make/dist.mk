@@ -1,9 +1,18 @@
 # What is published, and the suite on other Pythons.
 .PHONY: dist test-pythons
 
-dist: $(VENV)/.dev ## wheel and source distribution in dist/, the same bytes each time
+RELEASE_ENV := build/release-env
+
+$(RELEASE_ENV)/.ready: requirements/release.txt
+	@$(PYTHON) make/run.py venv --clear $(RELEASE_ENV)
+	@$(RELEASE_ENV)/bin/pip install --quiet --disable-pip-version-check \
+	  --constraint requirements/constraints.txt --requirement $<
+	@touch $@
+
+dist: $(VENV)/.dev $(RELEASE_ENV)/.ready ## wheel and source distribution in dist/, the same bytes each time
 	@rm -rf dist && mkdir -p build
 	@$(BIN)/python -m build --no-isolation --outdir dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
+	@$(RELEASE_ENV)/bin/twine check --strict dist/*
 	@cd dist && sha256sum *.whl *.tar.gz | tee SHA256SUMS
 
 # What depends on the Python version: syntax and typing at import, asyncio, ssl, sqlite3, the plugin.

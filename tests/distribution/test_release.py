@@ -1,11 +1,13 @@
 """The published package: the same bytes each time, all that it needs inside, and it works alone."""
 
 import email
+import re
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from bridge import __version__
 
@@ -75,6 +77,23 @@ def test_the_metadata_say_what_it_is(metadata) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert "Typing :: Typed" in metadata.get_all("Classifier")
+
+
+def targets(text):
+    """What the links and pictures of a page in Markdown point to."""
+    for block in MarkdownIt("gfm-like", {"linkify": False}).parse(text):
+        for token in block.children or []:
+            yield from (token.attrs[name] for name in ("href", "src") if name in token.attrs)
+
+
+def test_the_page_of_a_registry_has_no_link_to_what_does_not_lie_beside_it(metadata) -> None:
+    page, readme = metadata.get_payload(), (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert not [target for target in targets(page) if not target.startswith(("https://", "#"))]
+    linked = {target for target in targets(readme) if not target.startswith(("http", "#"))}
+    told = set(re.findall(r"`([^`\n]+)`", page))
+    assert {name for name in linked if name.endswith(".md")} <= told  # instead, by its path
+    headings = re.findall(r"^## .*$", readme, re.MULTILINE)
+    assert headings == re.findall(r"^## .*$", page, re.MULTILINE)
 
 
 def test_every_extra_is_there_and_all_of_them_are_in_all(metadata) -> None:
