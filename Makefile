@@ -14,14 +14,16 @@ RUN := $(BIN)/python make/run.py
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(BIN)/python:
+# The last that venv makes: after an interrupt there is none, and it is made again.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "ic-bridge needs Python 3.11 or later; set PYTHON=python3.12, say" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -f $@; \
-	    echo "python3's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "python3's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) make/run.py venv $(VENV)
 
 # The package alone, as a user has it: what the demo needs.
-$(VENV)/.base: pyproject.toml requirements/constraints.txt | $(BIN)/python
+$(VENV)/.base: pyproject.toml requirements/constraints.txt | $(BIN)/pip
 	@echo "setting up $(VENV) ..."
 	@$(PIP) install --constraint requirements/constraints.txt --editable '.[replica]'
 	@touch $@
@@ -58,7 +60,7 @@ clean: ## remove what was built; keeps the lock files and the canisters
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 lock: ## rewrite requirements/constraints.txt with today's versions within the ranges
-	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	@rm -rf build/lock && $(PYTHON) make/run.py venv build/lock
 	@build/lock/bin/pip install --quiet --editable '.[replica]' --requirement requirements/dev.txt
 	@{ echo "# The versions that are tested; pyproject.toml gives the ranges. Rewritten by: make lock"; \
 	   build/lock/bin/pip freeze --exclude-editable; } > requirements/constraints.txt

@@ -3,7 +3,7 @@ AGENT_PEERS := build/bench/agent
 .PHONY: bench-agent test-old-cbor
 
 $(AGENT_PEERS)/%/.ready: benchmarks/agent/peers/%.txt
-	@$(PYTHON) -m venv --clear $(AGENT_PEERS)/$*
+	@$(PYTHON) make/run.py venv --clear $(AGENT_PEERS)/$*
 	@$(AGENT_PEERS)/$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 

@@ -4,7 +4,7 @@ FUZZ_SECONDS ?= 600
 .PHONY: bench-candid fuzz fuzz-candid
 
 $(CANDID_PEERS)/%/.ready: benchmarks/candid/peers/%.txt
-	@$(PYTHON) -m venv --clear $(CANDID_PEERS)/$*
+	@$(PYTHON) make/run.py venv --clear $(CANDID_PEERS)/$*
 	@$(CANDID_PEERS)/$*/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
@@ -18,7 +18,7 @@ bench-candid: $(VENV)/.base $(CANDID_PEERS)/ic-py/.ready $(CANDID_PEERS)/icp-py-
 	@$(RUN) benchmarks.candid.run
 
 build/candid_fuzz/.ready: tests/candid/fuzz/requirements.txt
-	@$(PYTHON) -m venv --clear build/candid_fuzz
+	@$(PYTHON) make/run.py venv --clear build/candid_fuzz
 	@build/candid_fuzz/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@cp $< build/candid_fuzz/installed.txt && touch $@
 

@@ -5,7 +5,7 @@ CLIENTS := build/clients
 
 $(CLIENTS)/%/.ready: tests/clients/python/%.txt
 	@echo "setting up $(CLIENTS)/$* ..."
-	@$(PYTHON) -m venv --clear $(CLIENTS)/$*
+	@$(PYTHON) make/run.py venv --clear $(CLIENTS)/$*
 	@$(CLIENTS)/$*/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
 

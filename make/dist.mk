@@ -19,15 +19,15 @@ dist: $(VENV)/.dev $(RELEASE_ENV)/.ready ## wheel and source distribution in dis
 PYTHONS_ARGS ?= tests/house tests/candid tests/flow tests/dialects tests/wire tests/agent tests/store \
   tests/service tests/network tests/plugin tests/end_to_end
 
-test-pythons: | $(BIN)/python ## what depends on it, on every other Python from 3.11 on that is installed
+test-pythons: | $(BIN)/pip ## what depends on it, on every other Python from 3.11 on that is installed
 	@set -e; others="$(or $(PYTHONS),$$($(BIN)/python make/pythons.py $(BIN)/python))"; \
 	for version in $$others; do $(MAKE) --no-print-directory test-python-$$version; done; \
 	echo "tested on: $${others:-no other Python is installed}"
 
 .PRECIOUS: build/python-%/.ready
-build/python-%/.ready: pyproject.toml requirements/constraints.txt requirements/dev.txt | $(BIN)/python
+build/python-%/.ready: pyproject.toml requirements/constraints.txt requirements/dev.txt | $(BIN)/pip
 	@python=$$($(BIN)/python make/pythons.py --path $*) && rm -rf $(@D) && mkdir -p build && \
-	  $$python -m venv $(@D)
+	  $$python make/run.py venv $(@D)
 	@$(@D)/bin/python -m pip --quiet --disable-pip-version-check install \
 	  --constraint requirements/constraints.txt --requirement requirements/dev.txt --editable '.[replica]'
 	@touch $@
