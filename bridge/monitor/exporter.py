@@ -122,10 +122,10 @@ class Exporter:
 
         application = web.Application()
         application.add_routes([web.get("/", index), web.get("/metrics", metrics)])
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+            site = web.TCPSite(runner, host, port)
             try:
                 await site.start()
             except OSError as error:
