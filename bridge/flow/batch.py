@@ -66,7 +66,7 @@ class Opened:
         forward: The messages to be sent on to ourselves, one call each.
         accept_cycles: How many of the attached cycles to accept.
         paid: Ids of the NEWs that were paid for just now, to be remembered for ``lifetime``.
-        refused: How many entries are dropped: beyond the bounds, or not paid for.
+        refused: How many entries are dropped: beyond the bounds, not admitted, or not paid for.
     """
 
     forward: tuple[Message, ...]
@@ -76,13 +76,20 @@ class Opened:
 
 
 def open_batch(
-    entries: Sequence[Message], *, cycles: int, is_paid: Callable[[int], bool], policy: Policy
+    entries: Sequence[Message],
+    *,
+    cycles: int,
+    admits: Callable[[Message], bool],
+    is_paid: Callable[[int], bool],
+    policy: Policy,
 ) -> Opened:
     """Decide about a received batch; it stores no flow.
 
     Args:
         entries: The messages, in their order.
         cycles: Attached cycles.
+        admits: Whether the checks of a single message, by lists and quotas, let one pass. What they
+            refuse pays nothing and goes no further.
         is_paid: Whether the caller's flow with this id is known, or its paid mark is kept.
         policy: The settings.
     """
@@ -94,6 +101,8 @@ def open_batch(
         size += _size(entry)
         if size > BYTES_A_BATCH:
             break
+        if not admits(entry):
+            continue
         owes = isinstance(entry, New) and policy.min_cycles > 0 and entry.msg_id not in paid
         if owes and not is_paid(entry.msg_id):
             if left < policy.min_cycles:

@@ -27,7 +27,7 @@ from bridge.flow import (
     Transmit,
     payload_hash,
 )
-from bridge.flow.admission import Access
+from bridge.flow.admission import Access, check_message
 from bridge.flow.batch import open_batch
 from bridge.flow.engine import Engine
 from bridge.flow.trace import FlowKey, entry, key_of
@@ -260,7 +260,10 @@ def test_a_batch_is_paid_in_order_and_one_that_traps_harms_no_other(seconds, ali
     def is_paid(msg_id):
         return engine.paid.holds(alice, msg_id, NOW) or (alice, msg_id) in engine.receivers
 
-    batch = open_batch(entries, cycles=200, is_paid=is_paid, policy=policy)
+    def admits(message):
+        return check_message(alice, message, engine.access, policy) is None
+
+    batch = open_batch(entries, cycles=200, admits=admits, is_paid=is_paid, policy=policy)
     assert (batch.accept_cycles, batch.refused) == (200, 10)
     for msg_id in batch.paid:
         engine.paid.remember(alice, msg_id, NOW + policy.lifetime)

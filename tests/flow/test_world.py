@@ -342,46 +342,61 @@ def test_a_batch_stays_below_its_bytes(alice):
 PAID = Policy(min_cycles=10, oneway_new=False)
 
 
+def anything(_):
+    return True
+
+
 def test_a_batch_without_a_price_is_passed_on_whole():
     entries = (New(1, b""), Ack(2, None), Fin(3))
-    opened = open_batch(entries, cycles=100, is_paid=lambda _: False, policy=POLICY)
+    opened = open_batch(
+        entries, cycles=100, admits=anything, is_paid=lambda _: False, policy=POLICY
+    )
     assert opened.forward == entries
     assert (opened.accept_cycles, opened.paid, opened.refused) == (0, (), 0)
 
 
 def test_each_new_flow_of_a_batch_is_paid_in_order_until_the_cycles_run_out():
     entries = [New(n, b"") for n in range(5)]
-    opened = open_batch(entries, cycles=39, is_paid=lambda _: False, policy=PAID)
+    opened = open_batch(entries, cycles=39, admits=anything, is_paid=lambda _: False, policy=PAID)
     assert opened.forward == tuple(entries[:3])
     assert (opened.accept_cycles, opened.paid, opened.refused) == (30, (0, 1, 2), 2)
 
 
 def test_what_is_paid_or_known_is_not_charged_and_passes_without_cycles():
     entries = [New(1, b""), New(2, b""), Ack(3, None), Fin(4), New(5, b"")]
-    opened = open_batch(entries, cycles=10, is_paid=lambda n: n == 1, policy=PAID)
+    opened = open_batch(entries, cycles=10, admits=anything, is_paid=lambda n: n == 1, policy=PAID)
     assert opened.forward == (New(1, b""), New(2, b""), Ack(3, None), Fin(4))
     assert (opened.accept_cycles, opened.paid, opened.refused) == (10, (2,), 1)
 
 
 def test_a_repeat_within_a_batch_is_charged_once():
     entries = [New(1, b""), New(1, b"")]
-    opened = open_batch(entries, cycles=10, is_paid=lambda _: False, policy=PAID)
+    opened = open_batch(entries, cycles=10, admits=anything, is_paid=lambda _: False, policy=PAID)
     assert opened.forward == tuple(entries)
     assert opened.accept_cycles == 10
 
 
+def test_what_is_not_admitted_pays_nothing_and_goes_no_further():
+    entries = [New(n, b"") for n in range(5)]
+    opened = open_batch(
+        entries, cycles=50, admits=lambda m: m.msg_id != 1, is_paid=lambda _: False, policy=PAID
+    )
+    assert opened.forward == (*entries[:1], *entries[2:])
+    assert (opened.accept_cycles, opened.paid, opened.refused) == (40, (0, 2, 3, 4), 1)
+
+
 def test_entries_beyond_the_bounds_are_as_lost():
     entries = [Fin(n) for n in range(MESSAGES_A_BATCH + 7)]
-    opened = open_batch(entries, cycles=0, is_paid=lambda _: False, policy=POLICY)
+    opened = open_batch(entries, cycles=0, admits=anything, is_paid=lambda _: False, policy=POLICY)
     assert (len(opened.forward), opened.refused) == (MESSAGES_A_BATCH, 7)
     large = [Ack(1, bytes(BYTES_A_BATCH - 64)), Fin(2), Fin(3)]
-    opened = open_batch(large, cycles=0, is_paid=lambda _: False, policy=POLICY)
+    opened = open_batch(large, cycles=0, admits=anything, is_paid=lambda _: False, policy=POLICY)
     assert (len(opened.forward), opened.refused) == (1, 2)
 
 
 def test_a_batch_of_exactly_the_bytes_is_passed_on():
     exact = [Ack(1, bytes(BYTES_A_BATCH - 2 * 64)), Fin(2)]
-    opened = open_batch(exact, cycles=0, is_paid=lambda _: False, policy=POLICY)
+    opened = open_batch(exact, cycles=0, admits=anything, is_paid=lambda _: False, policy=POLICY)
     assert opened.forward == tuple(exact)
 
 
@@ -406,7 +421,9 @@ def test_a_senders_payload_counts_in_a_tick_only_while_it_may_be_sent(alice, bob
 
 def test_a_price_of_one_is_a_price():
     price = Policy(min_cycles=1, oneway_new=False)
-    opened = open_batch([New(1, b""), New(2, b"")], cycles=1, is_paid=lambda _: False, policy=price)
+    opened = open_batch(
+        [New(1, b""), New(2, b"")], cycles=1, admits=anything, is_paid=lambda _: False, policy=price
+    )
     assert (len(opened.forward), opened.accept_cycles, opened.refused) == (1, 1, 1)
 
 
