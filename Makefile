@@ -14,13 +14,17 @@ RUN := $(BIN)/python make/run.py
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# The last that venv makes: after an interrupt there is none, and it is made again.
+# Of pip, venv makes the command last. One that an interrupt left half-made is made anew: pip would take
+# itself for installed.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "ic-bridge needs Python 3.11 or later; set PYTHON=python3.12, say" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "python3's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@[ ! -e $(VENV)/.half-made ] || rm -rf $(VENV)
+	@mkdir -p $(VENV) && touch $(VENV)/.half-made
 	@$(PYTHON) make/run.py venv $(VENV)
+	@rm $(VENV)/.half-made
 
 # The package alone, as a user has it: what the demo needs.
 $(VENV)/.base: pyproject.toml requirements/constraints.txt | $(BIN)/pip
