@@ -79,7 +79,7 @@ def test_a_flow_goes_both_ways(seconds, alice, bob):
 
 
 def test_a_late_response_for_which_there_are_no_bytes_is_as_lost(seconds, alice, bob):
-    policy = dataclasses.replace(seconds, bytes_per_peer=30, bytes_stored=60, response_room=10)
+    policy = dataclasses.replace(seconds, bytes_per_peer=30, bytes_stored=30, response_room=10)
     engine = Engine(policy, now=NOW)
     opened(engine, bob, 1)
     key = FlowKey(Role.SENDER, bob, 1)

@@ -34,6 +34,7 @@ SECONDS_A_MUTANT = 90
 
 _UNITS = [
     "test_step.py",
+    "test_questions.py",
     "test_engine.py",
     "test_admission.py",
     "test_world.py",
