@@ -87,19 +87,6 @@ def _wrapped(der: bytes, oid: bytes) -> bytes | None:
         return None
 
 
-def canister_public_key(canister_id: Principal, seed: bytes) -> bytes:
-    """The DER form of the key that stands for a canister's signatures under a seed.
-
-    Raises:
-        ValueError: If the seed is longer than a short DER form holds.
-    """
-    body = bytes([0, len(canister_id.raw)]) + canister_id.raw + seed
-    if len(body) > 111:
-        raise ValueError(f"a seed of {len(seed)} bytes is too long")
-    inner = _CANISTER_OID + bytes([0x03, len(body)]) + body
-    return bytes([0x30, len(inner)]) + inner
-
-
 def canister_signer(public_key_der: bytes) -> Principal | None:
     """The signing canister in a canister signature key; ``None`` for keys of other kinds."""
     body = _wrapped(public_key_der, _CANISTER_OID)

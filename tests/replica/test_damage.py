@@ -9,6 +9,7 @@ import ctypes
 
 import pytest
 import wasmtime
+from rollback_engines import AVAILABLE
 
 from bridge.replica.execution import pages, rollback
 from bridge.replica.execution.engine import compile_module
@@ -22,7 +23,6 @@ from bridge.replica.state.stable import StableMemory
 PAGE = 65_536
 # Of the universal canister: its first memory has four pages.
 NO_INSTANCE, NO_GROWTH = 1 * PAGE, 4 * PAGE
-ENGINES = [one for one in rollback.ENGINES if one is rollback.CopyUsedPages or pages.can_watch()]
 
 
 @contextlib.contextmanager
@@ -155,7 +155,7 @@ def _enter(instance, made, *, keep):
     return run.reply
 
 
-@pytest.mark.parametrize("kind", ENGINES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", AVAILABLE, ids=lambda kind: kind.name)
 def test_what_is_kept_stands_even_if_it_cannot_be_told_what_was_written(
     kind, universal_wasm, program, monkeypatch
 ):

@@ -5,6 +5,7 @@ import json
 import time
 from hashlib import sha256
 
+import canister_signatures
 import cbor2
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -12,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bridge import wire
 from bridge.principal import Principal
-from bridge.wire import hashtree, signature
 from bridge.wire.keys import Ed25519Key
 
 MINUTE = 60 * 1_000_000_000
@@ -49,20 +49,19 @@ def asking(client, canister, program, sender):
 
 @pytest.mark.covers("canister signatures")
 async def test_a_canister_signs_for_its_users(client, canister, program):
-    public_key = signature.canister_public_key(canister, SEED)
+    public_key = canister_signatures.public_key(canister, SEED)
     sender = Principal.self_authenticating(public_key)
     session = Ed25519Key.generate()
     delegation = wire.Delegation(session.public_key_der, time.time_ns() + MINUTE)
 
     async def signed_by_canister(payload):
         """What such a canister does: it certifies the hash of what it signs."""
-        tree = hashtree.build({b"sig": {sha256(SEED).digest(): {sha256(payload).digest(): b""}}})
+        tree = canister_signatures.signed(SEED, payload)
         put = program().certified_data_set(tree.digest()).reply(b"")
         await client.certified(canister, "update", put)
         asked = program().append_blob_of("data_certificate").reply()
         _, body, _ = await client.query(canister, "query", asked)
-        raw = {"certificate": body["reply"]["arg"], "tree": hashtree.to_raw(tree)}
-        return SELF_DESCRIBED + cbor2.dumps(raw)
+        return canister_signatures.signature(body["reply"]["arg"], tree)
 
     async def call(link):
         content = asking(client, canister, program, sender)

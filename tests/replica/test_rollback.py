@@ -5,17 +5,17 @@ import mmap
 import random
 
 import pytest
+from rollback_engines import AVAILABLE
 
 from bridge.replica.execution import pages, rollback
 from bridge.replica.execution.engine import compile_module
 from bridge.replica.execution.failures import TrapError
 from bridge.replica.execution.instance import Instance
-from bridge.replica.execution.rollback import ENGINES, CopyUsedPages, TrackWhenLarge, best_engine
+from bridge.replica.execution.rollback import CopyUsedPages, TrackWhenLarge, best_engine
 from bridge.replica.execution.run import Environment, Mode, Run
 from bridge.replica.state.stable import StableMemory
 
 PAGE = mmap.PAGESIZE
-AVAILABLE = [kind for kind in ENGINES if kind is CopyUsedPages or pages.can_watch()]
 
 
 @pytest.fixture(params=AVAILABLE, ids=lambda kind: kind.name)

@@ -5,15 +5,13 @@ import mmap
 import random
 
 import pytest
+from rollback_engines import AVAILABLE
 
-from bridge.replica.execution import pages
-from bridge.replica.execution.rollback import ENGINES, CopyUsedPages
 from bridge.replica.scheduler import sandbox as sandbox_module
 from bridge.replica.state.messages import Reply
 from bridge.replica.state.stable import StableMemory
 
 PAGE = mmap.PAGESIZE
-AVAILABLE = [kind for kind in ENGINES if kind is CopyUsedPages or pages.can_watch()]
 
 
 @pytest.fixture(params=AVAILABLE, ids=lambda kind: kind.name)

@@ -4,6 +4,7 @@ import itertools
 import random
 from dataclasses import replace
 
+import canister_signatures
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bridge import wire
 from bridge.errors import EnvelopeError
 from bridge.principal import Principal
-from bridge.wire import hashtree, keys, signature
+from bridge.wire import keys
 
 NOW = 1_700_000_000_000_000_000
 MINUTE = 60 * 1_000_000_000
@@ -199,18 +200,15 @@ def test_a_delegation_for_queries_does_not_allow_updates():
 
 
 def canister_signed(world, seed: bytes, payload: bytes, *, canister=CANISTER) -> bytes:
-    from hashlib import sha256
-
-    tree = hashtree.build({b"sig": {sha256(seed).digest(): {sha256(payload).digest(): b""}}})
+    tree = canister_signatures.signed(seed, payload)
     content = {b"canister": {canister.raw: {b"certified_data": tree.digest()}}}
     certificate = world.certificate(content, key=world.subnet, delegation=world.delegation())
-    raw = {"certificate": certificate.to_cbor(), "tree": hashtree.to_raw(tree)}
-    return b"\xd9\xd9\xf7" + cbor2.dumps(raw)
+    return canister_signatures.signature(certificate.to_cbor(), tree)
 
 
 @pytest.mark.covers("canister signatures")
 def test_a_canister_may_sign_a_delegation(world):
-    public_key = signature.canister_public_key(CANISTER, b"seed")
+    public_key = canister_signatures.public_key(CANISTER, b"seed")
     sender = Principal.self_authenticating(public_key)
     session = keys.Ed25519Key.generate()
     delegation = wire.Delegation(session.public_key_der, NOW + MINUTE)
@@ -233,7 +231,7 @@ def test_a_canister_may_sign_a_delegation(world):
 
 
 def test_sender_info_must_be_signed_by_the_canister_of_the_sender_s_key(world):
-    public_key = signature.canister_public_key(CANISTER, b"seed")
+    public_key = canister_signatures.public_key(CANISTER, b"seed")
     sender = Principal.self_authenticating(public_key)
     proof = canister_signed(world, b"seed", wire.SENDER_INFO + b"info")
     root_key = world.root.public_key_der
@@ -335,7 +333,7 @@ def test_malformed_delegations_are_refused(change, message):
 
 def many_kinds_of_envelopes(world):
     holders = [make() for make in KEYS.values()]
-    public_key = signature.canister_public_key(CANISTER, b"seed")
+    public_key = canister_signatures.public_key(CANISTER, b"seed")
     sender = Principal.self_authenticating(public_key)
     delegation = wire.Delegation(holders[0].public_key_der, NOW + MINUTE, (CANISTER,), "all")
     proof = canister_signed(world, b"seed", delegation.payload())

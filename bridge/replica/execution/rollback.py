@@ -297,9 +297,6 @@ class TrackWhenLarge:
         self._engine.forget()
 
 
-ENGINES: Final = (CopyUsedPages, TrackWrittenPages, TrackWhenLarge)
-
-
 @cache
 def best_engine() -> type[CopyUsedPages] | type[TrackWhenLarge]:
     """The engine for this machine."""
