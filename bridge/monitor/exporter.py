@@ -114,7 +114,7 @@ class Exporter:
             await self.look(_patience(request.headers.get(_TIMEOUT_HEADER)))
             try:
                 return await write(request)
-            except (TypeError, ValueError):  # what the client accepts is not written as it should be
+            except (TypeError, ValueError):  # the client does not write it as it should be
                 raise web.HTTPBadRequest(text="the Accept header cannot be read\n") from None
 
         async def index(_request: web.Request) -> web.Response:

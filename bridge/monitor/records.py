@@ -50,16 +50,19 @@ def printable(text: str, longest: int = _LONGEST_TEXT) -> str:
 
     Args:
         text: As somebody else chose it.
-        longest: How many characters of it to show.
+        longest: How many characters to show.
 
     Returns:
         The text; what is not printable is written as in Python, such as ``\x1b``.
     """
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[:longest]
-    )
-    return shown if len(text) <= longest else f"{shown}..."
+    shown, size = [], 0
+    for char in text:
+        piece = char if char.isprintable() else char.encode("unicode_escape").decode()
+        size += len(piece)
+        if size > longest:
+            return "".join(shown) + "..."
+        shown.append(piece)
+    return "".join(shown)
 
 
 def moment(nanoseconds: int) -> str:
