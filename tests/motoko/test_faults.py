@@ -5,7 +5,6 @@ import os
 
 import pytest
 
-from bridge import candid
 from bridge.candid import Case
 from bridge.network import AdminClient
 
@@ -105,24 +104,13 @@ async def test_cycles_balance_to_the_unit(world):
     attach = {"new": 9_000_000, "ack": 0, "fin": 0}
     given = {"peer": priced.id, "dialect": None, "null_ack": None, "ids": None, "batch": None}
     await a.configure(peers=[given | {"attach_cycles": attach}])
-    before = await cycles(world, a), await cycles(world, priced)
+    before = (await world.usage(a))["cycles"], (await world.usage(priced))["cycles"]
     for msg_id in range(3):
         await a.open(priced.id, msg_id)
         await a.until(msg_id, "acknowledged")
-    after = await cycles(world, a), await cycles(world, priced)
+    after = (await world.usage(a))["cycles"], (await world.usage(priced))["cycles"]
     assert sum(after) == sum(before)
     assert after[1] - before[1] == 3 * 7_000_000
-
-
-async def cycles(world, canister):
-    arg = candid.encode(
-        [candid.Record({"canister_id": candid.PrincipalType})], [{"canister_id": canister.id}]
-    )
-    reply = await world.agent.update(
-        candid.Principal.management(), "canister_status", arg, effective_canister_id=canister.id
-    )
-    (status,) = candid.decode([candid.Record({"cycles": candid.Nat})], reply)
-    return status["cycles"]
 
 
 @pytest.mark.parametrize("dialect", ["maf", "bounty", "positional"])

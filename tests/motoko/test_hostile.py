@@ -23,12 +23,6 @@ def peer(canister, **given):
     return nothing | {"peer": canister.id} | given
 
 
-@pytest.fixture
-async def agent(world):
-    async with world.another_agent() as agent:
-        yield agent
-
-
 # --- Messages of strangers ----------------------------------------------------------------------
 
 
@@ -169,26 +163,14 @@ async def test_a_retry_that_pays_again_is_charged_once(world):
     await priced.configure({"min_cycles": 7_000_000})
     attach = {"new": 9_000_000, "ack": 0, "fin": 0}
     await a.configure(peers=[peer(priced, attach_cycles=attach)])
-    before = [await balance(world, canister) for canister in (a, priced)]
+    before = [(await world.usage(canister))["cycles"] for canister in (a, priced)]
     await world.lose(priced, a)  # its first ACK, so that NEW comes again with cycles
     await a.open(priced.id, 1)
     await world.advance(1.1)
     await a.until(1, "acknowledged")
     await world.quiet()
-    after = [await balance(world, canister) for canister in (a, priced)]
+    after = [(await world.usage(canister))["cycles"] for canister in (a, priced)]
     assert (before[0] - after[0], after[1] - before[1]) == (7_000_000, 7_000_000)
-
-
-async def balance(world, canister):
-    one = candid.Record({"canister_id": candid.PrincipalType})
-    reply = await world.agent.update(
-        Principal.management(),
-        "canister_status",
-        candid.encode([one], [{"canister_id": canister.id}]),
-        effective_canister_id=canister.id,
-    )
-    (status,) = candid.decode([candid.Record({"cycles": candid.Nat})], reply)
-    return status["cycles"]
 
 
 async def ask_for_cycles(world, canister, amount):

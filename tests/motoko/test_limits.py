@@ -22,12 +22,6 @@ def nobody(number):
     return Principal((10**6 + number).to_bytes(8, "big") + b"\x01\x01")
 
 
-@pytest.fixture
-async def agent(world):
-    async with world.another_agent() as agent:
-        yield agent
-
-
 # --- Sizes ---------------------------------------------------------------------------------------
 
 

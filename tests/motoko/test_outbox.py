@@ -1,14 +1,6 @@
 """Messages that wait for agents: paged, trimmed, bounded, and gone when their flow is over."""
 
-import pytest
-
 from bridge.candid import Case
-
-
-@pytest.fixture
-async def agent(world):
-    async with world.another_agent() as agent:
-        yield agent
 
 
 async def player_for(world, agent, settings=None):

@@ -7,30 +7,11 @@ without stopping first, or load a snapshot that was taken in between.
 import pytest
 from canister_world import FAST, install_value
 
-from bridge import candid
 from bridge.candid import Case
 from bridge.errors import BridgeError
 from bridge.network import AdminClient
-from bridge.principal import Principal
 
 SECOND = 1_000_000_000
-
-
-@pytest.fixture
-async def agent(world):
-    async with world.another_agent() as agent:
-        yield agent
-
-
-async def strike(world, canister, action="lose", **more):
-    """Let something happen to a canister's next message to itself; from here on time stands still.
-
-    In time what was lost is given up: no machine may be so slow that this comes first.
-    """
-    await world.quiet()  # a new canister has a message to itself, too
-    await world.admin("POST", "time", {"pause": True})
-    name = str(canister.id)
-    await world.admin("POST", "faults", {"action": action, "from": name, "to": name} | more)
 
 
 async def told_again(world, canister, msg_id, *what, tries=2):
@@ -48,7 +29,7 @@ async def told_again(world, canister, msg_id, *what, tries=2):
 
 async def test_a_response_that_nobody_heard_of_is_told_after_an_upgrade_without_a_stop(world):
     a, b = await world.deploy("player"), await world.deploy("player")
-    await strike(world, a)
+    await world.strike(a)
     await a.open(b.id, 1)
     await a.until(1, "answered")
     await told_again(world, a, 1, "answered")
@@ -58,7 +39,7 @@ async def test_a_response_that_nobody_heard_of_is_told_after_an_upgrade_without_
 async def test_a_failure_that_nobody_heard_of_is_told_after_an_upgrade_without_a_stop(world, agent):
     a = await world.deploy("player", access={"agents": [agent.principal]})
     await a.open(agent.principal, 1)
-    await strike(world, a)
+    await world.strike(a)
     assert await a.act("cancel", 1) is None
     await told_again(world, a, 1, "failed")
 
@@ -68,7 +49,7 @@ async def test_an_abandoned_answer_that_nobody_heard_of_is_told_after_an_upgrade
 ):
     b = await world.deploy("player", access={"agents": [agent.principal]})
     await b.speak(agent, "NEW", msg_id=1, payload=b"x")
-    await strike(world, b)
+    await world.strike(b)
     abandon = {"key": Case("receiver", (agent.principal, 1)), "decision": Case("abandon")}
     assert await b.act("decide", abandon) is None
     await told_again(world, b, 1, "abandoned")
@@ -78,10 +59,10 @@ async def test_what_changes_a_flow_before_the_start_has_looked_at_it_hides_no_lo
     world, agent
 ):
     b = await world.deploy("player", access={"agents": [agent.principal]})
-    await strike(world, b)  # the handler's message
+    await world.strike(b)  # the handler's message
     await b.speak(agent, "NEW", msg_id=1, payload=b"running")
     assert await b.state(1) == "processing"
-    await strike(world, b)  # that of the start's first look
+    await world.strike(b)  # that of the start's first look
     await world.replace(b, "player", "upgrade")
     await world.advance(0.01)
     await world.quiet()
@@ -94,42 +75,20 @@ async def test_what_changes_a_flow_before_the_start_has_looked_at_it_hides_no_lo
     assert [question["kind"].label for question in await b.asked()] == ["new"]
 
 
-async def snapshot_of(world, canister):
-    """Take a snapshot of a canister that runs; its name."""
-    reply = await managed(world, "take_canister_snapshot", canister, {})
-    (taken,) = candid.decode([candid.Record({"id": candid.Blob})], reply)
-    return taken["id"]
-
-
-async def load(world, canister, snapshot):
-    """Make a canister what it was at a snapshot."""
-    await managed(world, "load_canister_snapshot", canister, {"snapshot_id": snapshot})
-
-
-async def managed(world, method, canister, more):
-    types = {"canister_id": candid.PrincipalType} | dict.fromkeys(more, candid.Blob)
-    arg = candid.encode([candid.Record(types)], [{"canister_id": canister.id} | more])
-    return await world.agent.update(
-        Principal.management(), method, arg, effective_canister_id=canister.id
-    )
-
-
 @pytest.mark.parametrize("nth", [1, 2], ids=["waits in its queue", "has begun"])
 async def test_a_telling_that_a_snapshot_caught_while_it(world, nth):
     """It comes back with the snapshot, its message does not: it is given up in time, and told."""
     a = await world.deploy("player", {"answer_within": 30 * SECOND})
     b = await world.deploy("player")
-    await strike(world, a, "delay", nanoseconds=100 * SECOND, nth=nth)
+    await world.strike(a, "delay", nanoseconds=100 * SECOND, nth=nth)
     await a.open(b.id, 1)
     await a.until(1, "answered")
     await world.advance(0.5)  # longer than `send_retry`
     await world.quiet()
-    snapshot = await snapshot_of(world, a)
+    snapshot = await world.snapshot(a)
     await world.advance(10.1)
     await a.until(1, "acknowledged")
-    await world.manage("stop_canister", a)
-    await load(world, a, snapshot)
-    await world.manage("start_canister", a)
+    await world.restore(a, snapshot)
     assert (await a.state(1), await a.heard()) == ("answered", [])
     await a.configure()  # a message, after which a timer that was lost is armed anew
     await world.advance(3.1)  # what had begun ends within `answer_within`
@@ -143,7 +102,7 @@ async def test_what_a_version_without_a_listener_was_told_is_told_to_one_that_li
     """`priced` is a receiver alone, and keeps what a `player` keeps."""
     a = await world.deploy("player", access={"agents": [agent.principal]})
     await a.open(agent.principal, 1)
-    await strike(world, a)
+    await world.strike(a)
     assert await a.act("cancel", 1) is None
     await world.quiet()
     await world.replace(a, "priced", "upgrade")
@@ -174,7 +133,7 @@ async def test_a_tick_after_a_start_hands_over_no_more_bytes_than_a_message_carr
         b = await world.deploy("player", access={"agents": [agent.principal]})
         await b.direct(rerun=True)
         for msg_id in range(6):
-            await strike(world, b)  # the handler's message
+            await world.strike(b)  # the handler's message
             await b.speak(agent, "NEW", msg_id=msg_id, payload=b"running " + b"x" * size)
         assert {flow["state"].label for flow in await b.flows()} == {"processing"}
         start = (await admin.messages(0))[-1].seq

@@ -10,12 +10,6 @@ from bridge.errors import CallRejectedError
 from bridge.principal import Principal
 
 
-@pytest.fixture
-async def agent(world):
-    async with world.another_agent() as agent:
-        yield agent
-
-
 def key(sender, msg_id):
     return {"sender": sender.id, "msg_id": msg_id}
 

@@ -4,71 +4,21 @@ import asyncio
 from collections import Counter
 
 import pytest
-import wasmtime
+from batch_canister import BatchCanister, news
 from canister_world import FAST, install_value
 
-from bridge import candid
 from bridge.candid import Case
 from bridge.errors import BridgeError
-from bridge.network import AdminClient, create_canister, install_code
+from bridge.network import AdminClient
 from bridge.principal import Principal
 
 LARGE = b"x" * 900_000
-
-# A canister without the library. The argument of `speak`: ten bytes of a canister's id, how many
-# calls of `asyncFlow_batch` it makes there, with how many cycles each, and their argument.
-SPEAKER = """(module
-  (import "ic0" "msg_arg_data_size" (func $size (result i32)))
-  (import "ic0" "msg_arg_data_copy" (func $copy (param i32 i32 i32)))
-  (import "ic0" "call_new" (func $new (param i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "ic0" "call_data_append" (func $append (param i32 i32)))
-  (import "ic0" "call_cycles_add128" (func $pay (param i64 i64)))
-  (import "ic0" "call_perform" (func $perform (result i32)))
-  (import "ic0" "msg_reply" (func $reply))
-  (memory 4)
-  (data (i32.const 0) "asyncFlow_batch")
-  (func (export "canister_update speak") (local $left i32)
-    (call $copy (i32.const 100) (i32.const 0) (call $size))
-    (local.set $left (i32.load8_u (i32.const 110)))
-    (loop $again
-      (call $new (i32.const 100) (i32.const 10) (i32.const 0) (i32.const 15)
-        (i32.const -1) (i32.const 0) (i32.const -1) (i32.const 0))
-      (call $append (i32.const 112) (i32.sub (call $size) (i32.const 12)))
-      (call $pay (i64.const 0) (i64.load8_u (i32.const 111)))
-      (drop (call $perform))
-      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
-      (br_if $again (local.get $left)))
-    (call $reply)))"""
-
-Message = candid.Variant(
-    {
-        "NEW": candid.Record({"msg_id": candid.Nat, "payload": candid.Blob}),
-        "FIN": candid.Record({"msg_id": candid.Nat, "hash": candid.Opt(candid.Nat32)}),
-    }
-)
-
-
-def news(ids, payload=b"later"):
-    return [Case("NEW", {"msg_id": msg_id, "payload": payload}) for msg_id in ids]
-
-
-@pytest.fixture
-async def agent(world):
-    async with world.another_agent() as agent:
-        yield agent
 
 
 @pytest.fixture
 async def speak(world):
     """Batches of a canister that stands on no list."""
-    speaker = await create_canister(world.agent)
-    await install_code(world.agent, speaker, bytes(wasmtime.wat2wasm(SPEAKER)))
-
-    async def speak(to, entries, *, times=1, cycles=0):
-        argument = candid.encode([candid.Vec(Message)], [entries])
-        await world.agent.update(speaker, "speak", to.id.raw + bytes([times, cycles]) + argument)
-
-    return speak
+    return (await BatchCanister.deploy(world)).send
 
 
 async def states(canister, ids):
@@ -220,20 +170,8 @@ async def test_work_whose_message_was_lost_is_not_kept(world, agent):
         assert await b.act("answer", answer) is None
         await b.speak(agent, "FIN", msg_id=msg_id)
         await world.quiet()
-        sizes.append(await memory_of(world, b))
+        sizes.append((await world.usage(b))["memory_size"])
     assert sizes[-1] - sizes[3] < 10_000_000  # 20 payloads are 36 MB
-
-
-async def memory_of(world, canister):
-    kind = candid.Record({"canister_id": candid.PrincipalType})
-    reply = await world.agent.update(
-        Principal.management(),
-        "canister_status",
-        candid.encode([kind], [{"canister_id": canister.id}]),
-        effective_canister_id=canister.id,
-    )
-    (status,) = candid.decode([candid.Record({"memory_size": candid.Nat})], reply)
-    return status["memory_size"]
 
 
 # --- Restarts -------------------------------------------------------------------------------------

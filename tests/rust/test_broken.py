@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 
-from bridge import candid, contracts
+from bridge import candid
 from bridge.candid import Case
 from bridge.errors import BridgeError
 from bridge.flow import payload_hash
+from bridge.reference import contract_method
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000_000
 PRICE = 100_000_000_000
 PROBES: dict[str, Any] = {}
 
-MESSAGE = candid.parse_did(contracts.interface("unified")).service.methods["asyncFlow"].args
+MESSAGE = contract_method("unified", "asyncFlow").args
 
 
 def probe(*, right, wrong, faults=(), **given):
@@ -112,16 +113,7 @@ class Stage:
         return [line["what"].label for line in (await self.broken.call("heard"))["told"]]
 
     async def balance(self):
-        arg = candid.encode(
-            [candid.Record({"canister_id": candid.PrincipalType})],
-            [{"canister_id": self.broken.id}],
-        )
-        management = type(self.broken.id).management()
-        reply = await self.world.agent.update(
-            management, "canister_status", arg, effective_canister_id=self.broken.id
-        )
-        (status,) = candid.decode([candid.Record({"cycles": candid.Nat})], reply)
-        return status["cycles"]
+        return (await self.world.usage(self.broken))["cycles"]
 
     async def upgrade(self):
         await self.world.upgrade(self.broken, "broken")

@@ -5,31 +5,12 @@ holds it back, or holds back its answer, so that the canister does not hear that
 trapped. Meanwhile the canister is upgraded without a stop, or made what it was at a snapshot.
 """
 
-import pytest
 from canister_world import SECOND
 
-from bridge import candid
 from bridge.candid import Case
-from bridge.principal import Principal
 
 HELD = 100
-
-
-@pytest.fixture
-async def agent(world):
-    async with world.another_agent() as agent:
-        yield agent
-
-
-async def strike(world, canister, action="delay", **more):
-    """Let something happen to a canister's next message to itself; from here on time stands."""
-    await world.quiet()  # a new canister has a message to itself, too
-    await world.admin("POST", "time", {"pause": True})
-    name = str(canister.id)
-    fault = {"action": action, "from": name, "to": name} | more
-    if action == "delay":
-        fault["nanoseconds"] = HELD * SECOND
-    await world.admin("POST", "faults", fault)
+HOLD = {"action": "delay", "nanoseconds": HELD * SECOND}
 
 
 async def overtaken(world, canister):
@@ -55,7 +36,7 @@ async def acks(canister, agent):
 async def test_a_response_on_which_the_handler_trapped_unheard_is_told_again(world):
     a, b = await world.deploy("player"), await world.deploy("player")
     await a.direct(trap_until=1)
-    await strike(world, a, kinds=["response"])
+    await world.strike(a, **HOLD, kinds=["response"])
     await a.open(b.id, 1)
     await a.until(1, "answered")
     await overtaken(world, a)
@@ -68,7 +49,7 @@ async def test_a_failure_on_which_the_handler_trapped_unheard_is_told_again(worl
     a = await world.deploy("player", access={"agents": [agent.principal]})
     await a.open(agent.principal, 1)
     await a.direct(trap_until=1)
-    await strike(world, a, kinds=["response"])
+    await world.strike(a, **HOLD, kinds=["response"])
     assert await a.act("cancel", 1) is None
     await overtaken(world, a)
     await world.advance(0.2)
@@ -79,7 +60,7 @@ async def test_an_abandoned_answer_on_which_the_handler_trapped_unheard_is_told_
     b = await world.deploy("player", access={"agents": [agent.principal]})
     await b.speak(agent, "NEW", msg_id=1, payload=b"x")
     await b.direct(trap_until=1)
-    await strike(world, b, kinds=["response"])
+    await world.strike(b, **HOLD, kinds=["response"])
     abandon = {"key": Case("receiver", (agent.principal, 1)), "decision": Case("abandon")}
     assert await b.act("decide", abandon) is None
     await overtaken(world, b)
@@ -89,7 +70,7 @@ async def test_an_abandoned_answer_on_which_the_handler_trapped_unheard_is_told_
 
 async def test_a_telling_that_was_lost_is_told_again_when_it_is_due(world):
     a, b = await world.deploy("player"), await world.deploy("player")
-    await strike(world, a, "lose")
+    await world.strike(a)
     await a.open(b.id, 1)
     await a.until(1, "answered")
     await overtaken(world, a)
@@ -100,7 +81,7 @@ async def test_a_telling_that_was_lost_is_told_again_when_it_is_due(world):
 
 async def test_a_telling_that_outlives_the_upgrade_in_its_queue_is_told_once(world):
     a, b = await world.deploy("player"), await world.deploy("player")
-    await strike(world, a)
+    await world.strike(a, **HOLD)
     await a.open(b.id, 1)
     await a.until(1, "answered")
     await overtaken(world, a)
@@ -114,7 +95,7 @@ async def test_a_handler_at_work_is_stalled_though_a_wrong_message_came_before_t
     world, agent
 ):
     b = await world.deploy("player", access={"agents": [agent.principal]})
-    await strike(world, b)
+    await world.strike(b, **HOLD)
     await b.speak(agent, "NEW", msg_id=1, payload=b"running")
     await overtaken(world, b)
     await b.speak(agent, "NEW", msg_id=1, payload=b"another payload")
@@ -127,7 +108,7 @@ async def test_a_handler_at_work_is_stalled_though_a_wrong_message_came_before_t
 
 async def test_the_message_of_a_handler_at_work_takes_no_work_of_another_flow(world, agent):
     b = await world.deploy("player", access={"agents": [agent.principal]})
-    await strike(world, b)
+    await world.strike(b, **HOLD)
     await b.speak(agent, "NEW", msg_id=1, payload=b"running one")
     await overtaken(world, b)
     await b.speak(agent, "NEW", msg_id=2, payload=b"running two")
@@ -139,34 +120,17 @@ async def test_the_message_of_a_handler_at_work_takes_no_work_of_another_flow(wo
 # --- Snapshots ------------------------------------------------------------------------------------
 
 
-async def managed(world, method, canister, **more):
-    types = {"canister_id": candid.PrincipalType} | dict.fromkeys(more, candid.Blob)
-    arg = candid.encode([candid.Record(types)], [{"canister_id": canister.id} | more])
-    return await world.agent.update(
-        Principal.management(), method, arg, effective_canister_id=canister.id
-    )
-
-
-async def snapshot_of(world, canister):
-    """Take a snapshot of a canister that runs; its name."""
-    reply = await managed(world, "take_canister_snapshot", canister)
-    (taken,) = candid.decode([candid.Record({"id": candid.Blob})], reply)
-    return taken["id"]
-
-
 async def test_a_telling_under_way_at_a_snapshot_is_told_again_within_answer_within(world):
     a = await world.deploy("player", {"answer_within": 30 * SECOND})
     b = await world.deploy("player")
-    await strike(world, a)
+    await world.strike(a, **HOLD)
     await a.open(b.id, 1)
     await a.until(1, "answered")
     await world.quiet()
-    snapshot = await snapshot_of(world, a)
+    snapshot = await world.snapshot(a)
     await world.advance(HELD / 10 + 0.1)
     assert await a.state(1) == "acknowledged"
-    await world.manage("stop_canister", a)
-    await managed(world, "load_canister_snapshot", a, snapshot_id=snapshot)
-    await world.manage("start_canister", a)
+    await world.restore(a, snapshot)
     assert (await a.state(1), await a.heard()) == ("answered", [])
     await a.configure()  # a message, after which a timer that was lost is armed anew
     await world.advance(1.1)  # the next try

@@ -256,14 +256,31 @@ class World:
         # A timer that came while the canister was stopped is armed anew by the next message.
         await canister.configure()
 
-    async def manage(self, method, canister):
-        """A call to the management canister about one canister."""
-        arg = candid.encode(
-            [candid.Record({"canister_id": candid.PrincipalType})], [{"canister_id": canister.id}]
-        )
-        await self.agent.update(
+    async def manage(self, method, canister, **blobs):
+        """A call to the management canister about one canister; the reply."""
+        types = {"canister_id": candid.PrincipalType} | dict.fromkeys(blobs, candid.Blob)
+        arg = candid.encode([candid.Record(types)], [{"canister_id": canister.id} | blobs])
+        return await self.agent.update(
             Principal.management(), method, arg, effective_canister_id=canister.id
         )
+
+    async def usage(self, canister):
+        """What a canister has and takes: its ``cycles``, and the bytes of its ``memory_size``."""
+        types = candid.Record({"cycles": candid.Nat, "memory_size": candid.Nat})
+        (usage,) = candid.decode([types], await self.manage("canister_status", canister))
+        return usage
+
+    async def snapshot(self, canister):
+        """Take a snapshot of a canister, even of one that runs; its name."""
+        reply = await self.manage("take_canister_snapshot", canister)
+        (taken,) = candid.decode([candid.Record({"id": candid.Blob})], reply)
+        return taken["id"]
+
+    async def restore(self, canister, snapshot):
+        """Stop a canister, make it what it was at a snapshot, and start it."""
+        await self.manage("stop_canister", canister)
+        await self.manage("load_canister_snapshot", canister, snapshot_id=snapshot)
+        await self.manage("start_canister", canister)
 
     async def admin(self, method, path, body=None):
         """The replica's admin interface."""
@@ -293,6 +310,16 @@ class World:
             fault["contains"] = contains.hex()
         await self.admin("POST", "faults", fault | {"method": "asyncFlow"})
 
+    async def strike(self, canister, action="lose", **more):
+        """Let something happen to a canister's next message to itself; from here on time stands.
+
+        In time what was lost is given up: no machine may be so slow that this comes first.
+        """
+        await self.quiet()  # a new canister has a message to itself, too
+        await self.admin("POST", "time", {"pause": True})
+        name = str(canister.id)
+        await self.admin("POST", "faults", {"action": action, "from": name, "to": name} | more)
+
     @asynccontextmanager
     async def another_agent(self):
         """An agent with an identity of its own."""
@@ -300,6 +327,13 @@ class World:
             self.replica.url, identity=Identity.generate(), root_key=self.replica.root_key
         ) as agent:
             yield agent
+
+
+@pytest.fixture
+async def agent(world):
+    """An agent that controls none of the canisters."""
+    async with world.another_agent() as agent:
+        yield agent
 
 
 @asynccontextmanager

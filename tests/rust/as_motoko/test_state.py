@@ -1,18 +1,10 @@
 """What a start makes of the stored flows, and what a waiting one costs."""
 
-import pytest
-
 from bridge.principal import Principal
 
 NOBODY = Principal.from_text("r7inp-6aaaa-aaaaa-aaabq-cai")
 # A subnet lets an upgrade take 300 billion instructions.
 SUBNET = 300_000_000_000
-
-
-@pytest.fixture
-async def agent(world):
-    async with world.another_agent() as agent:
-        yield agent
 
 
 async def test_an_upgrade_at_the_quota_takes_a_fifth_of_what_a_subnet_allows(world, agent):
