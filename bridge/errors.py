@@ -264,6 +264,23 @@ class FlowFailedError(BridgeError):
         return self.failure in ("unsent", "refused")
 
 
+class PeerUnusableError(BridgeError):
+    """`Bridge.check` found that no flow with this canister can come to its end as things stand.
+
+    What to do: do what the message says, mostly list the agent's principal in ``access.agents`` of
+    the canister, or correct its id; nothing was opened or sent.
+
+    Args:
+        message: What stands in the way.
+        reason: ``no_canister``, ``no_module``, ``no_dialect``, ``no_outbox`` or ``not_listed``.
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, *, reason: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
 class WatchRefusedError(BridgeError):
     """A canister does not let this identity watch its flows.
 

@@ -8,6 +8,7 @@ from bridge.service.application import (
     RetryLater,
 )
 from bridge.service.bridge import Bridge
+from bridge.service.checking import CheckedPeer
 from bridge.service.mailbox import mailbox_argument
 from bridge.service.performer import Sighting
 from bridge.service.result import ResultCodec
@@ -15,6 +16,7 @@ from bridge.service.result import ResultCodec
 __all__ = [
     "DEFERRED",
     "Bridge",
+    "CheckedPeer",
     "FinalFailure",
     "Outcome",
     "Request",

@@ -46,13 +46,14 @@ from bridge.service.application import (
     resend_when_corrupt,
 )
 from bridge.service.carrier import OwnCalls
+from bridge.service.checking import CheckedPeer, check_peer
 from bridge.service.engine import Engine, EventMaker
 from bridge.service.ids import Mint
 from bridge.service.inbox import Inbox
 from bridge.service.mailbox import Mailbox
-from bridge.service.outbox import Outbox, Poller
 from bridge.service.peers import PeerDialects
 from bridge.service.performer import Performer, Sighting, always
+from bridge.service.pollers import Pollers
 from bridge.service.recovery import alone_on, check_owner, resume
 from bridge.service.tasks import Tasks
 from bridge.service.transmitter import Transmitter
@@ -127,7 +128,6 @@ class Bridge:
         self._policy = (policy or Policy()).validate()
         self._mailbox = None if mailbox is None else Mailbox(agent, mailbox, self._policy)
         self._us = agent.principal if mailbox is None else mailbox
-        self._poll_every = poll_every
         self._close_within = close_within
         self._by_hand = by_hand
         self._draw = random.Random()  # noqa: S311 - jitter is no secret
@@ -150,8 +150,6 @@ class Bridge:
         self._waiters = Waiters(self._retell)
         self._tasks = Tasks()
         self._loops = Tasks()
-        self._pollers: dict[Principal, Poller] = {}
-        self._watched: set[Principal] = set()
         self._performer = Performer(
             self._engine,
             self._admission,
@@ -172,7 +170,16 @@ class Bridge:
             sends=sends,
             observer=observer,
         )
-        self._receives = handler is not None
+        self._pollers = Pollers(
+            agent,
+            store,
+            self._mailbox,
+            self._inbox.take,
+            self._loops,
+            pause=poll_every,
+            receives=handler is not None,
+            by_hand=by_hand,
+        )
         self._sends = sends
         self._running = False
         self._holds = contextlib.ExitStack()
@@ -200,9 +207,9 @@ class Bridge:
         self._running = True
         peers = await resume(self._engine, self._performer, self._draw)
         for peer in peers if ours else ():
-            self._poll(peer)
+            self._pollers.poll(peer)
         if self._mailbox is not None:
-            self._poll(self._us)
+            self._pollers.poll(self._us)
         if not self._by_hand:
             self._loops.spawn(self._work())
 
@@ -224,7 +231,6 @@ class Bridge:
             await self._tasks.end(grace=grace)
             self._transmitter.reset()
             self._pollers.clear()
-            self._watched.clear()
             self._holds.close()
 
     def _check_running(self) -> None:
@@ -268,7 +274,7 @@ class Bridge:
         while True:
             await self._tasks.rest()
             again = await self._serve(await self._engine.due_now(_BATCH))
-            for poller in list(self._pollers.values()):
+            for poller in self._pollers:
                 again = await poller.glance() or again
             if not again and not self._tasks.busy:
                 return moved, await self._engine.next_look()
@@ -296,6 +302,37 @@ class Bridge:
         return moved
 
     # --- Sending --------------------------------------------------------------------------------
+
+    async def check(self, peer: Principal, *, dialect: str | None = None) -> CheckedPeer:
+        """See, before a first flow with a canister is opened, that one can come to its end.
+
+        Asks the network and the canister, and opens and sends nothing. A flow with a wrong canister
+        id, or of an agent that the canister does not know, would be tried until its lifetime is
+        over. What cannot be known beforehand is not told: how the canister handles a request, and,
+        with a mailbox, whether it lets the mailbox in.
+
+        Args:
+            peer: The receiver.
+            dialect: As in `send`.
+
+        Returns:
+            What was found: the dialect, and whether the canister itself names it.
+
+        Raises:
+            PeerUnusableError: If there is no such canister, it has no module, it takes the messages
+                in no known dialect, or it keeps no outbox for this agent; ``reason`` says which.
+            LocalProtocolError: If the peer is no canister, or the bridge does not run.
+            UsageError: If there is no such dialect, or the mailbox is not this agent's.
+            TransportError: If the network cannot be asked.
+            TrustError: If its answer cannot be believed.
+            CallRejectedError: If the canister answers neither yes nor no, as one that is stopped.
+        """
+        self._check_running()
+        if self._mailbox is not None:
+            await self._mailbox.check()
+        return await check_peer(
+            self._agent, peer, self._dialects, dialect, outbox=self._mailbox is None
+        )
 
     async def send(
         self,
@@ -389,7 +426,7 @@ class Bridge:
         async def open_it() -> None:
             await self._performer.decide(key, make, notes=notes)
             if self._running:
-                self._poll(peer)
+                self._pollers.poll(peer)
                 self._expect(peer)
 
         await self._tasks.whole(open_it())
@@ -490,35 +527,11 @@ class Bridge:
                 f"{canister_id} is no canister, so it keeps no outbox",
                 hint="give the id of a canister, such as rrkah-fqaaa-aaaaa-aaaaq-cai",
             )
-        self._watched.add(canister_id)
         self._admission.list_sender(canister_id)
-        self._poll(canister_id)
-
-    def _poll(self, peer: Principal) -> None:
-        """Read what this peer has for us: from its outbox or, with a mailbox, from there."""
-        place = peer if self._mailbox is None else self._us
-        if place in self._pollers:
-            return
-
-        def report(error: Exception) -> None:
-            _log.warning("what %s keeps for us cannot be read: %s", place, error)
-
-        async def idle() -> bool:
-            if place in self._watched or (self._mailbox is not None and self._receives):
-                return False
-            store, whose = self._engine.store, peer if self._mailbox is None else None
-            return not any([(await store.usage(role, whose)).open for role in Role])
-
-        source = self._mailbox or Outbox(self._agent, peer)
-        poller = Poller(source, self._inbox.take, report, idle, pause=self._poll_every)
-        self._pollers[place] = poller
-        if not self._by_hand:
-            self._loops.spawn(poller.run())
+        self._pollers.watch(canister_id)
 
     def _expect(self, peer: Principal) -> None:
-        poller = self._pollers.get(peer if self._mailbox is None else self._us)
-        if poller is not None:
-            poller.nudge()
+        self._pollers.expect(peer)
 
     async def answer(self, peer: Principal, msg_id: int, response: bytes | None) -> None:
         """Answer a request whose handler returned `DEFERRED`, or one that is stalled.

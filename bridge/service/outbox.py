@@ -75,8 +75,10 @@ class Outbox:
     async def fetch(self) -> list[Entry]:
         """The oldest entries, certified; empty where nothing waits."""
         seen = await self._agent.query(self._canister, "asyncFlow_outbox", self._first_page)
-        if not self._entries(seen):
-            return []
+        return await self.fetch_certified() if self._entries(seen) else []
+
+    async def fetch_certified(self) -> list[Entry]:
+        """The same, asked by a replicated call at once."""
         return self._entries(
             await self._agent.update(self._canister, "asyncFlow_outbox", self._first_page)
         )
@@ -96,7 +98,8 @@ class Poller:
     Args:
         source: What is read.
         take: Stores what the messages say; returns once that is durable.
-        report: Told of a failed round; polling goes on.
+        report: Told of a failed round, and whether the round before it failed in the same way;
+            says whether polling goes on.
         idle: Whether nothing is likely to come.
         pause: Seconds between two looks into an empty outbox.
         longest_pause: Seconds to which the pause grows while the canister cannot be reached, and
@@ -107,7 +110,7 @@ class Poller:
         self,
         source: Source,
         take: Callable[[list[Entry]], Awaitable[None]],
-        report: Callable[[Exception], None],
+        report: Callable[[Exception, bool], Awaitable[bool]],
         idle: Callable[[], Awaitable[bool]],
         *,
         pause: float,
@@ -120,6 +123,7 @@ class Poller:
         self._pause = pause
         self._longest_pause = max(pause, longest_pause)
         self._nudged = asyncio.Event()
+        self._failed_as: tuple[object, ...] | None = None
 
     def nudge(self) -> None:
         """Look soon: there is reason to expect something."""
@@ -131,18 +135,25 @@ class Poller:
         if entries:
             await self._take(entries)
             await self._source.trim(entries[-1].seq)
+        self._failed_as = None
         return bool(entries)
+
+    async def _fails(self, error: Exception) -> bool:
+        """Report a failed round; whether polling goes on."""
+        kind = (type(error), getattr(error, "code", None), getattr(error, "error_code", None))
+        again, self._failed_as = kind == self._failed_as, kind
+        return await self._report(error, again)
 
     async def glance(self) -> bool:
         """The same, but a failure is reported and counts as nothing."""
         try:
             return await self.look()
         except Exception as error:  # noqa: BLE001 - nothing a canister says may end the polling
-            self._report(error)
+            await self._fails(error)
             return False
 
     async def run(self) -> None:
-        """Poll until cancelled."""
+        """Poll until cancelled, or until a report of a failure says that it is of no use."""
         wait = self._pause
         while True:
             self._nudged.clear()
@@ -152,7 +163,8 @@ class Poller:
                     continue
                 longer = await self._idle()
             except Exception as error:  # noqa: BLE001 - nothing a canister says may end the polling
-                self._report(error)
+                if not await self._fails(error):
+                    return
                 longer = True
             wait = min(2 * wait, self._longest_pause) if longer else self._pause
             with contextlib.suppress(TimeoutError):

@@ -18,7 +18,7 @@ from bridge.principal import Principal
 _log = logging.getLogger("bridge.service")
 
 _SECOND: Final = 1_000_000_000
-_DEFAULT: Final = "unified"
+DEFAULT_DIALECT: Final = "unified"
 _PATIENCE: Final = 5.0
 _TOLD_FOR: Final = 3600 * _SECOND
 _SILENT_FOR: Final = 60 * _SECOND
@@ -51,14 +51,23 @@ class PeerDialects:
         Raises:
             UsageError: If there is no such dialect.
         """
-        configured = asked or self._policy.peer(peer).dialect
+        configured = self.configured(peer, asked)
         if configured is not None:
-            return dialects.get(configured).name
+            return configured
         known = self._remembered(peer)
         if known is not None:
             return known
         async with self._reading:  # who waited for another's answer about this peer takes that
             return self._remembered(peer) or await self._read(peer)
+
+    def configured(self, peer: Principal, asked: str | None) -> str | None:
+        """The dialect that the application or the policy names; None where neither does.
+
+        Raises:
+            UsageError: If there is no such dialect.
+        """
+        name = asked or self._policy.peer(peer).dialect
+        return None if name is None else dialects.get(name).name
 
     def _remembered(self, peer: Principal) -> str | None:
         dialect, until = self._known.get(peer, (None, 0))
@@ -72,11 +81,13 @@ class PeerDialects:
                 text = await self._agent.metadata(peer, "candid:service")
             found = None if text is None else dialects.detect(text.decode())
         except (BridgeError, TimeoutError, UnicodeDecodeError) as error:
-            _log.info("%s does not tell its dialect, %s is spoken: %s", peer, _DEFAULT, error)
+            _log.info(
+                "%s does not tell its dialect, %s is spoken: %s", peer, DEFAULT_DIALECT, error
+            )
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[peer] = (
-            found or _DEFAULT,
+            found or DEFAULT_DIALECT,
             self._clock() + (_TOLD_FOR if found else _SILENT_FOR),
         )
-        return found or _DEFAULT
+        return found or DEFAULT_DIALECT

@@ -171,6 +171,7 @@ known what happened (only calls with a bounded wait).
 _PYTHON = {
     "The bridge": [
         "bridge.service.Bridge",
+        "bridge.service.CheckedPeer",
         "bridge.service.Request",
         "bridge.service.Outcome",
         "bridge.service.Sighting",

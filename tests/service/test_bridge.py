@@ -151,7 +151,7 @@ async def test_what_can_never_be_sent_is_refused_at_once_and_nobody_is_polled_fo
         with pytest.raises(LocalProtocolError, match="too large"):
             await bridge.post(peer.canister_id, bytes(1_900_001))
         assert (await store.flows()).flows == ()
-        assert bridge._pollers == {}
+        assert not bridge._pollers
 
 
 async def test_a_store_that_fails_right_before_a_call_keeps_the_attempt(
@@ -488,7 +488,7 @@ async def test_open_flows_go_on_under_their_own_name_only(peer, another_peer, br
             with pytest.raises(FlowFailedError):
                 await bridge.response(1)
         async with bridge_to(store, agent=another_peer) as bridge:
-            assert bridge._pollers == {}, "what was said to another name is in another outbox"
+            assert not bridge._pollers, "what was said to another name is in another outbox"
             assert await bridge.send(peer.canister_id, b"hello", msg_id=2) == b"hello"
 
 

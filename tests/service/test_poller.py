@@ -6,7 +6,7 @@ in the end-to-end tests.
 
 import asyncio
 
-from bridge.errors import StoreError, TransportError
+from bridge.errors import CallRejectedError, StoreError, TransportError
 from bridge.flow import New
 from bridge.principal import Principal
 from bridge.service.outbox import Entry, Poller
@@ -33,6 +33,16 @@ class ScriptedOutbox:
         self.trimmed.append(seq)
 
 
+def refused(error_code):
+    return CallRejectedError(
+        "no", code=5, reject_message="no", error_code=error_code, certified=False
+    )
+
+
+async def go_on(error, again):
+    return True
+
+
 async def busy():
     return False
 
@@ -48,9 +58,11 @@ async def polled(outbox, take=None, *, until, pause=0.001, longest_pause=0.01):
     async def keep(entries):
         taken.extend(entry.seq for entry in entries)
 
-    poller = Poller(
-        outbox, take or keep, reported.append, busy, pause=pause, longest_pause=longest_pause
-    )
+    async def report(error, again):
+        reported.append((error, again))
+        return True
+
+    poller = Poller(outbox, take or keep, report, busy, pause=pause, longest_pause=longest_pause)
     running = asyncio.create_task(poller.run())
     async with asyncio.timeout(120):
         while not until(taken, reported):  # noqa: ASYNC110 - it watches a stand-in
@@ -68,11 +80,24 @@ async def test_pages_are_taken_in_order_and_trimmed_after_each():
     assert reported == []
 
 
-async def test_a_failing_canister_is_reported_and_asked_again():
-    outbox = ScriptedOutbox(TransportError("no"), TransportError("no"), page(1))
-    taken, reported = await polled(outbox, until=lambda taken, _: taken)
+async def test_a_failing_canister_is_asked_again_and_each_way_to_fail_is_new_once():
+    here, denied, there = TransportError("here"), refused("IC0503"), refused("IC0301")
+    outbox = ScriptedOutbox(here, TransportError("here too"), denied, there, here, page(1), here)
+    taken, reported = await polled(outbox, until=lambda _taken, reported: len(reported) == 6)
     assert taken == [1]
-    assert len(reported) == 2
+    assert [again for _, again in reported] == [False, True, False, False, False, False]
+
+
+async def test_polling_ends_where_a_report_says_that_it_is_of_no_use():
+    outbox = ScriptedOutbox(TransportError("no"), refused("IC0301"), page(1))
+
+    async def report(error, again):
+        return isinstance(error, TransportError)
+
+    poller = Poller(outbox, None, report, busy, pause=0)
+    async with asyncio.timeout(120):
+        await poller.run()
+    assert outbox.looked == 2
 
 
 async def test_a_canister_that_is_away_for_days_is_asked_again():
@@ -94,7 +119,7 @@ async def test_what_could_not_be_stored_is_not_trimmed():
     _, reported = await polled(outbox, take, until=lambda *_: outbox.trimmed)
     assert len(tries) == 2
     assert outbox.trimmed == [1]
-    assert [type(error) for error in reported] == [StoreError]
+    assert [type(error) for error, _ in reported] == [StoreError]
 
 
 async def test_a_nudge_ends_the_pause():
@@ -138,9 +163,7 @@ async def test_an_idle_outbox_is_looked_into_ever_more_seldom_until_a_nudge(monk
 async def test_polling_can_be_cancelled_at_any_await():
     for waits in range(12):
         outbox = ScriptedOutbox(page(1), TransportError("no"), page(2))
-        poller = Poller(
-            outbox, lambda _entries: asyncio.sleep(0), lambda _error: None, busy, pause=0
-        )
+        poller = Poller(outbox, lambda _entries: asyncio.sleep(0), go_on, busy, pause=0)
         running = asyncio.create_task(poller.run())
         for _ in range(waits):
             await asyncio.sleep(0)
