@@ -144,10 +144,12 @@ class Owner:
                         return outcomes
                     continue
                 self._roll_back()
-                of_one = isinstance(error, (psycopg.DataError, psycopg.IntegrityError))
-                if of_one and len(commits) > 1:  # what is wrong with one is its own caller's
-                    return [self.write([commit])[0] for commit in commits]
-                raise self._session.failed(error) from error
+                if not isinstance(error, (psycopg.DataError, psycopg.IntegrityError)):
+                    raise self._session.failed(error) from error
+                if len(commits) == 1:
+                    return [self._session.failed(error)]
+                # What is wrong with the data of one is its own caller's.
+                return [self.write([commit])[0] for commit in commits]
             else:
                 return outcomes
 

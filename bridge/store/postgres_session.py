@@ -7,8 +7,8 @@ error or a log.
 import logging
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import psycopg
@@ -111,6 +111,8 @@ class Session:
         self.schema = schema
         self._writes = writes
         self._connection: psycopg.Connection[TupleRow] | None = None
+        self._pipeline: psycopg.Pipeline | None = None
+        self._held = ExitStack()
         self._asked_at: float | None = None
         self.ending: Statement = ("SELECT 1", [])
         place = given.get("host") or given.get("hostaddr") or given.get("service") or "this machine"
@@ -180,9 +182,9 @@ class Session:
     def end(self) -> None:
         """Close the connection, whatever its state."""
         connection, self._connection = self._connection, None
-        self._asked_at = None
         if connection is not None:
             connection.close()
+        self._end_pipeline()
 
     def abort(self) -> None:
         """Break the connection, from any thread: whoever waits for the server waits no longer."""
@@ -218,16 +220,28 @@ class Session:
         connection = self._connection
         if connection is None:
             raise psycopg.OperationalError("the connection is lost")
-        with self._counted(), connection.pipeline():
-            return [connection.execute(query, values) for query, values in statements]
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
         self._asked_at = time.monotonic()
         try:
-            yield
+            if self._pipeline is None:
+                self._pipeline = self._held.enter_context(connection.pipeline())
+            cursors = [connection.execute(query, values) for query, values in statements]
+            # One pipeline for all, as its end says more after the last statement: the server then
+            # takes the session for one that is at work, and ends it never, however silent it is.
+            self._pipeline.sync()
+        except psycopg.Error:
+            self._end_pipeline()
+            raise
+        except BaseException:  # a fault of this program; what it left half said must not be done
+            self.end()
+            raise
         finally:
             self._asked_at = None
+        return cursors
+
+    def _end_pipeline(self) -> None:
+        self._pipeline = None
+        with suppress(psycopg.Error):  # the cause was told, or the connection is closed
+            self._held.close()
 
     # --- Faults ---------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ _ACCESS = "local all locked scram-sha-256\nlocal all all trust\n"
 _SETTINGS = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'
+recovery_init_sync_method = syncfs
 max_connections = 40
 shared_buffers = 16MB
 """

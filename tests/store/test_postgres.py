@@ -1,0 +1,627 @@
+"""What only a store in a server can show: who owns it, and what is true after a break."""
+
+import asyncio
+import dataclasses
+import logging
+import struct
+import subprocess
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from postgres_server import Place
+
+from bridge.errors import StoreConflictError, StoreError, StoreLostError, UsageError
+from bridge.flow import Role, SenderFlow, SenderState
+from bridge.principal import Principal
+from bridge.store import Change, PostgresStore, StoreView, postgres_session, view
+from bridge.store import postgres as module
+
+CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
+
+
+def flow(msg_id: int, **fields: object) -> SenderFlow:
+    bare = SenderFlow(
+        peer=CANISTER,
+        msg_id=msg_id,
+        dialect="unified",
+        state=SenderState.QUEUED,
+        payload=b"x",
+        payload_hash=0,
+        opened=0,
+        changed=0,
+    )
+    return dataclasses.replace(bare, **fields)
+
+
+async def ids(store: StoreView) -> list[int]:
+    return [record.msg_id for record in (await store.flows(limit=10_000)).flows]
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(120):
+        while not await condition():  # noqa: ASYNC110 - it asks a server
+            await asyncio.sleep(0.01)
+
+
+def store_at(postgres: Place, **options: object) -> PostgresStore:
+    return PostgresStore(postgres.conninfo, schema=postgres.schema, **options)
+
+
+# --- Durable, and one owner -------------------------------------------------------------------
+
+
+async def test_what_was_committed_is_there_after_the_server_crashed(postgres: Place) -> None:
+    async with store_at(postgres) as store:
+        await store.commit(Change(None, flow(1)), notes={"n": b"v"})
+        await asyncio.to_thread(postgres.server.restart)
+        assert await store.sender_flow(1) == flow(1)
+        assert await store.note("n") == b"v"
+        assert (await store.usage(Role.SENDER, CANISTER)).open == 1
+
+
+async def test_two_bridges_cannot_work_on_one_store(postgres: Place) -> None:
+    async with store_at(postgres) as first:
+        with pytest.raises(StoreError, match=r"is in use.*standby=True"):
+            await store_at(postgres).open()
+        await first.commit(Change(None, flow(1)))
+    async with store_at(postgres) as second:
+        assert await second.sender_flow(1) == flow(1)
+
+
+async def test_each_schema_is_a_store_of_its_own(postgres: Place) -> None:
+    odd = postgres.schema[:30] + ' "odd"; DROP'
+    async with store_at(postgres) as one, PostgresStore(postgres.conninfo, schema=odd) as other:
+        await one.commit(Change(None, flow(1)))
+        await other.commit(Change(None, flow(2)))
+        assert (await ids(one), await ids(other)) == ([1], [2])
+
+
+async def test_a_bridge_that_stands_by_takes_over_what_the_owner_left(
+    postgres: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bridge.store")
+    first = store_at(postgres)
+    await first.open()
+    await first.commit(Change(None, flow(1)))
+    second = store_at(postgres, standby=True)
+    opening = asyncio.create_task(second.open())
+
+    async def told() -> bool:
+        return "standing by" in caplog.text
+
+    await until(told)
+    await first.commit(Change(None, flow(2)))
+    assert not opening.done()
+    await first.close()
+    await opening
+    assert await ids(second) == [1, 2]
+    await second.commit(Change(None, flow(3)))
+    await second.close()
+
+
+async def test_a_bridge_that_stands_by_outlasts_a_crash_of_the_server(
+    postgres: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "bridge.store")
+    async with store_at(postgres) as first:
+        opening = asyncio.create_task(store_at(postgres, standby=True).open())
+
+        async def told() -> bool:
+            return "standing by" in caplog.text
+
+        await until(told)
+        await asyncio.to_thread(postgres.server.stop)
+
+        async def missed() -> bool:
+            return any(record.levelno == logging.DEBUG for record in caplog.records)
+
+        await until(missed)
+        await asyncio.to_thread(postgres.server.start)
+        # Whichever comes first owns it; the other never does.
+        try:
+            await first.commit(Change(None, flow(1)))
+        except StoreLostError:
+            await opening
+        else:
+            assert not opening.done()
+            opening.cancel()
+
+
+async def test_standing_by_can_be_given_up(postgres: Place) -> None:
+    async with store_at(postgres) as first:
+        second = store_at(postgres, standby=True)
+        opening = asyncio.create_task(second.open())
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        with pytest.raises(StoreError, match="not open"):
+            await second.commit(Change(None, flow(2)))
+        await first.commit(Change(None, flow(1)))
+
+
+async def test_an_owner_that_shows_no_sign_of_life_loses_the_store_to_one_that_stands_by(
+    postgres: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_session, "SILENCE", 1)  # for the sessions that begin now
+    monkeypatch.setattr(module, "_BEAT", 1000.0)
+    hanging = store_at(postgres)
+    await hanging.open()
+    monkeypatch.setattr(postgres_session, "SILENCE", 30)
+    async with store_at(postgres, standby=True) as second:
+        await second.commit(Change(None, flow(1)))
+        with pytest.raises(StoreLostError, match="another bridge took it over"):
+            await hanging.commit(Change(None, flow(2)))
+        assert await ids(second) == [1]
+    await hanging.close()
+
+
+async def test_an_idle_owner_keeps_the_store_by_its_signs_of_life(
+    postgres: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_session, "SILENCE", 1)
+    monkeypatch.setattr(module, "_BEAT", 0.05)
+    async with store_at(postgres):
+        [(begun,)] = postgres.sql(
+            "SELECT backend_start FROM pg_stat_activity WHERE application_name = 'ic-bridge'"
+        )
+
+        async def passed() -> bool:
+            [(long_ago,)] = postgres.sql("SELECT clock_timestamp() > %s + interval '3 s'", begun)
+            return long_ago
+
+        await until(passed)
+        assert postgres.sql(
+            "SELECT backend_start FROM pg_stat_activity WHERE application_name = 'ic-bridge'"
+        ) == [(begun,)]
+
+
+# --- Connections that break -------------------------------------------------------------------
+
+
+async def test_a_session_that_was_ended_between_commits_is_begun_anew(postgres: Place) -> None:
+    async with store_at(postgres) as store:
+        await store.commit(Change(None, flow(1)))
+        assert postgres.end_sessions() == 1
+        await store.commit(Change(None, flow(2)))
+        assert postgres.end_sessions() == 1
+        assert await ids(store) == [1, 2]
+        with pytest.raises(StoreError, match="in use"):
+            await store_at(postgres).open()
+
+
+@pytest.mark.parametrize(
+    ("which", "text", "what"),
+    [
+        ("before", b"UPDATE store SET commits", "cut"),
+        ("before", b"INSERT INTO flow", "cut"),
+        ("before", b"COMMIT", "cut"),
+        ("before", b"COMMIT", "lose"),
+        ("after", b"COMMIT\0", "cut"),
+        ("after", b"COMMIT\0", "lose"),
+    ],
+)
+async def test_a_connection_that_breaks_in_a_commit_tells_its_true_outcome(
+    postgres: Place, relay, which: str, text: bytes, what: str
+) -> None:
+    first = flow(1)
+    async with PostgresStore(relay.conninfo, schema=postgres.schema) as store:
+        await store.commit(Change(None, first))
+        fault = relay.fail(which, text, what)
+        outcomes = await asyncio.gather(
+            store.commit(Change(first, flow(1, attempts=1, version=1)), notes={"n": b"1"}),
+            store.commit(Change(first, flow(1, attempts=9, version=1)), notes={"n": b"9"}),
+            store.commit(Change(None, flow(2))),
+            return_exceptions=True,
+        )
+        assert fault.done
+        assert [type(outcome) for outcome in outcomes] == [
+            type(None),
+            StoreConflictError,
+            type(None),
+        ]
+        assert await store.sender_flow(1) == flow(1, attempts=1, version=1)
+        assert await store.note("n") == b"1"
+        assert (await store.usage(Role.SENDER)).open == 2, "carried out once"
+        assert postgres.sql("SELECT commits FROM store") == [(2,)]
+        await store.commit(Change(None, flow(3)))
+    async with store_at(postgres) as store:
+        assert await ids(store) == [1, 2, 3]
+
+
+async def test_a_server_that_stays_silent_is_waited_for_only_so_long(
+    postgres: Place, relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT", 0.05)
+    monkeypatch.setattr(module, "_ANSWER", 0.5)
+    async with PostgresStore(relay.conninfo, schema=postgres.schema) as store:
+        fault = relay.fail("after", b"COMMIT\0", "hold")
+        await store.commit(Change(None, flow(1)))
+        assert fault.done
+        assert await ids(store) == [1]
+
+
+async def test_an_owner_that_was_ended_can_never_write_again(postgres: Place, relay) -> None:
+    old = PostgresStore(relay.conninfo, schema=postgres.schema)
+    await old.open()
+    await old.commit(Change(None, flow(1)))
+    relay.up = False
+    relay.break_all()
+    writing = asyncio.create_task(old.commit(Change(None, flow(2))))
+    async with store_at(postgres, standby=True) as new:
+        await new.commit(Change(None, flow(3)))
+        relay.up = True
+        with pytest.raises(StoreLostError, match="is lost: another bridge took it over"):
+            await writing
+        for call in (
+            old.commit(notes={"n": b""}),
+            old.sender_flow(1),
+            old.next_due(),
+            old.flows(),
+        ):
+            with pytest.raises(StoreLostError, match="another bridge took it over"):
+                await call
+        assert "took it over" in str(await old.lost())
+        assert await ids(new) == [1, 3]
+        assert await new.note("n") is None
+    await old.close()
+
+
+async def test_even_with_the_lock_a_session_writes_only_under_its_own_name(
+    postgres: Place,
+) -> None:
+    async with store_at(postgres) as store:
+        await store.commit(Change(None, flow(1)))
+        postgres.sql("UPDATE store SET owner = 'somebody else'")
+        with pytest.raises(StoreLostError, match="another bridge took it over"):
+            await store.commit(Change(None, flow(2)))
+    async with store_at(postgres) as store:
+        assert await ids(store) == [1]
+
+
+async def test_a_server_that_does_not_come_back_in_time_is_a_lost_store(
+    postgres: Place, relay
+) -> None:
+    store = PostgresStore(relay.conninfo, schema=postgres.schema, reconnect_within=0.3)
+    await store.open()
+    losing = asyncio.create_task(store.lost())
+    relay.up = False
+    relay.break_all()
+    with pytest.raises(StoreLostError, match=r"not found again within 0\.3 s"):
+        await store.commit(Change(None, flow(1)))
+    assert isinstance(await losing, StoreLostError)
+    relay.up = True
+    with pytest.raises(StoreLostError, match="not found again"):
+        await store.note("n")
+    await store.close()
+    async with store:  # opened anew it is a new owner
+        await store.commit(Change(None, flow(1)))
+
+
+async def test_an_idle_owner_hears_by_itself_that_the_store_is_lost(
+    postgres: Place, relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT", 0.05)
+    store = PostgresStore(relay.conninfo, schema=postgres.schema, reconnect_within=0.1)
+    await store.open()
+    relay.up = False
+    relay.break_all()
+    async with asyncio.timeout(120):
+        assert "not found again" in str(await store.lost())
+    await store.close()
+
+
+async def test_a_store_is_closed_also_while_its_server_is_away(postgres: Place, relay) -> None:
+    store = PostgresStore(relay.conninfo, schema=postgres.schema)
+    await store.open()
+    relay.up = False
+    relay.break_all()
+    writing = asyncio.create_task(store.commit(Change(None, flow(1))))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await store.close()
+    with pytest.raises(StoreError, match="closed while its server was away"):
+        await writing
+
+
+async def test_a_server_that_forgot_what_it_confirmed_is_a_lost_store(postgres: Place) -> None:
+    async with store_at(postgres) as store:
+        await store.commit(Change(None, flow(1)))
+        await store.commit(Change(None, flow(2)))
+        postgres.sql("UPDATE store SET commits = commits - 1")  # as one restored from a copy
+        postgres.end_sessions()
+        with pytest.raises(StoreLostError, match="forgotten what it had confirmed"):
+            await store.commit(Change(None, flow(3)))
+
+
+async def test_crashes_of_the_server_lose_nothing_of_a_stream_of_commits(postgres: Place) -> None:
+    done: list[int] = []
+
+    async def write(number: int) -> None:
+        for msg_id in range(number, 2000, 4):
+            if len(done) > 400 and crashed.is_set():
+                return
+            await store.commit(Change(None, flow(msg_id)))
+            done.append(msg_id)
+
+    crashed = asyncio.Event()
+    async with store_at(postgres) as store:
+        writers = [asyncio.create_task(write(number)) for number in range(4)]
+        for _ in range(3):
+            await asyncio.to_thread(postgres.server.restart)
+        crashed.set()
+        await asyncio.gather(*writers)
+        assert await ids(store) == sorted(done), "all that was reported, and no more"
+        assert (await store.usage(Role.SENDER)).open == len(done)
+
+
+# --- Commits that cannot be made --------------------------------------------------------------
+
+
+async def test_a_commit_that_cannot_be_written_harms_no_other_of_its_group(
+    postgres: Place,
+) -> None:
+    async with store_at(postgres) as store:
+        outcomes = await asyncio.gather(
+            store.commit(Change(None, flow(1))),
+            store.commit(Change(None, flow(2, due=2**63))),  # beyond PostgreSQL's bigint
+            store.commit(Change(None, flow(3)), notes={"nul \0": b""}),  # what no text may hold
+            store.commit(Change(None, flow(4)), notes={"note": b"\0"}),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [
+            type(None),
+            StoreError,
+            StoreError,
+            type(None),
+        ]
+        assert await ids(store) == [1, 4]
+        assert (await store.usage(Role.SENDER)).open == 2
+
+
+async def test_a_full_disk_is_told_to_every_caller_changes_nothing_and_may_pass(
+    postgres: Place,
+) -> None:
+    async with store_at(postgres) as store:
+        await store.commit(Change(None, flow(1)))
+        postgres.sql(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE"
+            " EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';"
+            " END $$"
+        )
+        postgres.sql(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON body FOR EACH ROW EXECUTE FUNCTION"
+            " full_disk()"
+        )
+        outcomes = await asyncio.gather(
+            store.commit(Change(None, flow(2))),
+            store.commit(Change(None, flow(3))),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            assert isinstance(outcome, StoreError)
+            assert "No space left on device (make room on the server's disk" in str(outcome)
+        assert await ids(store) == [1]
+        postgres.sql("DROP TRIGGER full_disk ON body")
+        await store.commit(Change(None, flow(2)))
+        assert await ids(store) == [1, 2]
+
+
+async def test_who_holds_a_table_too_long_holds_no_bridge_up_for_ever(
+    postgres: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(postgres_session._SETTINGS, "lock_timeout", "200ms")
+    async with store_at(postgres) as store:
+        with psycopg.connect(postgres.conninfo) as other:
+            other.execute(f'LOCK TABLE "{postgres.schema}".flow')
+            with pytest.raises(StoreError, match=r"lock timeout.*who holds locks"):
+                await store.commit(Change(None, flow(1)))
+        await store.commit(Change(None, flow(1)))
+        assert await ids(store) == [1]
+
+
+async def test_a_change_does_not_rewrite_a_large_payload(postgres: Place) -> None:
+    large = flow(1, payload=bytes(1_000_000))
+    async with store_at(postgres) as store:
+        await store.commit(Change(None, large))
+        [(before,)] = postgres.sql("SELECT pg_current_wal_lsn()")
+        await store.commit(Change(large, dataclasses.replace(large, attempts=1, version=1)))
+        [(written,)] = postgres.sql("SELECT pg_current_wal_lsn() - %s::pg_lsn", before)
+        assert written < 500_000
+
+
+async def test_a_cancelled_commit_leaves_the_store_usable(postgres: Place) -> None:
+    async with store_at(postgres) as store:
+        task = asyncio.create_task(store.commit(Change(None, flow(1))))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await store.commit(Change(None, flow(2)))
+        assert await store.sender_flow(2) == flow(2)
+
+
+async def test_a_server_whose_settings_give_durability_up_does_not_give_up_ours(
+    postgres: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    postgres.sql("ALTER ROLE owner SET synchronous_commit = off")
+    postgres.sql("ALTER SYSTEM SET fsync = off")
+    postgres.sql("SELECT pg_reload_conf()")
+    try:
+        async with asyncio.timeout(120):
+            while postgres.sql("SHOW fsync") != [("off",)]:  # noqa: ASYNC110 - it asks a server
+                await asyncio.sleep(0.01)
+        async with store_at(postgres) as store:
+            assert await store._select("SHOW synchronous_commit") == [("on",)]
+        assert "has fsync off" in caplog.text
+    finally:
+        postgres.sql("ALTER ROLE owner RESET synchronous_commit")
+        postgres.sql("ALTER SYSTEM RESET fsync")
+        postgres.sql("SELECT pg_reload_conf()")
+
+
+# --- Views ------------------------------------------------------------------------------------
+
+
+async def test_a_view_reads_beside_the_owner_what_is_committed(postgres: Place) -> None:
+    async with store_at(postgres) as store, view(postgres.location) as seen:
+        await store.commit(Change(None, flow(1)), notes={"n": b"v"})
+        assert await seen.sender_flow(1) == flow(1)
+        assert await seen.note("n") == b"v"
+        assert await seen.peers(Role.SENDER) == [CANISTER]
+        postgres.end_sessions()
+        assert await ids(seen) == [1]
+        await store.commit(Change(flow(1), None))
+        assert await ids(seen) == []
+
+
+async def test_a_view_cannot_write_and_makes_nothing(postgres: Place) -> None:
+    with pytest.raises(StoreError, match=f"there is no store '{postgres.schema}'"):
+        await view(postgres.location).open()
+    assert postgres.sql("SELECT FROM pg_namespace WHERE nspname = %s", postgres.schema) == []
+    async with store_at(postgres) as store:
+        await store.commit(Change(None, flow(1)))
+    async with view(postgres.location) as seen:
+        assert not hasattr(seen, "commit")
+        with pytest.raises(StoreError, match="read-only transaction"):
+            await seen._select("DELETE FROM flow")
+
+
+async def test_a_role_that_only_reads_can_view_and_is_told_that_it_cannot_own(
+    postgres: Place,
+) -> None:
+    async with store_at(postgres) as store:
+        await store.commit(Change(None, flow(1)))
+    name = f"reader_{postgres.schema}"
+    postgres.sql(f"CREATE ROLE {name} LOGIN")
+    postgres.sql(f"GRANT USAGE ON SCHEMA {postgres.schema} TO {name}")
+    postgres.sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {postgres.schema} TO {name}")
+    conninfo = postgres.server.conninfo(name)
+    with pytest.raises(StoreError, match=r"permission denied.*grant this role what it lacks"):
+        await PostgresStore(conninfo, schema=postgres.schema).open()
+    with pytest.raises(StoreError, match=r"permission denied.*grant this role what it lacks"):
+        await PostgresStore(conninfo, schema=postgres.schema + "_new").open()
+    async with view(f"{conninfo}&schema={postgres.schema}") as seen:
+        assert await ids(seen) == [1]
+
+
+# --- What cannot be a store -------------------------------------------------------------------
+
+
+async def test_a_newer_layout_is_refused(postgres: Place) -> None:
+    async with store_at(postgres):
+        pass
+    postgres.sql("UPDATE store SET layout = 99")
+    with pytest.raises(StoreError, match="layout 99, this version knows 1"):
+        await store_at(postgres).open()
+    with pytest.raises(StoreError, match="layout 99, this version knows 1"):
+        await view(postgres.location).open()
+
+
+async def test_a_schema_with_tables_of_others_is_refused_and_left_as_it_is(
+    postgres: Place,
+) -> None:
+    postgres.sql(f"CREATE SCHEMA {postgres.schema}")
+    postgres.sql("CREATE TABLE note (theirs text)")
+    with pytest.raises(StoreError, match='relation "note" already exists'):
+        await store_at(postgres).open()
+    assert postgres.sql(
+        "SELECT tablename FROM pg_tables WHERE schemaname = %s", postgres.schema
+    ) == [("note",)]
+
+
+def with_another_pid(data: bytes) -> bytes:
+    """What the server says, as a pooler would say it: its own key for a session."""
+    at = data.find(b"K" + struct.pack("!i", 12))
+    if at < 0:
+        return data
+    (pid,) = struct.unpack_from("!i", data, at + 5)
+    return data[: at + 5] + struct.pack("!i", pid + 1) + data[at + 9 :]
+
+
+async def test_a_connection_pooler_is_refused(postgres: Place, relay) -> None:
+    relay.after = with_another_pid
+    with pytest.raises(StoreError, match=r"is a connection pooler.*the server's own address"):
+        await PostgresStore(relay.conninfo, schema=postgres.schema).open()
+
+
+async def test_a_server_that_is_not_there_is_told(postgres: Place, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"failed: connection .*see that the server runs"):
+        await PostgresStore(f"postgresql:///flows?host={tmp_path}").open()
+    with pytest.raises(StoreError, match='database "nowhere" does not exist'):
+        await PostgresStore(postgres.conninfo.replace("/postgres?", "/nowhere?")).open()
+
+
+@pytest.mark.parametrize("schema", ["", "pg_mine", "a" * 64, "nul\0"])
+def test_a_name_that_cannot_be_a_schemas_is_refused(schema: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name of a schema"):
+        PostgresStore("postgresql:///flows", schema=schema)
+
+
+async def test_no_password_is_ever_told(postgres: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "s3cret-w0rd"
+    if postgres.sql("SELECT FROM pg_roles WHERE rolname = 'locked'") == []:
+        postgres.sql("CREATE ROLE locked LOGIN PASSWORD 'another'")
+    folder = postgres.server.folder
+    told = []
+    for conninfo in (
+        f"postgresql://locked:{secret}@/postgres?host={folder}",
+        f"host={folder} user=locked dbname=postgres password={secret}",
+        f"postgresql://locked:{secret}@/postgres?host={folder}/none",
+        f"postgresql://locked:p@{secret}@localhost/postgres",
+        f"postgresql://locked:{secret}@/postgres?nonsense=1",
+        f"host={folder} password={secret} nonsense={secret}",
+        f"postgresql://locked:{secret}@[::1/postgres",
+    ):
+        try:
+            store = PostgresStore(conninfo)
+            told += [repr(store), str(store)]
+            await store.open()
+        except (StoreError, UsageError) as error:
+            told.append("".join(traceback.format_exception(error)))
+        else:
+            pytest.fail(conninfo)
+    assert any("password authentication failed" in text for text in told)
+    assert secret not in "".join([*told, caplog.text])
+
+
+def test_without_the_extra_the_cure_is_told_and_all_else_works(tmp_path: Path) -> None:
+    (tmp_path / "psycopg.py").write_text("raise ModuleNotFoundError(\"No module named 'psycopg'\")")
+    program = (
+        "from bridge import PostgresStore, SQLiteStore\n"
+        "from bridge.errors import UsageError\n"
+        "from bridge.store import view\n"
+        "for make in (PostgresStore, view):\n"
+        "    try:\n        make('postgresql:///flows')\n"
+        "    except UsageError as error:\n        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    said, again = done.stdout.splitlines()
+    assert said == again
+    assert said == (
+        "PostgreSQL needs the package psycopg: No module named 'psycopg'"
+        " (pip install 'ic-bridge[postgres]')"
+    )
+
+
+async def test_opening_twice_is_refused_and_harms_nothing(postgres: Place) -> None:
+    async with store_at(postgres) as store:
+        with pytest.raises(StoreError, match="open already"):
+            await store.open()
+        await store.commit(Change(None, flow(1)))
+    with pytest.raises(StoreError, match="not open"):
+        await store.commit(Change(None, flow(2)))
+    with pytest.raises(StoreError, match="not open"):
+        await store.sender_flow(1)
