@@ -15,11 +15,6 @@ VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
 
 @pytest.fixture(scope="session")
-def vector_folder():
-    return VECTORS
-
-
-@pytest.fixture(scope="session")
 def seconds():
     """Every setting at its default, counted in seconds."""
     return Policy(**json.loads((VECTORS / "handwritten.json").read_text())["policies"]["seconds"])

@@ -11,8 +11,8 @@ import wasmtime
 from bridge.replica.execution.system_api import TABLE, signature
 
 # Opcodes of the programs; a system call is CALL and the function's number.
-END, PUSH, BLOB, DROP, LOAD, STORE, CALL, ADD, LOOP, GROW, UNREACHABLE, ALLOC = range(12)
-COUNTER, SET_COUNTER, RECURSE, SPIN, MEMSIZE, DUP = range(12, 18)
+END, PUSH, BLOB, DROP, LOAD, STORE, CALL, ADD, GROW, UNREACHABLE = range(10)
+COUNTER, SET_COUNTER, RECURSE, SPIN, MEMSIZE = range(10, 15)
 
 NAMES = sorted(TABLE)
 # Programs for entry points that get no argument are stored at these addresses, as pointers.
@@ -64,9 +64,6 @@ class Program:
 
     def drop(self):
         return self._op(DROP)
-
-    def dup(self):
-        return self._op(DUP)
 
     def add(self):
         return self._op(ADD)
@@ -292,9 +289,6 @@ def universal_wat(*, memory64=True, custom=""):
       (global.set $ip (i64.add (i64.add (global.get $ip) (i64.const 4)) (local.get $x)))
       (br $next)))
     (if (i32.eq (local.get $op) (i32.const {DROP})) (then (drop (call $pop)) (br $next)))
-    (if (i32.eq (local.get $op) (i32.const {DUP})) (then
-      (local.set $x (call $pop)) (call $push (local.get $x)) (call $push (local.get $x))
-      (br $next)))
     (if (i32.eq (local.get $op) (i32.const {LOAD})) (then
       (call $push (i64.load {address("(call $pop)")})) (br $next)))
     (if (i32.eq (local.get $op) (i32.const {STORE})) (then

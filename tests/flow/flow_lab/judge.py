@@ -26,7 +26,6 @@ ENDED = {
     ReceiverState.FINISHED,
     ReceiverState.ABANDONED,
 }
-HAVE = {SenderState.ANSWERED, SenderState.DEAD_LETTER, SenderState.ACKNOWLEDGED}
 
 
 @dataclass(slots=True)
