@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from bridge.agent import Agent
-from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError
+from bridge.errors import BridgeError, FlowFailedError, LocalProtocolError, StoreLostError
 from bridge.flow import (
     Answer,
     Cancel,
@@ -150,6 +150,7 @@ class Bridge:
         self._waiters = Waiters(self._retell)
         self._tasks = Tasks()
         self._loops = Tasks()
+        self._guards = Tasks()
         self._performer = Performer(
             self._engine,
             self._admission,
@@ -182,6 +183,8 @@ class Bridge:
         )
         self._sends = sends
         self._running = False
+        self._over = asyncio.Event()
+        self._lost: StoreLostError | None = None
         self._holds = contextlib.ExitStack()
 
     # --- Life -----------------------------------------------------------------------------------
@@ -204,7 +207,10 @@ class Bridge:
         self._mint.last = int.from_bytes(last or b"", "big")
         await self._engine.recall()
         self._performer.ending = False
+        self._lost = None
+        self._over.clear()
         self._running = True
+        self._guards.spawn(self._end_with_store())
         peers = await resume(self._engine, self._performer, self._draw)
         for peer in peers if ours else ():
             self._pollers.poll(peer)
@@ -222,18 +228,50 @@ class Bridge:
         await self._end(grace=self._close_within)
 
     async def _end(self, *, grace: float) -> None:
-        self._running = False
-        self._performer.ending = True
-        self._waiters.end()
+        self._stop()
         try:
+            await self._guards.end()
             await self._loops.end()
         finally:
-            await self._tasks.end(grace=grace)
+            # Without a store nothing can come to an end: it is as after a crash.
+            await self._tasks.end(grace=grace if self._lost is None else 0)
             self._transmitter.reset()
             self._pollers.clear()
             self._holds.close()
 
+    def _stop(self) -> None:
+        """Take nothing more in hand, and let go of who waits."""
+        self._running = False
+        self._performer.ending = True
+        self._waiters.end(self._lost)
+        self._over.set()
+
+    async def _end_with_store(self) -> None:
+        self._lost = await self._engine.store.lost()
+        _log.error("the bridge stops: %s", self._lost)
+        self._stop()
+        await self._loops.end()
+
+    async def serve_forever(self) -> None:
+        """Wait for as long as the bridge works, as a program does that only receives.
+
+        It works without this too. Returns when the bridge is ended elsewhere.
+
+        Raises:
+            LocalProtocolError: If the bridge is not running.
+            StoreLostError: Once the store is lost; the bridge has stopped, and is to be left. What
+                was committed goes on with the next bridge on that store.
+        """
+        self._check_running()
+        await self._over.wait()
+        self._check_store()
+
+    def _check_store(self) -> None:
+        if self._lost is not None:
+            raise StoreLostError(self._lost.message, hint=self._lost.hint)
+
     def _check_running(self) -> None:
+        self._check_store()
         if not self._running:
             raise LocalProtocolError(
                 "the bridge is not running", hint="use it inside: async with Bridge(...)"
@@ -244,6 +282,8 @@ class Bridge:
         while True:
             try:
                 moved = await self._serve(await self._engine.wait_until_due(_BATCH))
+            except StoreLostError:
+                return
             except BridgeError as error:
                 _log.error("the due flows could not be served: %s", error)
                 moved = False
@@ -292,6 +332,9 @@ class Bridge:
             steps.append(self._tasks.whole(decision))
         moved = False
         outcomes = await asyncio.gather(*steps, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, StoreLostError):
+                raise outcome
         for record, outcome in zip(turns, outcomes, strict=True):
             if not isinstance(outcome, BaseException):
                 moved = moved or outcome.flow is None or outcome.flow.version != record.version
@@ -362,6 +405,8 @@ class Bridge:
             FlowFailedError: If the flow failed; it says whether the request was certainly not done.
             LocalProtocolError: If the peer is no canister, the id is in use for another payload or
                 peer, a bound of the policy is reached, the bridge is only a receiver or ends first.
+            StoreLostError: If the store is lost first; the flow, if it was opened, goes on with the
+                next bridge on that store.
             UsageError: If there is no such dialect.
         """
         self._check_running()

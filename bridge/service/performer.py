@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
-from bridge.errors import LocalProtocolError, StoreError
+from bridge.errors import LocalProtocolError, StoreError, StoreLostError
 from bridge.flow import (
     Answer,
     Ask,
@@ -160,11 +160,14 @@ class Performer:
 
         Raises:
             LocalProtocolError: As in `Engine.apply`.
+            StoreLostError: If the store will never do again.
         """
         pause = _PAUSE
         while True:
             try:
                 await self.decide(key, make)
+            except StoreLostError:
+                raise
             except StoreError as error:
                 _log.error("flow %d with %s waits for the store: %s", key.msg_id, key.peer, error)
             else:

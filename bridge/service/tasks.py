@@ -5,7 +5,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, StoreLostError
 
 _log = logging.getLogger("bridge.service")
 _T = TypeVar("_T")
@@ -26,6 +26,8 @@ class Tasks:
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._running.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, StoreLostError):  # ends them all; the bridge says it, once
             return
         _log.error("%s", error, exc_info=None if isinstance(error, BridgeError) else error)
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 
-from bridge.errors import LocalProtocolError
+from bridge.errors import BridgeError, LocalProtocolError, StoreLostError
 from bridge.flow import Tell
 from bridge.service.application import Outcome
 
@@ -25,6 +25,7 @@ class Waiter:
 
         Raises:
             LocalProtocolError: If the bridge ends first.
+            StoreLostError: If its store is lost first.
         """
         given = await self._given
         self._taken = True
@@ -35,7 +36,7 @@ class Waiter:
         if not self._given.done():
             self._given.set_result((outcome, telling))
 
-    def end(self, error: LocalProtocolError) -> None:
+    def end(self, error: BridgeError) -> None:
         """No outcome will come."""
         if not self._given.done():
             self._given.set_exception(error)
@@ -90,13 +91,17 @@ class Waiters:
         waiter.give(outcome, telling)
         return True
 
-    def end(self) -> None:
-        """Tell every waiter that its flow goes on without it."""
+    def end(self, lost: StoreLostError | None = None) -> None:
+        """Tell every waiter that its flow goes on without it.
+
+        Args:
+            lost: Why the bridge ends, where its store is lost.
+        """
+        hint = "the flow goes on with the next bridge on this store; ask that one for its response"
         for msg_id, waiter in self._by_id.items():
+            said = f"the bridge ended before flow {msg_id} did"
             waiter.end(
-                LocalProtocolError(
-                    f"the bridge ended before flow {msg_id} did",
-                    hint="the flow goes on with the next bridge on this store; ask that one for "
-                    "its response",
-                )
+                LocalProtocolError(said, hint=hint)
+                if lost is None
+                else StoreLostError(f"{said}: {lost.message}", hint=hint)
             )
