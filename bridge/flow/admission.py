@@ -45,11 +45,18 @@ class Access:
 
 
 def check_message(
-    caller: Principal, message: Message, access: Access, policy: Policy
+    caller: Principal, message: Message, access: Access, policy: Policy, *, named: bool = False
 ) -> str | None:
     """What is asked of every message; the reason why it is refused, or None.
 
-    A canister that is removed from the list keeps ending its flows; only its NEWs are refused.
+    Who is removed from a list keeps ending its flows; only its NEWs are refused.
+
+    Args:
+        caller: Who called.
+        message: What came.
+        access: The lists.
+        policy: The settings.
+        named: Whether it names a stored flow with this caller.
     """
     if not 0 <= message.msg_id <= MAX_MSG_ID:
         return "malformed_id"
@@ -58,7 +65,8 @@ def check_message(
             return "too_large"
     elif len(getattr(message, "payload", None) or b"") > policy.max_response:
         return "too_large"
-    if not caller.is_canister and caller not in access.agents:
+    may_end = named and not isinstance(message, New)
+    if not (caller.is_canister or caller in access.agents or may_end):
         return "caller"
     return None
 

@@ -81,6 +81,7 @@ def open_batch(
     cycles: int,
     admits: Callable[[Message], bool],
     is_paid: Callable[[int], bool],
+    marks_left: int,
     policy: Policy,
 ) -> Opened:
     """Decide about a received batch; it stores no flow.
@@ -91,6 +92,8 @@ def open_batch(
         admits: Whether the checks of a single message, by lists and quotas, let one pass. What they
             refuse pays nothing and goes no further.
         is_paid: Whether the caller's flow with this id is known, or its paid mark is kept.
+        marks_left: How many more paid marks of the caller may be kept; what cannot be marked is not
+            charged and goes no further.
         policy: The settings.
     """
     forward: list[Message] = []
@@ -105,7 +108,7 @@ def open_batch(
             continue
         owes = isinstance(entry, New) and policy.min_cycles > 0 and entry.msg_id not in paid
         if owes and not is_paid(entry.msg_id):
-            if left < policy.min_cycles:
+            if left < policy.min_cycles or len(paid) >= marks_left:
                 continue
             left -= policy.min_cycles
             paid.append(entry.msg_id)

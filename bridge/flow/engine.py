@@ -189,27 +189,31 @@ class Engine:
             The effects, and how many of the attached cycles are accepted.
         """
         self.time = self.time.observe(now, self.policy)
-        refused = check_message(caller, message, self.access, self.policy)
+        role = Role.SENDER if isinstance(message, Ack) else Role.RECEIVER
+        key = FlowKey(role, caller, message.msg_id)
+        record = self.get(key)
+        named = record is not None and record.peer == caller
+        refused = check_message(caller, message, self.access, self.policy, named=named)
         if refused is not None:
             self._count(f"refused.{refused}")
             return (), 0
-        role = Role.SENDER if isinstance(message, Ack) else Role.RECEIVER
         if role not in self.roles:
             self._count("refused.role")
             return (), 0
         self._in_flight.heard(caller, message)
-        key = FlowKey(role, caller, message.msg_id)
-        record = self.get(key)
         verdict = Verdict()
         if isinstance(message, New):
             if record is None:
                 verdict = self._check_new(message, caller, now, cycles)
+                if verdict.refused is None:
+                    self.paid.forget(caller, message.msg_id)  # its flow says so from here on
             elif not self.access.may_send(caller):
                 self._count("refused.access")
                 return (), 0
         room = self._has_room(caller, now)
         if isinstance(message, Ack) and record is None:
-            self._fins, room = self._fins.take(now, self.policy)
+            if room and caller.is_canister:
+                self._fins, room = self._fins.take(now, self.policy)
         elif isinstance(message, Ack) and not self._ack_fits(record, caller, message):
             self._count("refused.quota_bytes")
             return (), 0
@@ -293,7 +297,10 @@ class Engine:
                 case Count():
                     self._count(effect.reason)
                 case RememberPaid():
-                    self.paid.remember(effect.peer, effect.msg_id, effect.until)
+                    if not self.paid.remember(
+                        effect.peer, effect.msg_id, effect.until, self.policy
+                    ):
+                        self._count("paid_mark_refused")
                 case Transmit():
                     self._in_flight.started(effect.peer, (effect.message,), now, self.policy)
         return transition.effects

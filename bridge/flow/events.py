@@ -6,7 +6,7 @@
 by observed time, see ``bridge.flow.world.ObservedTime``. Senders ignore it.
 
 ``room`` says whether one more transmission to the peer fits the in-flight bound; for an ACK that
-names no flow, whether the global rate of unknown-ACK FINs allows one.
+names no flow, whether the global rate of unknown-ACK FINs allows one as well.
 """
 
 from dataclasses import dataclass

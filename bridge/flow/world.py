@@ -4,6 +4,7 @@ Whoever runs the tables keeps one of each, and persists what is to survive a res
 ``ObservedTime`` and the paid marks.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
@@ -64,16 +65,36 @@ class FinRate:
 class PaidMarks:
     """Flows whose cycles were accepted although no record of them is kept.
 
+    They count apart from the flows: at most as many as tombstones may be, of one peer and in all.
+
     Args:
         until: When each mark may go, by peer and id.
     """
 
     def __init__(self, until: Mapping[tuple[Principal, int], int] | None = None) -> None:
         self.until: Final = dict(until or {})
+        self._of_peer = Counter(peer for peer, _ in self.until)
 
-    def remember(self, peer: Principal, msg_id: int, until: int) -> None:
-        """Keep one more mark."""
+    def left(self, peer: Principal, policy: Policy) -> int:
+        """How many more marks of a peer may be kept."""
+        of_peer = policy.tombstones_per_peer - self._of_peer[peer]
+        return max(0, min(of_peer, policy.tombstones - len(self.until)))
+
+    def remember(self, peer: Principal, msg_id: int, until: int, policy: Policy) -> bool:
+        """Keep one more mark; whether there is room for it."""
+        self.forget(peer, msg_id)
+        if not self.left(peer, policy):
+            return False
         self.until[peer, msg_id] = until
+        self._of_peer[peer] += 1
+        return True
+
+    def forget(self, peer: Principal, msg_id: int) -> None:
+        """Drop a mark: its flow is stored, and says itself that it is paid for."""
+        if self.until.pop((peer, msg_id), None) is not None:
+            self._of_peer[peer] -= 1
+            if not self._of_peer[peer]:
+                del self._of_peer[peer]
 
     def holds(self, peer: Principal, msg_id: int, now: int) -> bool:
         """Whether the flow is marked as paid."""
@@ -82,4 +103,4 @@ class PaidMarks:
     def prune(self, now: int) -> None:
         """Drop the marks whose time is over."""
         for key in [key for key, until in self.until.items() if until <= now]:
-            del self.until[key]
+            self.forget(*key)

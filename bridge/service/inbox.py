@@ -99,7 +99,8 @@ class Inbox:
                 if not self._sends:
                     counters["ACK to a side that only receives"] += 1
                     return dataclasses.replace(event, room=False)
-                room = self._admission.may_fin_unknown(self._engine.clock())
+                room = self._transmitter.has_room(caller)
+                room = room and self._admission.may_fin_unknown(self._engine.clock())
                 return dataclasses.replace(event, room=room)
             if isinstance(message, Ack) and not await self._fits(record, caller, message):
                 counters["refused.quota_bytes"] += 1

@@ -32,6 +32,7 @@ from bridge.flow.batch import open_batch
 from bridge.flow.engine import Engine
 from bridge.flow.trace import FlowKey, entry, key_of
 from bridge.flow.usage import Usage, Usages
+from bridge.principal import Principal
 
 NOW = 1_000
 
@@ -263,10 +264,13 @@ def test_a_batch_is_paid_in_order_and_one_that_traps_harms_no_other(seconds, ali
     def admits(message):
         return check_message(alice, message, engine.access, policy) is None
 
-    batch = open_batch(entries, cycles=200, admits=admits, is_paid=is_paid, policy=policy)
+    left = engine.paid.left(alice, policy)
+    batch = open_batch(
+        entries, cycles=200, admits=admits, is_paid=is_paid, marks_left=left, policy=policy
+    )
     assert (batch.accept_cycles, batch.refused) == (200, 10)
     for msg_id in batch.paid:
-        engine.paid.remember(alice, msg_id, NOW + policy.lifetime)
+        assert engine.paid.remember(alice, msg_id, NOW + policy.lifetime, policy)
 
     def play(message, cycles=0):
         _, accepted = engine.receive(message, alice, now=NOW, cycles=cycles)
@@ -294,6 +298,37 @@ def test_a_removal_from_the_list_ends_no_flow_but_takes_no_new(seconds, alice):
     assert engine.receivers[alice, 1].state is ReceiverState.FINISHED
 
 
+def test_an_agent_that_is_removed_from_the_list_still_ends_its_flows(seconds):
+    agent = Principal(bytes(range(28)) + b"\x02")
+    engine = Engine(seconds, now=NOW, access=Access(agents=frozenset({agent})))
+    engine.receive(New(1, b"x"), agent, now=NOW)
+    engine.answer(FlowKey(Role.RECEIVER, agent, 1), b"y", now=NOW)
+    opened(engine, agent, 2)
+    opened(engine, agent, 3)
+    engine.access = Access()
+    for message in (New(1, b"x"), New(4, b"x"), Fin(9), Ack(9, b"y")):
+        assert engine.receive(message, agent, now=NOW) == ((), 0)
+    assert engine.counters == {"refused.caller": 4}
+    engine.receive(Fin(1), agent, now=NOW)
+    engine.receive(Ack(2, b"y"), agent, now=NOW)
+    assert engine.receivers[agent, 1].state is ReceiverState.FINISHED
+    assert engine.senders[2].state is SenderState.ANSWERED
+    other = Principal(bytes(range(1, 29)) + b"\x02")
+    assert engine.receive(Ack(3, b"y"), other, now=NOW) == ((), 0)
+    assert engine.counters["refused.caller"] == 5
+
+
+def test_an_ack_that_names_no_flow_is_answered_only_where_there_is_room(seconds, alice, bob):
+    agent = Principal(bytes(range(28)) + b"\x02")
+    policy = dataclasses.replace(seconds, in_flight=1, unknown_fins_per_second=1)
+    engine = Engine(policy, now=NOW, access=Access(agents=frozenset({agent})))
+    opened(engine, alice, 1)  # which fills what may be in flight to it
+    assert sent(engine.receive(Ack(9, b"y"), alice, now=NOW)[0]) == []
+    assert sent(engine.receive(Ack(9, b"y"), agent, now=NOW)[0]) == []
+    assert sent(engine.receive(Ack(9, b"y"), bob, now=NOW)[0]) == [Fin(9)]  # they took no turn
+    assert engine.counters == {"unknown_ack": 3}
+
+
 def test_cycles_are_taken_once_and_remembered_over_a_retry(seconds, alice):
     policy = dataclasses.replace(seconds, min_cycles=5, oneway_new=False)
     engine = Engine(policy, now=NOW)
@@ -312,6 +347,23 @@ def test_cycles_are_taken_once_and_remembered_over_a_retry(seconds, alice):
     engine.apply(key, FailedForNow(), NOW)
     engine.tick(NOW + policy.lifetime, no_jitter)
     assert engine.receive(New(1, b"x"), alice, now=NOW + policy.lifetime, cycles=7)[1] == 5
+
+
+def test_a_mark_is_dropped_while_its_flow_is_stored_and_paid_again_without_one(seconds, alice):
+    policy = dataclasses.replace(
+        seconds, min_cycles=5, oneway_new=False, tombstones_per_peer=1, tombstones=1
+    )
+    engine = Engine(policy, now=NOW, access=Access(canisters=frozenset({alice})))
+    for msg_id in (1, 2):
+        assert engine.receive(New(msg_id, b"x"), alice, now=NOW, cycles=5)[1] == 5
+        assert engine.paid.until == {}
+    for msg_id in (1, 2):
+        engine.apply(FlowKey(Role.RECEIVER, alice, msg_id), FailedForNow(), NOW)
+    assert engine.counters == {"paid_mark_refused": 1}
+    assert engine.receive(New(2, b"x"), alice, now=NOW, cycles=5)[1] == 5
+    assert engine.receive(New(1, b"x"), alice, now=NOW)[1] == 0
+    assert engine.receivers[alice, 1].paid
+    assert engine.paid.until == {}
 
 
 def test_a_trusted_time_is_kept_with_the_flow(seconds, alice):
@@ -528,8 +580,8 @@ def test_a_restart_is_a_look_at_the_clock(engine, alice, seconds):
     assert engine.receivers[alice, 1].ends == NOW + seconds.time_gap + seconds.horizon
 
 
-def test_paid_marks_are_pruned_in_a_tick(engine, alice):
-    engine.paid.remember(alice, 1, NOW + 5)
+def test_paid_marks_are_pruned_in_a_tick(engine, alice, seconds):
+    assert engine.paid.remember(alice, 1, NOW + 5, seconds)
     engine.tick(NOW + 5, no_jitter)
     assert engine.paid.until == {}
 

@@ -84,7 +84,7 @@ def test_a_rate_of_zero_answers_none():
 
 def test_a_paid_mark_holds_until_its_time(alice, bob):
     marks = PaidMarks()
-    marks.remember(alice, 7, 100)
+    assert marks.remember(alice, 7, 100, POLICY)
     assert marks.holds(alice, 7, 99)
     assert not marks.holds(alice, 7, 100)
     assert not marks.holds(bob, 7, 0)
@@ -93,6 +93,28 @@ def test_a_paid_mark_holds_until_its_time(alice, bob):
     marks.prune(100)
     assert marks.until == {}
     assert PaidMarks({(bob, 1): 5}).holds(bob, 1, 4)
+
+
+def test_paid_marks_are_bounded_as_tombstones_are(alice, bob, eve):
+    policy = dataclasses.replace(POLICY, tombstones_per_peer=2, tombstones=3)
+    marks = PaidMarks({(alice, 1): 100})
+    assert (marks.left(alice, policy), marks.left(bob, policy)) == (1, 2)
+    assert marks.remember(alice, 2, 100, policy)
+    assert not marks.remember(alice, 3, 100, policy)
+    assert not marks.holds(alice, 3, 0)
+    assert marks.remember(alice, 2, 200, policy), "the same one takes no other place"
+    assert marks.holds(alice, 2, 199)
+    assert marks.remember(bob, 1, 100, policy)
+    assert (marks.left(bob, policy), marks.left(eve, policy)) == (0, 0)
+    assert not marks.remember(eve, 1, 100, policy)
+    marks.forget(alice, 1)
+    marks.forget(alice, 1)
+    assert marks.remember(eve, 1, 150, policy)
+    marks.prune(100)
+    assert set(marks.until) == {(alice, 2), (eve, 1)}
+    assert (marks.left(alice, policy), marks.left(bob, policy)) == (1, 1)
+    less = dataclasses.replace(policy, tombstones_per_peer=0, tombstones=1)
+    assert marks.left(alice, less) == 0
 
 
 # --- Room in flight -----------------------------------------------------------------------------
@@ -349,7 +371,7 @@ def anything(_):
 def test_a_batch_without_a_price_is_passed_on_whole():
     entries = (New(1, b""), Ack(2, None), Fin(3))
     opened = open_batch(
-        entries, cycles=100, admits=anything, is_paid=lambda _: False, policy=POLICY
+        entries, cycles=100, admits=anything, is_paid=lambda _: False, marks_left=100, policy=POLICY
     )
     assert opened.forward == entries
     assert (opened.accept_cycles, opened.paid, opened.refused) == (0, (), 0)
@@ -357,29 +379,49 @@ def test_a_batch_without_a_price_is_passed_on_whole():
 
 def test_each_new_flow_of_a_batch_is_paid_in_order_until_the_cycles_run_out():
     entries = [New(n, b"") for n in range(5)]
-    opened = open_batch(entries, cycles=39, admits=anything, is_paid=lambda _: False, policy=PAID)
+    opened = open_batch(
+        entries, cycles=39, admits=anything, is_paid=lambda _: False, marks_left=100, policy=PAID
+    )
     assert opened.forward == tuple(entries[:3])
     assert (opened.accept_cycles, opened.paid, opened.refused) == (30, (0, 1, 2), 2)
 
 
 def test_what_is_paid_or_known_is_not_charged_and_passes_without_cycles():
     entries = [New(1, b""), New(2, b""), Ack(3, None), Fin(4), New(5, b"")]
-    opened = open_batch(entries, cycles=10, admits=anything, is_paid=lambda n: n == 1, policy=PAID)
+    opened = open_batch(
+        entries, cycles=10, admits=anything, is_paid=lambda n: n == 1, marks_left=100, policy=PAID
+    )
     assert opened.forward == (New(1, b""), New(2, b""), Ack(3, None), Fin(4))
     assert (opened.accept_cycles, opened.paid, opened.refused) == (10, (2,), 1)
 
 
 def test_a_repeat_within_a_batch_is_charged_once():
     entries = [New(1, b""), New(1, b"")]
-    opened = open_batch(entries, cycles=10, admits=anything, is_paid=lambda _: False, policy=PAID)
+    opened = open_batch(
+        entries, cycles=10, admits=anything, is_paid=lambda _: False, marks_left=100, policy=PAID
+    )
     assert opened.forward == tuple(entries)
     assert opened.accept_cycles == 10
+
+
+def test_a_new_flow_of_a_batch_that_cannot_be_marked_as_paid_is_not_charged():
+    entries = [New(1, b""), New(2, b""), Fin(3), New(4, b"")]
+    opened = open_batch(
+        entries, cycles=90, admits=anything, is_paid=lambda n: n == 4, marks_left=1, policy=PAID
+    )
+    assert opened.forward == (New(1, b""), Fin(3), New(4, b""))
+    assert (opened.accept_cycles, opened.paid, opened.refused) == (10, (1,), 1)
 
 
 def test_what_is_not_admitted_pays_nothing_and_goes_no_further():
     entries = [New(n, b"") for n in range(5)]
     opened = open_batch(
-        entries, cycles=50, admits=lambda m: m.msg_id != 1, is_paid=lambda _: False, policy=PAID
+        entries,
+        cycles=50,
+        admits=lambda m: m.msg_id != 1,
+        is_paid=lambda _: False,
+        marks_left=100,
+        policy=PAID,
     )
     assert opened.forward == (*entries[:1], *entries[2:])
     assert (opened.accept_cycles, opened.paid, opened.refused) == (40, (0, 2, 3, 4), 1)
@@ -387,16 +429,22 @@ def test_what_is_not_admitted_pays_nothing_and_goes_no_further():
 
 def test_entries_beyond_the_bounds_are_as_lost():
     entries = [Fin(n) for n in range(MESSAGES_A_BATCH + 7)]
-    opened = open_batch(entries, cycles=0, admits=anything, is_paid=lambda _: False, policy=POLICY)
+    opened = open_batch(
+        entries, cycles=0, admits=anything, is_paid=lambda _: False, marks_left=100, policy=POLICY
+    )
     assert (len(opened.forward), opened.refused) == (MESSAGES_A_BATCH, 7)
     large = [Ack(1, bytes(BYTES_A_BATCH - 64)), Fin(2), Fin(3)]
-    opened = open_batch(large, cycles=0, admits=anything, is_paid=lambda _: False, policy=POLICY)
+    opened = open_batch(
+        large, cycles=0, admits=anything, is_paid=lambda _: False, marks_left=100, policy=POLICY
+    )
     assert (len(opened.forward), opened.refused) == (1, 2)
 
 
 def test_a_batch_of_exactly_the_bytes_is_passed_on():
     exact = [Ack(1, bytes(BYTES_A_BATCH - 2 * 64)), Fin(2)]
-    opened = open_batch(exact, cycles=0, admits=anything, is_paid=lambda _: False, policy=POLICY)
+    opened = open_batch(
+        exact, cycles=0, admits=anything, is_paid=lambda _: False, marks_left=100, policy=POLICY
+    )
     assert opened.forward == tuple(exact)
 
 
@@ -422,7 +470,12 @@ def test_a_senders_payload_counts_in_a_tick_only_while_it_may_be_sent(alice, bob
 def test_a_price_of_one_is_a_price():
     price = Policy(min_cycles=1, oneway_new=False)
     opened = open_batch(
-        [New(1, b""), New(2, b"")], cycles=1, admits=anything, is_paid=lambda _: False, policy=price
+        [New(1, b""), New(2, b"")],
+        cycles=1,
+        admits=anything,
+        is_paid=lambda _: False,
+        marks_left=100,
+        policy=price,
     )
     assert (len(opened.forward), opened.accept_cycles, opened.refused) == (1, 1, 1)
 
