@@ -20,7 +20,7 @@ from bridge.flow import (
     payload_hash,
 )
 from bridge.reference import SHORT_POLICY
-from bridge.store import MemoryStore, SQLiteStore
+from bridge.store import MemoryStore, PostgresStore, SQLiteStore
 
 MS = 1_000_000
 POLICY = dataclasses.replace(
@@ -36,21 +36,27 @@ POLICY = dataclasses.replace(
 MOMENTS = range(0, 160, 4)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def make_store(request, tmp_path):
     """One store a call; on disk, cuts fall between the event loop and the store's thread too."""
 
     def make(number):
         if request.param == "memory":
             return MemoryStore()
-        return SQLiteStore(tmp_path / f"{number}.db")
+        if request.param == "sqlite":
+            return SQLiteStore(tmp_path / f"{number}.db")
+        place = request.getfixturevalue("postgres")
+        return PostgresStore(place.conninfo, schema=f"{place.schema}_{number}")
+
+    # A server's schemas are dearer to make than files.
+    make.moments = MOMENTS[::5] if request.param == "postgres" else MOMENTS
 
     return make
 
 
 async def run_for(moment, store):
     """Until some moment, which with a disk is one of time, and so another at each run."""
-    if isinstance(store, SQLiteStore):
+    if not isinstance(store, MemoryStore):
         await asyncio.sleep(moment / 5_000)
         return
     for _ in range(moment):
@@ -61,7 +67,7 @@ async def test_a_sender_that_is_cut_off_at_any_moment_loses_no_response(
     make_peer, bridge_to, make_store, way
 ) -> None:
     ends = set()
-    for moment in MOMENTS:
+    for moment in make_store.moments:
         peer, told = make_peer(), []
         options = {"agent": peer, "policy": POLICY, "close_within": 0, **way}
 
@@ -95,7 +101,7 @@ async def test_a_receiver_that_is_cut_off_at_any_moment_runs_no_handler_twice_un
     make_peer, bridge_to, make_store, way
 ) -> None:
     stalled = 0
-    for moment in MOMENTS:
+    for moment in make_store.moments:
         peer, runs, told = make_peer(), [], asyncio.Queue()
         options = {"agent": peer, "policy": POLICY, "close_within": 0, **way}
 
