@@ -17,8 +17,7 @@ async def pair(client, universal_wasm):
 
 
 def _sending(program, other, mark=b"mark"):
-    received = program().counter().push(1).add()
-    received.data += bytes([13])
+    received = program().add_to_counter(1)
     received.blob(mark).drop().drop().reply()
     on_reject = program().msg_reject_code().append_number().reply()
     on_reply = program().reply(b"arrived")

@@ -221,8 +221,7 @@ async def test_an_answer_to_head_has_no_body(scripted):
 
 @pytest.mark.covers("HTTP gateway")
 async def test_the_canister_can_ask_for_an_update(client, scripted, program):
-    counting = program().counter().push(1).add()
-    counting.data += bytes([13])
+    counting = program().add_to_counter(1)
     await scripted(
         http_request=response(500, b"not this one", upgrade=True),
         http_request_update=counting.reply(response(201, b"changed", upgrade=True)),

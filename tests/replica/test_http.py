@@ -200,8 +200,7 @@ async def test_version_2_calls_are_polled_for(client, replica, canister, program
 
 @pytest.mark.covers("request: executed once")
 async def test_one_request_is_executed_once(client, canister, program):
-    counting = program().counter().push(1).add()
-    counting.data += bytes([13])
+    counting = program().add_to_counter(1)
     counting.counter().append_number().reply()
     content = client.content(
         "call", canister_id=canister.raw, method_name="update", arg=bytes(counting)

@@ -417,8 +417,7 @@ async def test_unknown_expectations_are_ignored(replica):
 
 
 async def test_a_replayed_request_is_not_executed_again(client, canister, program):
-    counting = program().counter().push(1).add()
-    counting.data += bytes([13])
+    counting = program().add_to_counter(1)
     content = client.content(
         "call", canister_id=canister.raw, method_name="update", arg=bytes(counting.reply(b""))
     )

@@ -28,8 +28,7 @@ def _submission(driver, canister, program, request_id, **options):
 
 
 def _counting(program):
-    made = program().counter().push(1).add()
-    made.data += bytes([13])
+    made = program().add_to_counter(1)
     return made.counter().append_number().reply()
 
 

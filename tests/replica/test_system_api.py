@@ -425,8 +425,7 @@ def test_environment_variables_are_told(driver, wasm, program):
 
 @pytest.mark.covers("timers and heartbeats")
 def test_the_timer_fires_once_when_its_time_has_come(driver, canister, program):
-    hook = program().counter().push(1).add()
-    hook.data += bytes([13])  # set the counter to what is on the stack
+    hook = program().add_to_counter(1)
     armed = program().hook("canister_global_timer", hook)
     armed.time().push(MINUTE).add().global_timer_set().append_number().reply()
     assert number(driver.update(canister, armed)) == 0
@@ -441,8 +440,7 @@ def test_the_timer_fires_once_when_its_time_has_come(driver, canister, program):
 
 @pytest.mark.covers("timers and heartbeats")
 def test_a_heartbeat_comes_back(driver, canister, program):
-    hook = program().counter().push(1).add()
-    hook.data += bytes([13])
+    hook = program().add_to_counter(1)
     driver.update(canister, program().hook("canister_heartbeat", hook).reply(b""))
     for _ in range(3):
         driver.advance(2_000_000_000)
