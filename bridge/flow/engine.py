@@ -156,7 +156,7 @@ class Engine:
 
     def is_current(self, key: FlowKey, effect: Effect, now: int) -> bool:
         """Whether a pending effect is still wanted."""
-        return is_current(self.get(key), effect, now, self.policy)
+        return is_current(self.get(key), effect, now)
 
     # --- Events -------------------------------------------------------------------------------
 

@@ -143,7 +143,7 @@ def _without_row(record: Flow | None, event: Event, effects: list[Effect]) -> No
         )
 
 
-def is_current(record: Flow | None, effect: Effect, now: int, policy: Policy) -> bool:
+def is_current(record: Flow | None, effect: Effect, now: int) -> bool:
     """Whether a pending effect is still wanted, right before it is carried out.
 
     A pending effect whose flow has left that state and attempt is dropped; so is a NEW whose
@@ -153,11 +153,11 @@ def is_current(record: Flow | None, effect: Effect, now: int, policy: Policy) ->
         record: The flow as it is stored now; None if there is none.
         effect: The pending effect.
         now: Nanoseconds since 1970.
-        policy: The settings.
     """
     match effect, record:
         case Transmit(message=New()), SenderFlow(state=SenderState.SENDING):
-            return now - record.opened < policy.lifetime and effect.attempt == record.attempts
+            in_time = record.ends is None or now < record.ends
+            return in_time and effect.attempt == record.attempts
         case Transmit(message=Ack()), ReceiverFlow(
             state=ReceiverState.ACKNOWLEDGING | ReceiverState.ABANDONED
         ):

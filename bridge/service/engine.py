@@ -168,7 +168,7 @@ class Engine:
 
     async def is_current(self, key: FlowKey, effect: Effect) -> bool:
         """Whether a pending effect is still wanted."""
-        return is_current(await self.load(key), effect, self.clock(), self.policy)
+        return is_current(await self.load(key), effect, self.clock())
 
     async def wait_until_due(self, limit: int) -> list[Flow]:
         """Wait for the earliest due time of all, and return the flows that are due by then.

@@ -182,7 +182,7 @@ def test_a_transmission_that_was_just_decided_is_current(policy, seed):
             continue
         for effect in visit.transition.effects:
             if isinstance(effect, Transmit):
-                assert is_current(flow, effect, visit.now, visit.policy)
+                assert is_current(flow, effect, visit.now)
 
 
 @given(walks)

@@ -145,100 +145,100 @@ def test_events_without_a_flow_are_counted(seconds, send, bob):
 
 def test_a_new_is_current_while_its_flow_is_sending_that_attempt(seconds, send):
     record, (first,) = play(seconds, send, Due())
-    assert is_current(record, first, 1_001, seconds)
+    assert is_current(record, first, 1_001)
     again, (second,) = play(seconds, 1_330, Due(), record=record)
-    assert not is_current(again, first, 1_331, seconds)
-    assert is_current(again, second, 1_331, seconds)
+    assert not is_current(again, first, 1_331)
+    assert is_current(again, second, 1_331)
     queued, _ = play(seconds, send)
-    assert not is_current(queued, first, 1_000, seconds)
-    assert not is_current(None, first, 1_000, seconds)
+    assert not is_current(queued, first, 1_000)
+    assert not is_current(None, first, 1_000)
 
 
 def test_no_new_leaves_after_its_lifetime(seconds, send):
     record, (first,) = play(seconds, send, Due())
     over = 1_000 + seconds.lifetime
-    assert is_current(record, first, over - 1, seconds)
-    assert not is_current(record, first, over, seconds)
+    assert is_current(record, first, over - 1)
+    assert not is_current(record, first, over)
 
 
 def test_an_ack_is_current_while_its_flow_is_at_that_attempt(seconds, new):
     record, (first,) = play(seconds, new, Answer(response=b"y"))
-    assert is_current(record, first, 1_000, seconds)
+    assert is_current(record, first, 1_000)
     again, (second,) = play(seconds, 1_330, Due(), record=record)
-    assert not is_current(again, first, 1_330, seconds)
-    assert is_current(again, second, 1_330, seconds)
+    assert not is_current(again, first, 1_330)
+    assert is_current(again, second, 1_330)
     finished, _ = play(seconds, Received(message=Fin(7), caller=new.caller), record=record)
-    assert not is_current(finished, first, 1_000, seconds)
+    assert not is_current(finished, first, 1_000)
 
 
 def test_an_abandoned_flow_sends_echoes_only(seconds, new):
     record, (first,) = play(seconds, new, Answer(response=b"y"))
     abandoned, _ = play(seconds, Refused(transmit=first), record=record)
-    assert not is_current(abandoned, first, 1_000, seconds)
+    assert not is_current(abandoned, first, 1_000)
     _, (echo,) = play(seconds, 2_000, new, record=abandoned)
     assert echo.echo
-    assert is_current(abandoned, echo, 2_000, seconds)
+    assert is_current(abandoned, echo, 2_000)
 
 
 def test_a_fin_is_current_for_the_response_that_stands(seconds, send, bob, eve):
     sending, _ = play(seconds, send, Due())
     ack = Received(message=Ack(7, b"y"), caller=bob)
     answered, (fin, told) = play(seconds, ack, record=sending)
-    assert is_current(answered, fin, 1_000, seconds)
-    assert not is_current(answered, dataclasses.replace(fin, message=Fin(7)), 1_000, seconds)
-    assert is_current(None, fin, 1_000, seconds)
+    assert is_current(answered, fin, 1_000)
+    assert not is_current(answered, dataclasses.replace(fin, message=Fin(7)), 1_000)
+    assert is_current(None, fin, 1_000)
     receiver, _ = play(seconds, Received(message=New(7, b""), caller=bob))
-    assert not is_current(receiver, fin, 1_000, seconds)
-    assert is_current(answered, told, 1_000, seconds)
+    assert not is_current(receiver, fin, 1_000)
+    assert is_current(answered, told, 1_000)
 
 
 def test_a_telling_is_current_until_it_is_taken_or_tried_again(seconds, send, bob):
     answered, (_, told) = play(seconds, send, Due(), Received(message=Ack(7, b"y"), caller=bob))
-    assert not is_current(None, told, 1_000, seconds)
+    assert not is_current(None, told, 1_000)
     failed, _ = play(seconds, HandlerFailed(of=told), record=answered)
-    assert is_current(failed, told, 1_000, seconds)
+    assert is_current(failed, told, 1_000)
     again, (second,) = play(seconds, 1_330, Due(), record=failed)
-    assert not is_current(again, told, 1_330, seconds)
-    assert is_current(again, second, 1_330, seconds)
+    assert not is_current(again, told, 1_330)
+    assert is_current(again, second, 1_330)
     taken, _ = play(seconds, Returned(of=told), record=answered)
-    assert not is_current(taken, told, 1_000, seconds)
+    assert not is_current(taken, told, 1_000)
 
 
 def test_a_receivers_telling_is_current_until_it_is_taken(seconds, new):
     record, (handed,) = play(seconds, new)
     assert isinstance(handed, HandOver)
-    assert is_current(record, handed, 1_000, seconds)
+    assert is_current(record, handed, 1_000)
     stalled, (told,) = play(seconds, HandlerFailed(of=handed), record=record)
-    assert not is_current(stalled, handed, 1_000, seconds)
-    assert is_current(stalled, told, 1_000, seconds)
+    assert not is_current(stalled, handed, 1_000)
+    assert is_current(stalled, told, 1_000)
     taken, _ = play(seconds, Returned(of=told), record=stalled)
-    assert not is_current(taken, told, 1_000, seconds)
-    assert not is_current(dataclasses.replace(record, tries=2), handed, 1_000, seconds)
+    assert not is_current(taken, told, 1_000)
+    assert not is_current(dataclasses.replace(record, tries=2), handed, 1_000)
 
 
 def test_a_question_is_current_while_it_is_open(seconds, send, bob):
     wrong = Received(message=Ack(7, b"z", 9), caller=bob)
     corrupt, (asked,) = play(seconds, send, Due(), wrong)
-    assert is_current(corrupt, asked, 1_000, seconds)
-    assert not is_current(corrupt, dataclasses.replace(asked, their_hash=8), 1_000, seconds)
-    assert not is_current(corrupt, dataclasses.replace(asked, tries=2), 1_000, seconds)
+    assert is_current(corrupt, asked, 1_000)
+    assert not is_current(corrupt, dataclasses.replace(asked, their_hash=8), 1_000)
+    assert not is_current(corrupt, dataclasses.replace(asked, tries=2), 1_000)
     resent, _ = play(seconds, Decided(decision=Decision.RESEND), record=corrupt)
-    assert not is_current(resent, asked, 1_000, seconds)
+    assert not is_current(resent, asked, 1_000)
 
 
 def test_what_is_only_reported_stays_current_while_there_is_a_flow(seconds, new, alice):
     other = Received(message=New(7, b"other"), caller=alice)
     record, (report,) = play(seconds, new, other)
     assert isinstance(report, Ask)
-    assert is_current(record, report, 1_000, seconds)
-    assert not is_current(None, report, 1_000, seconds)
+    assert is_current(record, report, 1_000)
+    assert not is_current(None, report, 1_000)
 
 
 def test_effects_of_no_state_are_always_current(seconds, alice):
     forgotten = Tell(role=Role.RECEIVER, peer=alice, msg_id=7, what=Telling.FORGOTTEN)
-    assert is_current(None, forgotten, 0, seconds)
-    assert is_current(None, Count(reason="x"), 0, seconds)
-    assert is_current(None, RememberPaid(peer=alice, msg_id=7, until=3), 0, seconds)
+    assert is_current(None, forgotten, 0)
+    assert is_current(None, Count(reason="x"), 0)
+    assert is_current(None, RememberPaid(peer=alice, msg_id=7, until=3), 0)
 
 
 # --- What counts in the quotas ------------------------------------------------------------------
@@ -368,5 +368,5 @@ def test_a_question_about_a_fin_stays_current_while_there_is_a_flow(seconds, new
     wrong = Received(message=Fin(7, 9), caller=alice)
     record, (asked,) = play(seconds, new, Answer(response=b"y"), wrong)
     assert asked.kind == "FIN"
-    assert is_current(record, asked, 1_000, seconds)
-    assert not is_current(None, asked, 1_000, seconds)
+    assert is_current(record, asked, 1_000)
+    assert not is_current(None, asked, 1_000)

@@ -576,6 +576,24 @@ async def test_a_peer_whose_calls_hang_does_not_hold_up_the_messages_to_others(
         assert await bridge.send(peer.canister_id, b"hello") == b"hello"
 
 
+async def test_an_ack_that_names_no_flow_is_answered_only_where_there_is_room(
+    peer, bridge_to, until
+) -> None:
+    policy = dataclasses.replace(SHORT_POLICY, in_flight=1)
+    async with MemoryStore() as store, bridge_to(store, policy=policy, close_within=0) as bridge:
+        bridge.watch(peer.canister_id)
+        peer.put(Ack(98, b"forgotten"))
+        await until(lambda: Fin(98) in peer.got)
+        in_flight = bridge._transmitter._in_flight
+        await until(lambda: not in_flight.count(peer.canister_id, 0))
+        peer.takes = 3_600
+        await bridge.post(peer.canister_id, b"hello")
+        await until(lambda: in_flight.count(peer.canister_id, 0) == 1)
+        peer.put(Ack(99, b"forgotten"))
+        await until(lambda: bridge.counters["unknown_ack"] == 2)
+        assert in_flight.count(peer.canister_id, 0) == 1
+
+
 # --- One role alone -----------------------------------------------------------------------------
 
 

@@ -391,7 +391,7 @@ class World:
         who = f"t={state.now}: {NAMES[owner]}"
         if isinstance(effect, Transmit):
             peer = effect.peer
-        if not self.is_current(rest.flows[slot], effect, state.now, self.policy):
+        if not self.is_current(rest.flows[slot], effect, state.now):
             return f"{who} drops an outdated {_effect_name(effect)}", rest
         match effect:
             case Transmit():
