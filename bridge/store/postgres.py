@@ -64,8 +64,12 @@ class PostgresView(TablesView):
         )
 
     @classmethod
-    def at(cls, location: str) -> Self:
+    def at(cls, location: str, **options: Any) -> Self:
         """One by a URI that may have the schema among its parameters.
+
+        Args:
+            location: As ``postgresql://user@host/database?schema=orders``.
+            options: As the class takes them.
 
         Raises:
             UsageError: As the class.
@@ -78,7 +82,7 @@ class PostgresView(TablesView):
                 schema = unquote(value)
             else:
                 others.append(parameter)
-        return cls(place + ("?" + "&".join(others) if others else ""), schema=schema)
+        return cls(place + ("?" + "&".join(others) if others else ""), schema=schema, **options)
 
     # --- Opening and closing --------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ import pytest
 from bridge import candid, dialects
 from bridge.agent import Identity
 from bridge.demo.compute import compute, means_the_same, random_payload, right_response
-from bridge.errors import CallRejectedError, FlowFailedError, LocalProtocolError
+from bridge.errors import CallRejectedError, FlowFailedError, LocalProtocolError, StoreError
 from bridge.flow import New, Role, Telling
 from bridge.principal import Principal
 from bridge.reference import SHORT_POLICY
 from bridge.service import DEFERRED, Bridge, FinalFailure, RetryLater
-from bridge.store import MemoryStore, SQLiteStore
+from bridge.store import MemoryStore, PostgresStore, SQLiteStore
 
 NOBODY = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 
@@ -351,7 +351,7 @@ async def test_what_was_open_when_a_bridge_ended_goes_on_with_the_next(stage, tm
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from bridge import Agent, Bridge, Identity, Principal, SQLiteStore
+from bridge import Agent, Bridge, Identity, PostgresStore, Principal, SQLiteStore
 from bridge.reference import SHORT_POLICY
 from bridge.service import DEFERRED
 
@@ -377,7 +377,7 @@ async def main(url, root_key, pem, database, peer, payload, role):
     identity = Identity.from_pem(Path(pem))
     async with (
         Agent(url, identity=identity, root_key=bytes.fromhex(root_key)) as agent,
-        SQLiteStore(database) as store,
+        (PostgresStore.at if "://" in database else SQLiteStore)(database) as store,
         Bridge(agent, store, policy=SHORT_POLICY, handler=handle) as bridge,
     ):
         await globals()[role](bridge, store, Principal.from_text(peer))
@@ -387,8 +387,46 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def process_to_be_killed(stage, folder: Path, peer: Principal, payload: bytes, role: str):
-    """The program above, with the stage's identity, on ``flows.db`` in a folder."""
+@dataclasses.dataclass
+class Takeover:
+    """Where a process that is killed keeps its flows, and how another takes them over.
+
+    Args:
+        location: The place.
+        stands_by: Whether the other waits while the process lives, as only a server lets it.
+    """
+
+    location: str
+    stands_by: bool
+
+    @contextlib.asynccontextmanager
+    async def from_killed(self, process):
+        """The store, after `kill -9` of the process that owns it."""
+        async with contextlib.AsyncExitStack() as held:
+            if self.stands_by:
+                with pytest.raises(StoreError, match="in use"):
+                    await PostgresStore.at(self.location).open()
+                standby = PostgresStore.at(self.location, standby=True)
+                opening = asyncio.create_task(held.enter_async_context(standby))
+            process.kill()
+            await process.wait()
+            if self.stands_by:
+                yield await asyncio.wait_for(opening, 120)
+            else:
+                yield await held.enter_async_context(SQLiteStore(self.location))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def takeover(request: pytest.FixtureRequest, tmp_path: Path) -> Takeover:
+    if request.param == "sqlite":
+        return Takeover(str(tmp_path / "flows.db"), stands_by=False)
+    return Takeover(request.getfixturevalue("postgres").location, stands_by=True)
+
+
+async def process_to_be_killed(
+    stage, folder: Path, location: str, peer: Principal, payload: bytes, role: str
+):
+    """The program above, with the stage's identity."""
     pem = folder / "identity.pem"
     pem.touch(mode=0o600)
     pem.write_bytes(stage.agent.identity.to_pem())
@@ -399,7 +437,7 @@ async def process_to_be_killed(stage, folder: Path, peer: Principal, payload: by
         stage.network.url,
         stage.network.root_key.hex(),
         str(pem),
-        str(folder / "flows.db"),
+        location,
         str(peer),
         payload.hex(),
         role,
@@ -407,15 +445,15 @@ async def process_to_be_killed(stage, folder: Path, peer: Principal, payload: by
     )
 
 
-async def test_kill_9_loses_no_flow_and_runs_none_twice(stage, tmp_path: Path) -> None:
+async def test_kill_9_loses_no_flow_and_runs_none_twice(
+    stage, tmp_path: Path, takeover: Takeover
+) -> None:
     payload = random_payload(random.Random(9))
     process = await process_to_be_killed(
-        stage, tmp_path, stage.receiver.canister_id, payload, "as_sender"
+        stage, tmp_path, takeover.location, stage.receiver.canister_id, payload, "as_sender"
     )
     opened = [int(await asyncio.wait_for(process.stdout.readline(), 120)) for _ in range(20)]
-    process.kill()
-    await process.wait()
-    async with SQLiteStore(tmp_path / "flows.db") as store, bridge_on(stage, store) as bridge:
+    async with takeover.from_killed(process) as store, bridge_on(stage, store) as bridge:
         for msg_id in opened:
             try:
                 response = await asyncio.wait_for(bridge.response(msg_id), 120)
@@ -427,19 +465,18 @@ async def test_kill_9_loses_no_flow_and_runs_none_twice(stage, tmp_path: Path) -
 
 
 async def test_kill_9_while_handlers_run_runs_none_again_unasked_and_tells_of_it(
-    stage, tmp_path: Path
+    stage, tmp_path: Path, takeover: Takeover
 ) -> None:
     sender = await stage.deploy("sender")
-    process = await process_to_be_killed(stage, tmp_path, sender.canister_id, b"", "as_receiver")
+    process = await process_to_be_killed(
+        stage, tmp_path, takeover.location, sender.canister_id, b"", "as_receiver"
+    )
     running = await sender.send(stage.us, b"now")
     deferred = await sender.send(stage.us, b"later")
     said = set()
     async with asyncio.timeout(120):
         while not {f"running {running}", f"deferred {deferred}"} <= said:
             said.add((await process.stdout.readline()).decode().strip())
-    process.kill()
-    await process.wait()
-
     told, runs = asyncio.Queue(), []
 
     async def handler(request):
@@ -447,7 +484,7 @@ async def test_kill_9_while_handlers_run_runs_none_again_unasked_and_tells_of_it
         return b"run again"
 
     async with (
-        SQLiteStore(tmp_path / "flows.db") as store,
+        takeover.from_killed(process) as store,
         bridge_on(stage, store, handler=handler, on_operator=told.put) as bridge,
     ):
         telling = await asyncio.wait_for(told.get(), 120)
@@ -461,6 +498,39 @@ async def test_kill_9_while_handlers_run_runs_none_again_unasked_and_tells_of_it
         assert outcome.value["response"] == b"run again"
     assert runs == [(running, True)]
     assert told.empty()
+
+
+async def test_flows_go_on_both_ways_while_the_server_of_their_store_crashes(
+    stage, sender, postgres
+) -> None:
+    draw, handled = random.Random(10), []
+
+    async def handler(request):
+        handled.append(request.msg_id)
+        return await compute(request)
+
+    payloads = [random_payload(draw) for _ in range(40)]
+    async with (
+        PostgresStore.at(postgres.location) as store,
+        bridge_on(stage, store, handler=handler) as bridge,
+    ):
+        sending = [
+            asyncio.create_task(bridge.send(stage.receiver.canister_id, payload, msg_id=msg_id))
+            for msg_id, payload in enumerate(payloads, 70_001)
+        ]
+        bridge.watch(sender.canister_id)
+        asked = [await sender.send(stage.us, payload) for payload in payloads[:10]]
+        await asyncio.to_thread(postgres.server.restart)
+        asked += [await sender.send(stage.us, payload) for payload in payloads[10:20]]
+        postgres.end_sessions()
+        async with asyncio.timeout(240):
+            for msg_id, payload in enumerate(payloads, 70_001):
+                assert means_the_same(await sending[msg_id - 70_001], right_response(payload))
+                assert await stage.receiver.handled(stage.us, msg_id) == 1
+            for msg_id, payload in zip(asked, payloads, strict=False):
+                outcome = await sender_ends(stage, sender, msg_id)
+                assert means_the_same(outcome.value["response"], right_response(payload))
+        assert sorted(handled) == sorted(asked), "each once"
 
 
 async def test_a_bridge_that_is_not_running_says_so(stage) -> None:
