@@ -6,8 +6,10 @@ the sources gives: 0 yes, 1 a negative answer, 2 usage, 3 network, 4 not to be t
 
 import asyncio
 import contextlib
+import io
 import json
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
@@ -67,6 +69,8 @@ def watch() -> None:
     A SOURCE is a canister's id, or where a bridge keeps its flows: an SQLite file or a
     postgresql:// URI. NAME=SOURCE calls it so.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a canister says may be in any alphabet
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 # --- Asking once ----------------------------------------------------------------------------------
@@ -318,6 +322,8 @@ def events(
 
     async def run() -> int:
         async with sources.opened() as watches:
+            if not as_json:
+                view.say_trust(one.trust for one in watches if one.kind == "canister")
             return max(await together(of_one(one, len(watches) > 1) for one in watches))
 
     raise SystemExit(asyncio.run(until_stopped(run())))

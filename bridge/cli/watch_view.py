@@ -27,6 +27,7 @@ from bridge.monitor.records import (
     Seen,
     SideUsage,
     Status,
+    Trust,
     printable,
 )
 from bridge.monitor.watch import Watch
@@ -51,6 +52,12 @@ def shown(name: str) -> str:
 def say(source: str, words: str) -> None:
     """Say something about a source on stderr."""
     click.echo(f"{shown(source)}: {printable(words, 2_000)}", err=True)
+
+
+def say_trust(trusts: Iterable[Trust]) -> None:
+    """Say on stderr why what is told may be believed."""
+    for trust in sorted(set(trusts)):
+        click.echo(f"trust: {trust}", err=True)
 
 
 def complain(source: str, error: BridgeError) -> int:
@@ -79,7 +86,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: s
         for name in columns:
             table.add_column(Text(name), justify="right" if name in right else "left")
         for row in texts:
-            style = "red" if _ATTENTION & set(row) else None
+            style = "red" if _ATTENTION & {cell.split(" ")[0] for cell in row} else None
             table.add_row(*(Text(cell) for cell in row), style=style)
         Console(highlight=False).print(table)
         return
@@ -187,8 +194,7 @@ def show_flows(found: Sequence[tuple[FlowList, int]]) -> None:
         _table(columns, rows, right={"attempts", "age", "unchanged", "due"})
     else:
         click.echo("no flows", err=True)
-    for trust in sorted({str(one.trust) for one, _ in found}):
-        click.echo(f"trust: {trust}", err=True)
+    say_trust(one.trust for one, _ in found)
 
 
 def _due(flow: FlowView, now: int) -> str:

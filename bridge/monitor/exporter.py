@@ -6,6 +6,7 @@ often than a floor allows, however many scrape.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -18,6 +19,8 @@ from bridge.errors import BridgeError, UsageError
 from bridge.monitor.metrics import BoundedLabels, Looked, families
 from bridge.monitor.survey import MOST_FLOWS, survey
 from bridge.monitor.watch import Watch
+
+_log = logging.getLogger("bridge.monitor")
 
 _TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 _MARGIN = 0.5  # seconds that the answer to a scrape needs itself
@@ -79,8 +82,10 @@ class Exporter:
             async with asyncio.timeout(self._timeout), one.watch as watch:
                 found = await survey(watch, most_flows=self._most_flows)
         except (BridgeError, TimeoutError) as error:
-            one.survey, one.error = None, type(error).__name__
-            one.failures[one.error] += 1
+            one.failed(error)
+        except Exception as error:  # noqa: BLE001 - a fault of this program must not keep an old look
+            _log.exception("%s could not be looked at", one.watch.name)
+            one.failed(error)
         else:
             one.survey, one.success = found, time.time()
             one.label()

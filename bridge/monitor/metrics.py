@@ -187,6 +187,11 @@ class Looked:
     failures: Counter[str] = field(default_factory=Counter)
     error: str | None = None
 
+    def failed(self, error: BaseException) -> None:
+        """Take down that a look failed: what the one before it told holds no longer."""
+        self.survey, self.error = None, type(error).__name__
+        self.failures[self.error] += 1
+
     def label(self) -> None:
         """Give labels to who and what the survey tells of, those first that are most."""
         if self.survey is None:

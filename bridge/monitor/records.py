@@ -55,7 +55,8 @@ def printable(text: str, longest: int = _LONGEST_TEXT) -> str:
     Returns:
         The text; what is not printable is written as in Python, such as ``\x1b``.
     """
-    shown, size = [], 0
+    shown: list[str] = []
+    size = 0
     for char in text:
         piece = char if char.isprintable() else char.encode("unicode_escape").decode()
         size += len(piece)

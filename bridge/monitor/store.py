@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from bridge.errors import UsageError
 from bridge.flow import Flow, Role, SenderFlow
@@ -111,11 +111,13 @@ class StoreWatch(Watch):
 
 
 def _place(location: str) -> str:
-    """A location as it may be shown: without user, password and parameters."""
+    """A location as it may be shown: without user, password and parameters but the schema."""
     if "://" not in location:
         return location
     parts = urlsplit(location)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    schema = dict(parse_qsl(parts.query)).get("schema")
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{shown}?schema={schema}" if schema else shown
 
 
 def _view(flow: Flow) -> FlowView:

@@ -91,6 +91,14 @@ def shell(tmp_path, monkeypatch):
             1,
             "the entry bad.toml is not TOML",
         ),
+        ("ic-bridge watch status nonsense", 2, "neither a canister's id nor a store"),
+        ("ic-bridge watch flows binary", 1, "binary cannot be read"),
+        ("ic-bridge watch export binary --listen 9654", 2, "is no address and port"),
+        (
+            "ic-bridge watch events rrkah-fqaaa-aaaaa-aaaaq-cai --network http://127.0.0.1:1",
+            3,
+            "no connection to",
+        ),
         ("ic-bridge conformance --from bad.json", 2, "no conformance report in JSON"),
         (f"ic-bridge conformance {SMALL} --require bad.toml", 2, "bad.toml cannot be read"),
         (f"ic-bridge conformance {SMALL} --html no/page.html", 2, "there is no folder for"),
@@ -185,4 +193,4 @@ def test_a_server_that_is_no_replica_is_told_as_such(shell):
 def test_the_cases_above_are_of_every_command():
     told = subprocess.run([COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
     commands = {line.split()[0] for line in told.split("Commands:")[1].splitlines() if line.strip()}
-    assert commands == {"candid", "conformance", "config", "demo", "replica", "timeline"}
+    assert commands == {"candid", "conformance", "config", "demo", "replica", "timeline", "watch"}

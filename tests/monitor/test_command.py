@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bridge import Agent, Bridge, Identity, MemoryStore, Network, SQLiteStore
+from bridge import Agent, Bridge, Identity, MemoryStore, Network, PostgresStore, SQLiteStore
 from bridge.agent.agent import MAINNET_ROOT_KEY
 from bridge.candid import Case
 from bridge.cli import root
@@ -208,22 +208,32 @@ async def test_settings_and_completion_serve_this_command_too(one_world, command
     assert done.stdout == "plain,stalled,dead_letter\n"
 
 
-async def test_a_store_is_watched_while_a_bridge_works_on_it(one_world, command, tmp_path):
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request, tmp_path):
+    """A store, and where ``ic-bridge`` finds it."""
+    if request.param == "sqlite":
+        return SQLiteStore(tmp_path / "flows.db"), "flows.db", "flows.db"
+    place = request.getfixturevalue("postgres")
+    shown = f"postgresql:///postgres?schema={place.schema}"
+    return PostgresStore(place.conninfo, schema=place.schema), place.location, shown
+
+
+async def test_a_store_is_watched_while_a_bridge_works_on_it(one_world, command, store):
+    store, location, shown = store
     gone = await one_world.deploy("both")
     await one_world.manage("stop_canister", gone)
-    async with (
-        SQLiteStore(tmp_path / "flows.db") as store,
-        Bridge(one_world.agent, store) as bridge,
-    ):
+    async with store, Bridge(one_world.agent, store) as bridge:
         msg_id = await bridge.post(gone.id, b"hello", dialect="unified")
-        done = await command("watch", "flows", "shop=flows.db", "--json")
+        done = await command("watch", "flows", f"shop={location}", "--json")
         (told,) = lines(done)
         assert (told["source"], told["trust"]) == ("shop", "own store")
         (flow,) = told["flows"]
         assert (flow["msg_id"], flow["peer"]) == (str(msg_id), str(gone.id))
         assert flow["state"] in {"queued", "sending"}
-        done = await command("watch", "status", "flows.db", "--json")
-        assert lines(done)[0]["usage"]["sender"]["open"] == 1
+        done = await command("watch", "status", location, "--json")
+        (told,) = lines(done)
+        assert (told["source"], told["usage"]["sender"]["open"]) == (shown, 1)
+        assert told["usage"]["sender"]["peers"] == 1
 
 
 async def test_who_reads_only_the_beginning_hears_no_complaint(command, tmp_path, environment):
@@ -282,6 +292,12 @@ async def test_control_characters_of_a_canister_never_reach_a_terminal(
         assert str(canister_id) in printed or what == "events"
         assert all(char.isprintable() or char in "\r\n" for char in printed), repr(printed)
         assert what == "flows" or r"\x1b]0;owned" in printed
+        assert "one node" in printed
+    done = await watch(one_world, "flows", canister_id, "--state", "sending")
+    assert done.stderr == "trust: one node\n"
+    narrow = {"PYTHONIOENCODING": "ascii"}
+    done = await watch(one_world, "events", canister_id, **narrow)
+    assert (done.returncode, "\\u202e" in done.stdout) == (0, True)
     done = await watch(one_world, "events", canister_id, "--json")
     assert done.stdout.isascii()
     assert "\x1b" not in done.stdout
@@ -446,6 +462,28 @@ async def test_a_replica_that_goes_away_and_comes_back_is_told_and_followed_on(
             await waiting
     follow.process.send_signal(signal.SIGTERM)
     assert (await follow.ended())[0] == 0
+
+
+def test_a_stores_place_is_named_without_its_password():
+    from bridge.monitor.store import _place
+
+    told = _place("postgresql://me:secret@db.example:5432/flows?password=secret")
+    assert told == "postgresql://db.example:5432/flows"
+    told = _place("postgresql://me:secret@/flows?host=/run&password=secret&schema=orders")
+    assert told == "postgresql:///flows?schema=orders"
+    assert _place("a/flows.db") == "a/flows.db"
+
+
+def test_drawing_a_trace_loads_no_network_and_no_metrics():
+    program = (
+        "import sys; from bridge.monitor import draw_timeline; import bridge.monitor as m;"
+        "print([n for n in ('aiohttp', 'cryptography', 'prometheus_client') if n in sys.modules]);"
+        "[getattr(m, name) for name in m.__all__]; assert set(m.__all__) <= set(dir(m))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 async def test_a_memory_store_of_this_program_is_watched_without_a_file(one_world):

@@ -177,6 +177,20 @@ async def test_sources_fail_and_hang_for_themselves_and_a_scrape_ends():
     assert ("open_flows", "sender", "away") not in told
 
 
+async def test_a_fault_of_the_program_is_logged_and_the_source_is_down(caplog):
+    async def wrong():
+        raise ZeroDivisionError
+
+    source = Acting("x", nothing)
+    async with Exporter([source], floor=0).serving() as url:
+        assert (await scraped(url))["source_up", "x"] == 1
+        source.act = wrong
+        told = await scraped(url)
+    assert told["source_up", "x"] == 0
+    assert told["source_look_failures_total", "ZeroDivisionError", "x"] == 1
+    assert "x could not be looked at" in caplog.text
+
+
 async def test_who_scrapes_may_have_less_patience_than_a_look_takes():
     stuck = Acting("stuck", hang)
     async with Exporter([stuck], timeout=3_600).serving() as url:
