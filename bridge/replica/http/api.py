@@ -400,22 +400,13 @@ def _bytes(value: object) -> bytes:
 def _query_response(payload: Payload) -> dict[str, Any]:
     if isinstance(payload, Reply):
         return {"status": "replied", "reply": {"arg": payload.data}}
-    response: dict[str, Any] = {
-        "status": "rejected",
-        "reject_code": int(payload.code),
-        "reject_message": payload.message,
-    }
-    if payload.error_code:
-        response["error_code"] = payload.error_code
-    return response
+    return {"status": "rejected", **_reject_fields(payload)}
 
 
 def _rejection(reject: Reject) -> web.Response:
-    body: dict[str, Any] = {
-        "status": "non_replicated_rejection",
-        "reject_code": int(reject.code),
-        "reject_message": reject.message,
-    }
-    if reject.error_code:
-        body["error_code"] = reject.error_code
-    return _cbor(body)
+    return _cbor({"status": "non_replicated_rejection", **_reject_fields(reject)})
+
+
+def _reject_fields(reject: Reject) -> dict[str, Any]:
+    fields = {"reject_code": int(reject.code), "reject_message": reject.message}
+    return fields | ({"error_code": reject.error_code} if reject.error_code else {})

@@ -257,13 +257,15 @@ def _global_raw(case: Case) -> tuple[int, bytes]:
     return value_type, struct.pack(_FORMATS[value_type][1], case.value).ljust(16, b"\0")
 
 
+def _readable(machine: Machine, request: Request, value: Any) -> Snapshot | Reject:
+    """The snapshot that is asked for, if the caller may read it."""
+    canister = canister_of(machine, value)
+    return _unseen(canister, request) or _find(canister, value["snapshot_id"])
+
+
 @serves("read_canister_snapshot_metadata", controllers_only=False)
 def _read_metadata(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = canister_of(machine, value)
-    refusal = _unseen(canister, request)
-    if refusal is not None:
-        return refusal
-    found = _find(canister, value["snapshot_id"])
+    found = _readable(machine, request, value)
     if isinstance(found, Reject):
         return found
     timer, reported = found.global_timer, found.low_memory_reported
@@ -293,11 +295,7 @@ def _read_metadata(machine: Machine, request: Request, value: Any) -> Answer:
 
 @serves("read_canister_snapshot_data", controllers_only=False)
 def _read_data(machine: Machine, request: Request, value: Any) -> Answer:
-    canister = canister_of(machine, value)
-    refusal = _unseen(canister, request)
-    if refusal is not None:
-        return refusal
-    found = _find(canister, value["snapshot_id"])
+    found = _readable(machine, request, value)
     if isinstance(found, Reject):
         return found
     kind: Case = value["kind"]
