@@ -181,7 +181,14 @@ _PYTHON = {
         "bridge.service.mailbox_argument",
     ],
     "Settings": ["bridge.flow.Policy", "bridge.flow.PeerPolicy", "bridge.flow.Cycles"],
-    "Stores": ["bridge.store.MemoryStore", "bridge.store.SQLiteStore", "bridge.store.Store"],
+    "Stores": [
+        "bridge.store.MemoryStore",
+        "bridge.store.SQLiteStore",
+        "bridge.store.PostgresStore",
+        "bridge.store.Store",
+        "bridge.store.StoreView",
+        "bridge.store.view",
+    ],
     "Networks": [
         "bridge.network.Network",
         "bridge.network.open_network",

@@ -37,6 +37,7 @@ NAVIGATION = {
         "how-to/mainnet",
         "how-to/write-a-handler",
         "how-to/use-a-mailbox",
+        "how-to/keep-flows-in-postgresql",
         "how-to/watch-flows",
         "how-to/bring-your-own-canister",
         "how-to/gate-on-conformance",

@@ -4,6 +4,7 @@ One for each process that runs tests; each test gets a schema. It ends with the 
 that ends: a keeper waits for the end of a pipe that nobody else holds.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -165,8 +166,9 @@ class Place:
         )
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
+@contextlib.contextmanager
+def running() -> Iterator[PostgresServer]:
+    """A server, for as long as it is needed."""
     found = programs()
     if found is None:
         pytest.skip("needs PostgreSQL: as root, apt-get install postgresql")
@@ -175,6 +177,12 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.end()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
