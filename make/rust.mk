@@ -4,11 +4,10 @@ RUST := rust_reference
 RUST_TARGET := $(CURDIR)/build/rust-target
 # Modules to build or check, such as "both chaos"; empty for all.
 MODULES ?=
-.PHONY: canisters canisters-check canisters-rust canisters-rust-check test-rust lint-rust bench-rust chaos
+.PHONY: canisters canisters-rust canisters-rust-check test-rust lint-rust bench-rust chaos
 
-# `make canisters` and `make canisters-check` are of both languages.
+# `make canisters` is of both languages, as `make canisters-check` is.
 canisters: canisters-rust
-canisters-check: canisters-rust-check
 
 canisters-rust: $(MOTOKO)/node_modules/.package-lock.json ## rebuild the Rust canisters, or the MODULES named
 	@$(PYTHON) make/run.py $(RUST)/build.py $(MODULES)

@@ -152,8 +152,8 @@ def composed(contracts: tuple[str, ...], without: tuple[str, ...]) -> str:
 # --- Modules ------------------------------------------------------------------------------------
 
 
-def compile_package(package: str, features: str) -> Path:
-    """The raw module of one package."""
+def compile_packages(packages: Sequence[str], features: str) -> None:
+    """The raw modules of these packages, with these features."""
     cargo_home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
     flags = [
         f"--remap-path-prefix={cargo_home}=/cargo",
@@ -167,11 +167,24 @@ def compile_package(package: str, features: str) -> Path:
         "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER": toolchain.LINKER,
         "CARGO_PROFILE_RELEASE_STRIP": "true",
     }
-    command = ["/usr/bin/cargo", "build", "--locked", "--release", "--package", package]
+    command = ["/usr/bin/cargo", "build", "--locked", "--release"]
+    command += [word for package in packages for word in ("--package", package)]
     command += ["-Z", "build-std=std,panic_abort", "--target", TRIPLE]
     command += ["--features", features] if features else []
     run(*command, cwd=HERE, env=environment)
-    return TARGET / TRIPLE / "release" / f"{package}.wasm"
+
+
+def compiled_together(names: Sequence[str]) -> list[list[str]]:
+    """The modules by runs of cargo: one compiles packages side by side, on all processors.
+
+    Cargo unites the features that the packages of a run ask of a crate: those that are no endpoint
+    ask less of the library than the others, so they get a run of their own.
+    """
+    runs: dict[tuple[str, bool], list[str]] = {}
+    for name in names:
+        _, features, contracts, _ = CANISTERS[name]
+        runs.setdefault((features, "unified" in contracts), []).append(name)
+    return list(runs.values())
 
 
 def finish_module(raw: Path, did: Path, output: Path) -> None:
@@ -187,15 +200,17 @@ def build(names: Sequence[str], output: Path) -> dict[str, str]:
     """Build these modules into a folder; the hash of each file."""
     output.mkdir(parents=True, exist_ok=True)
     sums = {}
-    for name in names:
-        package, features, _, _ = CANISTERS[name]
-        did = HERE / "canisters" / package / f"{name}.did"
-        did.write_text(interface(name), encoding="utf-8")
-        module = output / f"{name}.wasm"
-        finish_module(compile_package(package, features), did, module)
-        data = module.read_bytes()
-        sums[module.name] = hashlib.sha256(data).hexdigest()
-        print(f"{module.name}  {len(data)} bytes", flush=True)
+    for together in compiled_together(names):
+        packages = [CANISTERS[name][0] for name in together]
+        compile_packages(packages, CANISTERS[together[0]][1])
+        for name, package in zip(together, packages, strict=True):
+            did = HERE / "canisters" / package / f"{name}.did"
+            did.write_text(interface(name), encoding="utf-8")
+            module = output / f"{name}.wasm"
+            finish_module(TARGET / TRIPLE / "release" / f"{package}.wasm", did, module)
+            data = module.read_bytes()
+            sums[module.name] = hashlib.sha256(data).hexdigest()
+            print(f"{module.name}  {len(data)} bytes", flush=True)
     return sums
 
 
