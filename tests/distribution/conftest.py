@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
+CONSTRAINTS = "constraints.txt"
 # What git does not keep, and what takes long to copy.
 NOT_OURS = shutil.ignore_patterns(
     ".git", ".venv*", "build", "dist", "node_modules", "target", "__pycache__", ".*_cache",
@@ -63,14 +64,14 @@ def build(folder):
 
 
 def install(folder, wheel):
-    """The wheel with all its extras, and pytest; the tested versions, but ic-py's own cbor2."""
+    """The wheel with all its extras; the tested versions, but ic-py's own cbor2."""
     lines = (PROJECT / "requirements" / "constraints.txt").read_text().splitlines()
-    constraints = folder / "constraints.txt"
+    constraints = folder / CONSTRAINTS
     constraints.write_text("\n".join(line for line in lines if not line.startswith("cbor2")))
     call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     call(
         *(folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet"),
-        *("--disable-pip-version-check", "--constraint", constraints, f"{wheel}[all]", "pytest"),
+        *("--disable-pip-version-check", "--constraint", constraints, f"{wheel}[all]"),
         cwd=folder,
         env=outside(),
     )
@@ -93,6 +94,23 @@ def published(tmp_path_factory, worker_id):
     (sdist,) = (folder / "release").glob("*.tar.gz")
     again = folder / "again"
     return Published(wheel, sdist, again / wheel.name, again / sdist.name, folder / "venv" / "bin")
+
+
+@pytest.fixture
+def empty_environment(published, tmp_path):
+    """A new environment of Python: its programs, and variables by which pip finds the wheel."""
+    place = tmp_path / "environment"
+    call(sys.executable, "-m", "venv", place, cwd=tmp_path)
+    variables = {
+        "PIP_FIND_LINKS": str(published.wheel.parent),
+        "PIP_CONSTRAINT": str(published.wheel.parent.parent / CONSTRAINTS),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_COMPILE": "1",
+        "PIP_CACHE_DIR": call(
+            place / "bin" / "python", "-m", "pip", "cache", "dir", cwd=tmp_path
+        ).strip(),
+    }
+    return place / "bin", variables
 
 
 @pytest.fixture

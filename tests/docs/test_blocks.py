@@ -1,96 +1,23 @@
 """Every code block of the documentation does what the page says, in the order of the page.
 
-A page is played from an empty folder. Blocks with a title are the files of that name; a
-``console`` block gives commands behind ``$`` and what they print (``...`` stands for anything);
-Python without a title runs as it stands, ``await`` included. ``<!-- setup ... -->`` holds Python
-that a reader need not see: what a fragment takes for given. ``<!-- needs: dfx -->`` before a block
-says that it is only run where that program is; elsewhere its syntax is checked. The port that a
-page gives to a replica is replaced by one that is free, wherever the page speaks of it.
+What that means is said in ``page_player``. Pages that tell how to install the package are played by
+``tests/distribution``, from an environment that holds what they install and nothing else.
 """
 
-import ast
-import asyncio
-import contextlib
-import doctest
-import inspect
-import json
-import os
-import random
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import tomllib
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
+from page_player import PICTURES, ROOT, blocks_of, installs, on_a_free_port, pages, playing
 
-from bridge import candid
+from bridge import Identity, Network, candid
+from bridge.contracts import motoko_canister
+from bridge.errors import PeerUnusableError
+from bridge.reference import contract, install_argument
 
-ROOT = Path(__file__).resolve().parents[2]
-# Compiled and run by the tests of their own rooms.
-ELSEWHERE = {"motoko": "tests/motoko", "rust": "rust_reference/async_flow/examples"}
 CHECKED_ELSEWHERE = {"docs/candid.md"}  # by tests/candid/test_page.py, output included
-PICTURES = {"text", "mermaid", "http", "diff"}
-OURS = ("IC_BRIDGE", "PYTEST", "COV")  # what a reader's shell does not have
-COMMAND_SECONDS = 500
-
-_BLOCK = re.compile(
-    r"""
-    (?:^<!--\ needs:\ (?P<needs>[\w-]+)\ -->\n)?
-    ^(?P<indent>\ *)```(?P<language>\w+)(?:\ title="(?P<title>[^"]+)")?\n
-    (?P<code>.*?)^(?P=indent)```$
-    | ^<!--\ setup\n(?P<setup>.*?)^-->$
-    """,
-    re.DOTALL | re.MULTILINE | re.VERBOSE,
-)
-
-
-@dataclass(frozen=True)
-class Block:
-    """One fenced block of a page; ``language`` is ``setup`` for a hidden one."""
-
-    page: str
-    line: int
-    language: str
-    code: str
-    title: str | None
-    needs: str | None
-
-    @property
-    def place(self):
-        return f"{self.page}:{self.line}"
-
-
-def blocks_of(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    found = []
-    for match in _BLOCK.finditer(text):
-        line = text.count("\n", 0, match.start()) + 1
-        if match["setup"] is not None:
-            found.append(Block(page, line, "setup", match["setup"], None, None))
-            continue
-        code = "".join(
-            one.removeprefix(match["indent"]) for one in match["code"].splitlines(keepends=True)
-        )
-        found.append(Block(page, line, match["language"], code, match["title"], match["needs"]))
-    return found
-
-
-def pages():
-    listed = [
-        "README.md",
-        "CONTRIBUTING.md",
-        "motoko_reference/README.md",
-        "rust_reference/README.md",
-    ]
-    listed += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
-    return [page for page in listed if (ROOT / page).is_file() and blocks_of(page)]
-
-
 PAGES = [page for page in pages() if page not in CHECKED_ELSEWHERE]
+PLAYED_HERE = [page for page in PAGES if not installs(page)]
 NEEDY = [block for page in PAGES for block in blocks_of(page) if block.needs]
 
 
@@ -113,138 +40,59 @@ def test_no_command_is_hidden_from_the_tests_as_text():
     assert shown == [], "a command belongs into a console block"
 
 
-def free_port():
-    """A port that nothing listens on, outside of the range that systems give out by themselves."""
-    while True:
-        port = random.SystemRandom().randrange(15_000, 30_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
-def on_a_free_port(blocks):
-    """The blocks of a page, with the port of a replica that it starts replaced."""
-    for block in blocks:
-        if block.language == "console":
-            for given in re.findall(r"replica start .*--port (\d+)", block.code):
-                port = str(free_port())
-                blocks = [
-                    replace(one, code=re.sub(rf"\b{given}\b", port, one.code)) for one in blocks
-                ]
-    return blocks
-
-
-class Player:
-    """Plays one page in one folder."""
-
-    def __init__(self, folder, stack):
-        self.folder = folder
-        self.names = {"__name__": "page", "asyncio": asyncio, "stack": stack}
-        home = folder / "home"
-        home.mkdir()
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(OURS)},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "HOME": str(home),
-            "XDG_STATE_HOME": str(home / "state"),
-            "NO_COLOR": "1",
-            "COLUMNS": "100",
-        }
-
-    async def play(self, block):
-        runs = not block.needs or shutil.which(block.needs) is not None
-        if block.title is not None:
-            path = self.folder / block.title
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.code, encoding="utf-8")
-        if block.language in {"python", "setup"}:
-            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-            code = compile(block.code, block.place, "exec", flags=flags)
-            if runs and block.title is None:
-                value = eval(code, self.names)
-                if inspect.iscoroutine(value):
-                    await value
-        elif block.language in {"console", "sh", "bash"}:
-            await self.commands(block, runs=runs)
-        elif block.language == "toml":
-            tomllib.loads(block.code)
-        elif block.language == "json":
-            json.loads(block.code)
-        elif block.language == "candid":
-            candid.parse_did(block.code)
-        elif block.language in ELSEWHERE:
-            self.stands_elsewhere(block)
-        else:
-            assert block.language in PICTURES | {"ini", "yaml"}, f"{block.place}: {block.language}"
-
-    async def commands(self, block, *, runs):
-        if block.language == "console":
-            asked = re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", block.code, re.MULTILINE)
-            assert asked, f"{block.place}: no line begins with $"
-        else:
-            asked = [(block.code, "...")]
-        for command, expected in asked:
-            if not runs:
-                await asyncio.to_thread(self.run, command, "-n")
-                continue
-            got = await asyncio.to_thread(self.run, command)
-            told = f"{block.place}\n$ {command}\nexit {got.returncode}\n{got.stdout}\n{got.stderr}"
-            assert got.returncode == 0 or "exit" in expected, told
-            printed = got.stdout + (f"exit {got.returncode}\n" if got.returncode else "")
-            checker = doctest.OutputChecker()
-            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            assert checker.check_output(expected, printed, flags), f"{told}\nexpected\n{expected}"
-
-    async def remaining_tests(self, blocks):
-        """Files of tests that no command of the page runs are run all the same."""
-        commands = "".join(one.code for one in blocks if one.language == "console")
-        for block in blocks:
-            if block.title and block.title.startswith("test_") and block.title not in commands:
-                got = await asyncio.to_thread(self.run, f"pytest -q {block.title}")
-                assert got.returncode == 0, f"{block.place}\n{got.stdout}"
-
-    def run(self, command, *options):
-        return subprocess.run(
-            ["bash", *options, "-c", command],
-            check=bool(options),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
-
-    @staticmethod
-    def stands_elsewhere(block):
-        """A block of another language is, word for word, in a file that is compiled elsewhere."""
-        if block.page == "motoko_reference/README.md":
-            return  # tests/motoko compiles it from that page
-        folder = ROOT / ELSEWHERE[block.language]
-        files = [path for path in folder.rglob("*") if path.suffix in {".rs", ".mo"}]
-        assert any(block.code.strip() in path.read_text(encoding="utf-8") for path in files), (
-            block.place
-        )
-
-
-@contextlib.asynccontextmanager
-async def playing(folder):
-    """A player, whose replicas in the background are stopped however its page ends."""
-    async with contextlib.AsyncExitStack() as stack:
-        player = Player(folder, stack)
-        stack.callback(player.run, "ic-bridge replica stop --all")
-        yield player
-
-
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PLAYED_HERE)
 async def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     async with playing(tmp_path) as player:
-        blocks = on_a_free_port(blocks_of(page))
-        for block in blocks:
-            if page == "README.md" and block.language == "sh":
-                continue  # make's own commands: what CI runs
-            await player.play(block)
-        await player.remaining_tests(blocks)
+        await player.page(on_a_free_port(blocks_of(page)))
+
+
+async def test_what_is_said_of_mainnet_works_on_a_replica_in_its_place(
+    tmp_path, monkeypatch, capsys
+):
+    def written(name):
+        return (tmp_path / name).read_text(encoding="utf-8").strip()
+
+    echo, closed = motoko_canister("echo"), install_argument({}, agents=[])
+    monkeypatch.chdir(tmp_path)
+    async with (
+        playing(tmp_path) as player,
+        Network.embedded() as network,
+        network.agent(Identity.generate()) as owner,
+    ):
+        await player.page(blocks_of("docs/how-to/mainnet.md"))
+        types = contract.install_types("settings")
+        argument = candid.encode(types, candid.parse_values(written("argument.txt"), types))
+        monkeypatch.setattr(Network, "mainnet", lambda: network)
+        await player.names["main"](await network.deploy(owner, echo, argument))
+        assert capsys.readouterr().out == "b'hello'\n"
+        stranger = await network.deploy(owner, echo, closed)
+        with pytest.raises(PeerUnusableError, match=f"list {written('principal.txt')} in access"):
+            await player.names["main"](stranger)
+
+
+async def test_a_file_that_no_command_names_is_run_as_what_it_is(tmp_path):
+    page = """\
+```python title="{name}"
+{code}
+```
+"""
+
+    async def played(name, code):
+        (tmp_path / "page.md").write_text(page.format(name=name, code=code))
+        folder = tmp_path / name.removesuffix(".py")
+        folder.mkdir()
+        async with playing(folder) as player:
+            await player.page(blocks_of(tmp_path / "page.md"))
+
+    await played("script.py", "print(__file__)")
+    await played("test_it.py", "async def test_it(): pass")
+    with pytest.raises(AssertionError, match="NameError: name 'url' is not defined"):
+        await played("hidden.py", "print(url)")
+    with pytest.raises(AssertionError, match="1 failed"):
+        await played("test_more.py", "async def test_it(): assert False")
+    with pytest.raises(SyntaxError):
+        await played("top.py", "await nothing()")
 
 
 async def test_a_page_that_fails_leaves_no_replica_behind(tmp_path):
