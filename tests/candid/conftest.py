@@ -129,6 +129,24 @@ def make_types():
     return TypeMaker
 
 
+def _messages(seeds, count=None, depth=3):
+    for seed in seeds:
+        maker = TypeMaker(seed, empty=False)
+        number = maker.chance.randint(0, 3) if count is None else count
+        types = [maker.make(depth) for _ in range(number)]
+        try:
+            values = c.random_values(types, random.Random(seed))
+        except c.CandidError:
+            continue  # a recursive record without values
+        yield seed, maker, types, values
+
+
+@pytest.fixture
+def random_messages():
+    """By seed, where its types have values: seed, maker, so many types or up to three, values."""
+    return _messages
+
+
 class Peer:
     """Another implementation of Candid, asked line by line."""
 
