@@ -32,34 +32,32 @@ SHRINKER = HERE.parent / "motoko_reference/node_modules/@icp-sdk/ic-wasm-linux-x
 
 NODE = ("unified", "batch", "outbox", "settings", "watch")
 PLAYED = ("reference", "player_own")
-# Module -> package, features, contracts, methods of those that it lacks.
-CANISTERS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
+DIALECTS = ("maf", "bounty", "positional")
+OPENING = ("send", "outcome")  # of the contract, by which a program opens flows
+
+# Package, features, contracts, methods of those that it lacks.
+Module = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+
+
+def in_each_dialect(
+    package: str, contracts: tuple[str, ...], without: tuple[str, ...] = ()
+) -> dict[str, Module]:
+    """A package as it speaks `unified` alone, and with one more dialect in each other module."""
+    modules: dict[str, Module] = {package: (package, "", (*NODE, *contracts), without)}
+    for dialect in DIALECTS:
+        spoken = (*NODE, dialect, *contracts)
+        modules[f"{package}_{dialect}"] = (package, dialect, spoken, without)
+    return modules
+
+
+CANISTERS: dict[str, Module] = {
     "sender": ("sender", "", (*NODE, "reference"), ("handled",)),
-    "receiver": ("receiver", "", (*NODE, "reference"), ("send", "outcome")),
-    "echo": ("echo", "", (*NODE, "reference"), ("send", "outcome")),
-    "both": ("both", "", (*NODE, "reference"), ()),
-    "both_maf": ("both", "maf", (*NODE, "maf", "reference"), ()),
-    "both_bounty": ("both", "bounty", (*NODE, "bounty", "reference"), ()),
-    "both_positional": ("both", "positional", (*NODE, "positional", "reference"), ()),
-    "player": ("player", "", (*NODE, *PLAYED), ("send", "outcome")),
-    "player_maf": ("player", "maf", (*NODE, "maf", *PLAYED), ("send", "outcome")),
-    "player_bounty": ("player", "bounty", (*NODE, "bounty", *PLAYED), ("send", "outcome")),
-    "player_positional": (
-        "player",
-        "positional",
-        (*NODE, "positional", *PLAYED),
-        ("send", "outcome"),
-    ),
+    "receiver": ("receiver", "", (*NODE, "reference"), OPENING),
+    "echo": ("echo", "", (*NODE, "reference"), OPENING),
+    **in_each_dialect("both", ("reference",)),
+    **in_each_dialect("player", PLAYED, OPENING),
     "broken": ("broken", "", (*NODE, *PLAYED, "broken_own"), ()),
-    "priced": ("priced", "", (*NODE, *PLAYED), ("send", "outcome")),
-    "priced_maf": ("priced", "maf", (*NODE, "maf", *PLAYED), ("send", "outcome")),
-    "priced_bounty": ("priced", "bounty", (*NODE, "bounty", *PLAYED), ("send", "outcome")),
-    "priced_positional": (
-        "priced",
-        "positional",
-        (*NODE, "positional", *PLAYED),
-        ("send", "outcome"),
-    ),
+    **in_each_dialect("priced", PLAYED, OPENING),
     "mailbox": ("mailbox", "", ("mailbox",), ()),
     "chaos": ("chaos", "", ("chaos",), ()),
 }
