@@ -39,7 +39,7 @@ _Stages = OrderedDict[tuple[Role, Principal, int], tuple[_Stage, int]]
 
 
 class BridgeMetrics:
-    """Metrics of the bridges of this program, in a registry.
+    """Metrics of the bridges of this program, in a registry::
 
         metrics = BridgeMetrics(registry)
         async with Bridge(agent, store, observer=metrics.observer("shop")) as bridge:
