@@ -2,17 +2,19 @@
 
 Run as ``python -m benchmarks.service.run`` from the root. The peer is a stand-in that answers at
 once in this process, so that what is measured is the bridge and its store, in processor time of all
-threads; the last rows, in real time, have a real canister on the embedded replica.
+threads; the last rows, in real time, have a real canister on the embedded replica, and PostgreSQL's
+commits beside SQLite's on the same disk.
 """
 
 import asyncio
 import dataclasses
 import itertools
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import publish, within
+from benchmarks.report import ROOT, missing, publish, within
 from bridge import candid, contracts, dialects
 from bridge.agent import Identity
 from bridge.dialects.unified import MESSAGE_TYPE, to_case
@@ -32,7 +34,7 @@ from bridge.network import Network
 from bridge.principal import Principal
 from bridge.reference import SHORT_WAITS, install_argument
 from bridge.service import Bridge, mailbox_argument
-from bridge.store import Change, MemoryStore, SQLiteStore
+from bridge.store import Change, MemoryStore, PostgresStore, SQLiteStore
 
 PEER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 PAYLOAD = b"x" * 100
@@ -182,6 +184,35 @@ async def rows_of(name, make_store, targets):
     return rows
 
 
+async def on_postgres():
+    """PostgreSQL's commits beside SQLite's, where a server can be started."""
+    sys.path.append(str(ROOT / "tests" / "shared"))
+    from postgres_server import PostgresServer, programs
+
+    if (found := programs()) is None:
+        return [missing("commits, PostgreSQL", "the same, SQLite", "PostgreSQL is not there")]
+    server = PostgresServer(found)
+    rows = []
+    try:
+        for flows in (FLOWS, 1):
+            ours, theirs = [], []
+            for number in range(ROUNDS):
+                schema = f"flows_{flows}_{number}"
+                async with PostgresStore(server.conninfo(), schema=schema) as store:
+                    ours.append((await commits(store, flows))[1])
+                with tempfile.TemporaryDirectory() as folder:
+                    async with SQLiteStore(Path(folder) / "flows") as store:
+                        theirs.append((await commits(store, flows))[1])
+            work = f"{4 * flows} commits, {flows} at once, PostgreSQL"
+            spread = (max(ours) - min(ours)) / min(ours)
+            row = within(work, min(ours), "the same, SQLite", min(theirs), None, spread=spread)
+            rows.append(row)
+            print(f"{work}: {4 * flows / min(ours):,.0f} commits/s")
+    finally:
+        server.end()
+    return rows
+
+
 async def main():
     rows = await rows_of("SQLite", SQLiteStore, (5, 5))
     rows += await rows_of("memory", lambda _path: MemoryStore(), (None, None))
@@ -190,6 +221,7 @@ async def main():
         work = f"100 flows at once, replica, {name}"
         rows.append(within(work, times[name], "200 updates", times["updates"], None))
         print(f"{work}: {100 / times[name]:,.0f} flows/s")
+    rows += await on_postgres()
     publish("service", rows)
 
 

@@ -17,16 +17,21 @@ from bridge.store.keys import key_of
 from bridge.store.tables import PARTS, bodies_of, document_of
 
 _PUT_FLOWS: Final = (
-    "INSERT INTO flow SELECT * FROM unnest(%s::bytea[], %s::text[], %s::text[], %s::numeric[],"
-    " %s::text[], %s::bigint[], %s::bigint[], %s::text[])"
+    "INSERT INTO flow SELECT * FROM unnest(%b::bytea[], %b::text[], %b::text[],"
+    " %b::text[]::numeric[], %b::text[], %b::bigint[], %b::bigint[], %b::text[])"
     " ON CONFLICT (key) DO UPDATE SET peer = excluded.peer, msg_id = excluded.msg_id,"
     " state = excluded.state, due = excluded.due, version = excluded.version,"
     " record = excluded.record"
 )
-_PUT_BODY: Final = (
-    "INSERT INTO body VALUES (%s, %s, %s)"
+_PUT_BODIES: Final = (
+    "INSERT INTO body SELECT * FROM unnest(%b::bytea[], %b::text[], %b::bytea[])"
     " ON CONFLICT (key, part) DO UPDATE SET data = excluded.data"
 )
+_END_BODIES: Final = (
+    "DELETE FROM body USING unnest(%b::bytea[], %b::text[]) AS gone (key, part)"
+    " WHERE body.key = gone.key AND body.part = gone.part"
+)
+_BODY_BYTES: Final = 16 * 1024 * 1024  # of one statement; the server takes less than 1 GiB
 _ADD_USAGE: Final = (
     "INSERT INTO usage VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (role, peer) DO UPDATE"
     " SET open = usage.open + excluded.open, bytes = usage.bytes + excluded.bytes,"
@@ -109,14 +114,12 @@ class Group:
         made: list[tuple[str, Sequence[Any]]] = []
         if gone:
             made += [
-                (f"DELETE FROM {table} WHERE key = ANY(%s)", [gone])  # noqa: S608 - two constants
+                (f"DELETE FROM {table} WHERE key = ANY(%b::bytea[])", [gone])  # noqa: S608 - two constants
                 for table in ("flow", "body")
             ]
         if kept:
-            columns = zip(*(_row(key, record) for key, record in kept), strict=True)
-            made.append((_PUT_FLOWS, [list(column) for column in columns]))
-        for key, record in kept:
-            made += _bodies(key, self._before[key], record)
+            made.append((_PUT_FLOWS, _columns([_row(key, record) for key, record in kept])))
+        made += self._bodies(kept)
         changed = [(place, delta) for place, delta in self._usage.items() if delta != Usage()]
         made += [
             (
@@ -137,6 +140,29 @@ class Group:
         made += [(_PUT_NOTE, [name, value]) for name, value in self._notes.items()]
         return made
 
+    def _bodies(self, kept: Sequence[tuple[bytes, Flow]]) -> list[tuple[str, Sequence[Any]]]:
+        """What differs; a body that stays is not touched, however large it is."""
+        gone: list[tuple[bytes, str]] = []
+        put: list[list[tuple[bytes, str, bytes]]] = [[]]
+        size = 0
+        for key, record in kept:
+            had, has = bodies_of(self._before[key]), bodies_of(record)
+            for part, old, new in zip(PARTS, had, has, strict=True):
+                if new is None and old is not None:
+                    gone.append((key, part))
+                elif new is not None and new is not old:
+                    size += len(new)
+                    if size > _BODY_BYTES and put[-1]:
+                        put.append([])
+                        size = len(new)
+                    put[-1].append((key, part, new))
+        made = [(_END_BODIES, _columns(gone))] if gone else []
+        return made + [(_PUT_BODIES, _columns(rows)) for rows in put if rows]
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
 
 def _row(key: bytes, record: Flow) -> tuple[Any, ...]:
     return (
@@ -149,14 +175,3 @@ def _row(key: bytes, record: Flow) -> tuple[Any, ...]:
         record.version,
         document_of(record),
     )
-
-
-def _bodies(key: bytes, before: Flow | None, after: Flow) -> list[tuple[str, Sequence[Any]]]:
-    """What differs; a body that stays is not touched, however large it is."""
-    made: list[tuple[str, Sequence[Any]]] = []
-    for part, old, new in zip(PARTS, bodies_of(before), bodies_of(after), strict=True):
-        if new is None and old is not None:
-            made.append(("DELETE FROM body WHERE key = %s AND part = %s", [key, part]))
-        elif new is not None and new is not old:
-            made.append((_PUT_BODY, [key, part, new]))
-    return made

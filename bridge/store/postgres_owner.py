@@ -162,7 +162,7 @@ class Owner:
                     "UPDATE store SET commits = commits + 1 WHERE owner = %s AND commits = %s",
                     [self._name, self._commits],
                 ),
-                ("SELECT key, version FROM flow WHERE key = ANY(%s::bytea[])", [keys]),
+                ("SELECT key, version FROM flow WHERE key = ANY(%b::bytea[])", [keys]),
             ]
         )
         if counted.rowcount != 1:

@@ -288,3 +288,52 @@ async def test_many_commits_of_different_flows_at_once_all_stand(store: Store) -
     records = [sender(n) for n in range(200)]
     await asyncio.gather(*(store.commit(Change(None, record)) for record in records))
     assert (await store.usage(Role.SENDER)).open == 200
+
+
+async def test_commits_at_once_come_out_as_one_after_the_other(store: Store) -> None:
+    """Whatever shares a transaction: conflicts, flows that go and come again, notes and bodies."""
+    draw, model, ends = random.Random(11), MemoryStore(), set()
+    for _ in range(25):
+        wanted = []
+        for number in range(draw.randrange(1, 30)):
+            changes = []
+            for msg_id in draw.sample(range(6), draw.randrange(1, 4)):
+                make, peer = draw.choice([(sender, CANISTER), (receiver, OTHER)])
+                before: Flow | None = None
+                if draw.random() < 0.7:
+                    before = await (
+                        model.sender_flow(msg_id)
+                        if make is sender
+                        else model.receiver_flow(peer, msg_id)
+                    )
+                after: Flow | None = make(msg_id, peer=peer, due=draw.choice([None, NOW + number]))
+                if before is not None:
+                    fields = {"response": draw.choice([None, b"", b"%d" % number])}
+                    if draw.random() < 0.3:
+                        fields["payload"] = draw.choice([None, b"%d" % number])
+                    after = draw.choice([None, changed(before, **fields)])
+                changes.append(Change(before, after))
+            keys = {(change.subject.role, change.subject.msg_id) for change in changes}
+            if len(keys) == len(changes):
+                wanted.append((changes, {f"note {number % 3}": b"%d" % number}))
+        outcomes = await asyncio.gather(
+            *(store.commit(*changes, notes=notes) for changes, notes in wanted),
+            return_exceptions=True,
+        )
+        for (changes, notes), outcome in zip(wanted, outcomes, strict=True):
+            ends.add(type(outcome))
+            try:
+                await model.commit(*changes, notes=notes)
+            except StoreConflictError:
+                assert isinstance(outcome, StoreConflictError)
+            else:
+                assert outcome is None
+        assert (await store.flows()).flows == (await model.flows()).flows
+        assert await store.next_due() == await model.next_due()
+        for name in ("note 0", "note 1", "note 2"):
+            assert await store.note(name) == await model.note(name)
+        for role in Role:
+            assert sorted(await store.peers(role)) == sorted(await model.peers(role))
+            for peer in (None, CANISTER, OTHER):
+                assert await store.usage(role, peer) == await model.usage(role, peer)
+    assert ends == {type(None), StoreConflictError}

@@ -17,7 +17,14 @@ from postgres_server import Place
 from bridge.errors import StoreConflictError, StoreError, StoreLostError, UsageError
 from bridge.flow import Role, SenderFlow, SenderState
 from bridge.principal import Principal
-from bridge.store import Change, PostgresStore, StoreView, postgres_session, view
+from bridge.store import (
+    Change,
+    PostgresStore,
+    StoreView,
+    postgres_group,
+    postgres_session,
+    view,
+)
 from bridge.store import postgres as module
 
 CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
@@ -432,6 +439,17 @@ async def test_a_change_does_not_rewrite_a_large_payload(postgres: Place) -> Non
         await store.commit(Change(large, dataclasses.replace(large, attempts=1, version=1)))
         [(written,)] = postgres.sql("SELECT pg_current_wal_lsn() - %s::pg_lsn", before)
         assert written < 500_000
+
+
+async def test_a_group_with_more_bytes_than_one_statement_may_have_is_one_group_still(
+    postgres: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_group, "_BODY_BYTES", 10)
+    records = [flow(n, payload=b"%d" % n * size) for n, size in enumerate([9, 1, 30, 0, 5, 5, 5])]
+    async with store_at(postgres) as store:
+        await store.commit(*(Change(None, record) for record in records))
+        assert (await store.flows()).flows == tuple(records)
+        assert postgres.sql("SELECT commits FROM store") == [(1,)]
 
 
 async def test_a_cancelled_commit_leaves_the_store_usable(postgres: Place) -> None:
