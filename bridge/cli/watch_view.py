@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +33,7 @@ from bridge.monitor.records import (
 )
 from bridge.monitor.watch import Watch
 
+_WIDEST: Final = 1_000
 _SPANS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _TYPES: Final[dict[type[Any], str]] = {
     FlowEvent: "event",
@@ -82,13 +84,19 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: s
     """Print rows: as a table on a terminal, else as columns with two spaces between them."""
     texts = [[printable(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        table = Table()
+        # An id that is cut or spread over lines cannot be copied: rather let the terminal wrap.
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in columns:
-            table.add_column(Text(name), justify="right" if name in right else "left")
+            table.add_column(Text(name), justify="right" if name in right else "left", no_wrap=True)
         for row in texts:
             style = "red" if _ATTENTION & {cell.split(" ")[0] for cell in row} else None
             table.add_row(*(Text(cell) for cell in row), style=style)
-        Console(highlight=False).print(table)
+        console = Console(highlight=False)
+        wide = console.options.update(max_width=_WIDEST)
+        needed = console.measure(table, options=wide).maximum
+        # A width alone is not heeded on every terminal.
+        width, height = max(console.width, needed), console.height
+        Console(highlight=False, width=width, height=height).print(table)
         return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for row in [list(columns), *texts]:
