@@ -44,14 +44,19 @@ class Principal:
             PrincipalError: If the text is not the one canonical form of a principal.
         """
         told = repr(text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "...")
+        if text != (bare := text.strip()) and bare:
+            raise PrincipalError(
+                f"{told} is not a principal: there is white space or a line break around it",
+                hint="strip it, as text that was read from a file: text.strip()",
+            )
         compact = text.replace("-", "").upper()
         try:
             data = base64.b32decode(compact + "=" * (-len(compact) % 8))
-        except ValueError as error:
+        except ValueError:
             raise PrincipalError(
                 f"{told} is not a principal: it has a character outside a-z, 2-7 and '-'",
                 hint="copy the whole id, such as rrkah-fqaaa-aaaaa-aaaaq-cai",
-            ) from error
+            ) from None
         raw = data[4:]
         if len(data) < 4 or zlib.crc32(raw).to_bytes(4, "big") != data[:4]:
             raise PrincipalError(

@@ -28,7 +28,12 @@ _MAINNET_DOMAINS: Final = ("icp-api.io", "icp0.io", "ic0.app", "icp.net", "inter
 
 
 def _is_mainnet(url: str) -> bool:
-    host = URL(url).host or ""
+    try:
+        host = URL(url).host or ""
+    except ValueError as error:
+        raise UsageError(
+            f"{url!r} is not a URL: {error}", hint="give one such as http://127.0.0.1:4943"
+        ) from None
     return any(host == domain or host.endswith("." + domain) for domain in _MAINNET_DOMAINS)
 
 
@@ -104,7 +109,7 @@ class Network:
             NotSentError: If nothing listens there.
             TransportError: If what listens there does not speak the IC's interface.
         """
-        if root_key is None and _is_mainnet(url):
+        if _is_mainnet(url) and root_key is None:
             return cls(url)
         if root_key is None:
             if not is_loopback(url):

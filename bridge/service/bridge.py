@@ -649,9 +649,10 @@ def _failed(outcome: Outcome) -> FlowFailedError:
         f"{_MEANING[outcome.failure]}",
         failure=outcome.failure,
     )
-    error.hint = (
-        "check the canister's id and that it speaks the protocol, then send it anew"
-        if error.certainly_not_done
-        else "a late response, should one come, is told to on_outcome"
-    )
+    if error.certainly_not_done:
+        error.hint = "check the canister's id and that it speaks the protocol, then send it anew"
+    else:
+        error.hint = "a late response, should one come, is told to on_outcome"
+    if outcome.failure == "unknown":
+        error.hint += "; bridge.check tells whether the peer can answer this agent at all"
     return error

@@ -23,6 +23,7 @@ from bridge.store.keys import key_of
 from bridge.store.tables import PARTS, Bodies, TablesView, bodies_of, document_of, statements
 
 _VERSION: Final = 1
+_MAGIC: Final = b"SQLite format 3\0"
 _T = TypeVar("_T")
 
 
@@ -133,7 +134,9 @@ class SQLiteStore(SQLiteView, Store):
     """Flows in a file.
 
     Args:
-        path: The file; it is made where absent, readable by its owner only.
+        path: The file; it is made where absent, readable by its owner only. SQLite keeps what it
+            has not yet taken over in files beside it, whose names end in ``-wal`` and ``-shm``; an
+            empty one that ends in ``-owner`` is the lock of the bridge that works on it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -146,6 +149,7 @@ class SQLiteStore(SQLiteView, Store):
     # --- Opening and closing --------------------------------------------------------------------
 
     def _connect(self) -> None:
+        self._look()
         self._own()
         try:
             if not self._path.exists():
@@ -157,6 +161,7 @@ class SQLiteStore(SQLiteView, Store):
                 hint="give a file in a folder that exists and may be written",
             ) from error
         try:
+            self._check_kind(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             self._migrate(connection)
@@ -164,6 +169,24 @@ class SQLiteStore(SQLiteView, Store):
             connection.close()
             raise
         self._connection = connection
+
+    def _look(self) -> None:
+        """Refuse a file that is no database, before anything is put beside it."""
+        try:
+            with self._path.open("rb") as file:
+                beginning = file.read(len(_MAGIC))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(
+                f"the store {self._path} cannot be opened: {error}",
+                hint="give a file in a folder that exists and may be written",
+            ) from error
+        if beginning and beginning != _MAGIC:
+            raise StoreError(
+                f"the file {self._path} is no store: it is no SQLite database",
+                hint="name another file, or one that is not there yet: it is made",
+            )
 
     def _own(self) -> None:
         """Keep any other process, and any other store of this one, from working on the flows.
@@ -194,6 +217,17 @@ class SQLiteStore(SQLiteView, Store):
                 hint="another process works on it; stop that one, or give each its own file",
             ) from error
         self._owner = owner
+
+    def _check_kind(self, connection: sqlite3.Connection) -> None:
+        """Refuse a database that has tables, and none of ours."""
+        if (
+            self._layout(connection) == 0
+            and connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        ):
+            raise StoreError(
+                f"the file {self._path} is no store: it is a database of something else",
+                hint="name another file, or one that is not there yet: it is made",
+            )
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")

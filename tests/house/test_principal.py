@@ -40,11 +40,15 @@ def test_text_and_bytes_say_the_same(raw: bytes) -> None:
         ("RRKAH-FQAAA-AAAAA-AAAAQ-CAI", "not canonical"),
         ("rrkahfqaaaaaaaaaaaaqcai", "not canonical"),
         ("rrkah-fqaaa-aaaaa-aaaaq-cäi", "character outside"),
+        ("rrkah-fqaaa-aaaaa-aaaaq-cai\n", r"line break around it \(strip it"),
+        (" rrkah-fqaaa-aaaaa-aaaaq-cai", r"white space .* around it \(strip it"),
+        (" \n", "character outside"),
     ],
 )
 def test_a_wrong_text_is_refused_with_the_reason(text: str, said: str) -> None:
-    with pytest.raises(PrincipalError, match=said):
+    with pytest.raises(PrincipalError, match=said) as caught:
         Principal.from_text(text)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None  # one traceback
 
 
 def test_a_long_wrong_text_is_not_quoted_in_full() -> None:

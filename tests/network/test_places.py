@@ -101,6 +101,14 @@ async def test_a_replica_elsewhere_needs_its_root_key_to_be_given(monkeypatch) -
         await Network.at("http://192.0.2.1:4943")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:4944x", "http://[::1"])
+@pytest.mark.parametrize("root_key", [None, b"key"])
+async def test_what_is_no_url_is_a_wrong_argument(url, root_key) -> None:
+    with pytest.raises(UsageError, match=r"is not a URL.*such as http://127") as caught:
+        await Network.at(url, root_key)
+    assert caught.value.__suppress_context__
+
+
 async def test_mainnet_is_known_by_its_gateways_and_creates_nothing_for_free() -> None:
     for url in ("https://icp0.io", "https://icp-api.io", "https://ryjl3.icp0.io"):
         network = await Network.at(url)

@@ -1,6 +1,7 @@
 """What only a store on disk can show: durability, layouts, files that cannot be used."""
 
 import asyncio
+import contextlib
 import dataclasses
 import signal
 import sqlite3
@@ -100,13 +101,33 @@ async def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
         await SQLiteStore(path).open()
 
 
-@pytest.mark.parametrize("content", [b"this is not a database" * 100])
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"this is not a database" * 100, b"short"])
+async def test_a_file_that_is_no_database_is_refused_and_nothing_put_beside_it(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "flows.db"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"flows\.db failed: file is not a database"):
+    with pytest.raises(StoreError, match=r"flows\.db is no store: it is no SQLite .*another file"):
         await SQLiteStore(path).open()
     assert path.read_bytes() == content
+    assert not path.with_name("flows.db-owner").exists()
+
+
+async def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (number INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"shop\.db is no store: .* of something else"):
+        await SQLiteStore(path).open()
+    assert path.read_bytes() == before
+
+
+async def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    path.touch()
+    async with SQLiteStore(path) as store:
+        assert await store.peers(Role.SENDER) == []
 
 
 async def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
