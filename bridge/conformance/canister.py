@@ -11,7 +11,7 @@ from typing import Any, Final
 from bridge import candid, dialects
 from bridge.candid import Case
 from bridge.conformance.endpoint import Endpoint, Outcome
-from bridge.conformance.entries import Entry, Method
+from bridge.conformance.entry import Entry, Method
 from bridge.conformance.world import EMPTY, MINUTE, World
 from bridge.errors import BridgeError, CallRejectedError
 from bridge.principal import Principal

@@ -14,7 +14,7 @@ from bridge.candid import Case
 from bridge.conformance import hazards
 from bridge.conformance.canister import CanisterEnd, peer
 from bridge.conformance.endpoint import Endpoint
-from bridge.conformance.entries import Entry
+from bridge.conformance.entry import Entry
 from bridge.conformance.instruments import Chaos, Relay, stock
 from bridge.conformance.place import Place
 from bridge.conformance.play import NO_SUCH_METHOD, Play

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from bridge import candid
-from bridge.conformance.entries import Entry
+from bridge.conformance.entry import Entry
 from bridge.conformance.verdicts import LackingError
 from bridge.principal import Principal
 from bridge.reference import SHORT_WAITS

@@ -14,7 +14,7 @@ from typing import Any, Final
 from bridge import candid, contracts
 from bridge.candid import Case
 from bridge.conformance.endpoint import POWERS, Endpoint, Outcome
-from bridge.conformance.entries import Entry
+from bridge.conformance.entry import Entry
 from bridge.conformance.verdicts import LackingError
 from bridge.conformance.world import World
 from bridge.errors import BridgeError

@@ -16,7 +16,7 @@ from typing import Final
 from bridge import dialects as spoken
 from bridge._version import __version__
 from bridge.conformance.cell import Job, Programs, play_cell
-from bridge.conformance.entries import Entry
+from bridge.conformance.entry import Entry
 from bridge.conformance.place import Place
 from bridge.conformance.program import Program
 from bridge.conformance.results import (
