@@ -109,6 +109,7 @@ def test_paid_marks_are_bounded_as_tombstones_are(alice, bob, eve):
     assert not marks.remember(eve, 1, 100, policy)
     marks.forget(alice, 1)
     marks.forget(alice, 1)
+    assert marks.left(alice, dataclasses.replace(policy, tombstones=10)) == 1
     assert marks.remember(eve, 1, 150, policy)
     marks.prune(100)
     assert set(marks.until) == {(alice, 2), (eve, 1)}
