@@ -4,7 +4,7 @@ DOCS_ENV := build/docs-env
 
 $(DOCS_ENV)/.ready: requirements/docs.txt docs/_site/package-lock.json pyproject.toml | $(BIN)/pip
 	@command -v npm >/dev/null || { echo "npm is missing: install Node 18 or later" >&2; exit 1; }
-	@$(PYTHON) make/run.py venv $(DOCS_ENV)
+	@$(PYTHON) make/run.py venv --clear $(DOCS_ENV)
 	@$(DOCS_ENV)/bin/pip install --quiet --disable-pip-version-check \
 	  --constraint requirements/constraints.txt --requirement requirements/docs.txt --editable '.[monitor,replica]'
 	@cp docs/_site/package.json docs/_site/package-lock.json docs/_site/.npmrc $(DOCS_ENV)/

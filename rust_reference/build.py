@@ -165,6 +165,8 @@ def compile_packages(packages: Sequence[str], features: str) -> None:
         "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER": toolchain.LINKER,
         "CARGO_PROFILE_RELEASE_STRIP": "true",
     }
+    # Those of a make that runs other things beside this are not handed on to cargo's processes.
+    environment.pop("MAKEFLAGS", None)
     command = ["/usr/bin/cargo", "build", "--locked", "--release"]
     command += [word for package in packages for word in ("--package", package)]
     command += ["-Z", "build-std=std,panic_abort", "--target", TRIPLE]
