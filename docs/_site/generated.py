@@ -69,7 +69,8 @@ def settings() -> str:
 A policy in TOML, as `Policy.from_mapping(tomllib.load(file))` reads it. Durations are text with a
 unit (`"330 s"`, `"9 h"`), sizes are bytes or text (`"64 MiB"`). Each value is checked when it is
 read; what is wrong is told by name, value and expected range. Canisters take the same settings by
-`asyncFlow_configure` and at install, durations in nanoseconds (`candid/settings.did`).
+`asyncFlow_configure` and at install, durations in nanoseconds
+([`candid/settings.did`](../../candid/settings.did)).
 
 | setting | default | meaning |
 | --- | --- | --- |
@@ -163,6 +164,17 @@ Reject codes of `CallRejectedError.code`: 1 the system failed for good, 2 for no
 such canister or method, 4 the canister refused, 5 the canister trapped or is stopped, 6 it is not
 known what happened (only calls with a bounded wait).
 """
+
+
+# --- Contracts ------------------------------------------------------------------------------------
+
+
+def contracts(readme: str) -> str:
+    """The page of the interface contracts: their README, and the text of each file below it."""
+    parts = [readme.rstrip(), ""]
+    for path in sorted((ROOT / "candid").glob("*.did")):
+        parts += [f"## `{path.name}`", "", "```candid", path.read_text("utf-8").rstrip(), "```", ""]
+    return "\n".join(parts)
 
 
 # --- APIs -----------------------------------------------------------------------------------------

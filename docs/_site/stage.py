@@ -19,11 +19,12 @@ ROOT = generated.ROOT
 HERE = Path(__file__).parent
 STAGED = ROOT / "build" / "docs"
 
+CONTRACTS = "reference/contracts.md"
 # Files outside docs/ that are pages of the site.
 ELSEWHERE = {
     "motoko_reference/README.md": "reference/motoko.md",
     "rust_reference/README.md": "reference/rust.md",
-    "candid/README.md": "reference/contracts.md",
+    "candid/README.md": CONTRACTS,
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
@@ -77,6 +78,7 @@ NAVIGATION = {
 }
 
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+_CONTRACT = re.compile(r"(?<!\[)`candid/(\w+\.did)`(?!\])")  # named, not linked
 _MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SETUP = re.compile(r"^<!-- (?:setup\n.*?^-->|needs: [\w-]+ -->)\n", re.DOTALL | re.MULTILINE)
 _FENCE_TITLE = re.compile(r'^(```\w+) title="([^"]+)"$', re.MULTILINE)
@@ -96,6 +98,8 @@ def in_site(text: str, source: str, page: str) -> str:
             place += "/README.md"
         if place in ELSEWHERE:
             to = ELSEWHERE[place]
+        elif place.startswith("candid/") and place.endswith(".did"):
+            to, hash_, anchor = CONTRACTS, "#", posixpath.basename(place).replace(".", "")
         elif place.startswith("docs/") and (ROOT / place).is_file():
             to = place.removeprefix("docs/")
         elif place == "README.md":
@@ -105,6 +109,8 @@ def in_site(text: str, source: str, page: str) -> str:
         return f"[{words}]({posixpath.relpath(to, posixpath.dirname(page) or '.')}{hash_}{anchor})"
 
     text = _SETUP.sub("", text)
+    top = posixpath.relpath(".", posixpath.dirname(source) or ".")
+    text = _CONTRACT.sub(rf"[`\1`]({top}/candid/\1)", text)
     text = _LINK.sub(move, text)
     text = _FENCE_TITLE.sub(r"*\2*\n\n\1", text)
     return _MERMAID.sub(lambda found: f'<pre class="mermaid">\n{found[1]}</pre>', text)
@@ -146,6 +152,7 @@ def stage() -> None:
     pages = written()
     pages["reference/python.md"] = generated.python_api()
     pages["modules.md"] = generated.modules()
+    pages[CONTRACTS] = generated.contracts(pages[CONTRACTS])
     pages["reference/motoko.md"] = generated.motoko_api(pages["reference/motoko.md"])
     pages["reference/rust.md"] = generated.rust_api(pages["reference/rust.md"])
     pages["index.md"] += "\n" + navigation({page.removesuffix(".md") for page in pages})

@@ -44,6 +44,23 @@ def test_the_sites_order_names_each_page_once_and_no_other(stage):
         stage.navigation(pages - {"protocol"})
 
 
+def test_the_page_of_contracts_has_each_of_them_and_pages_that_name_one_lead_to_it(
+    generated, stage
+):
+    files = sorted((TESTS.parent / "candid").glob("*.did"))
+    readme = (TESTS.parent / "candid" / "README.md").read_text(encoding="utf-8")
+    page = generated.contracts(readme)
+    for file in files:
+        text = file.read_text(encoding="utf-8").rstrip()
+        assert f"## `{file.name}`\n\n```candid\n{text}\n```\n" in page
+        assert f"[`{file.name}`]({file.name})" in readme, "the table has no row of it"
+    assert len(files) > 10
+    told = "`candid/watch.did`, [types](../candid/unified.did)"
+    assert stage.in_site(told, "docs/page.md", "page.md") == (
+        "[`watch.did`](reference/contracts.md#watchdid), [types](reference/contracts.md#unifieddid)"
+    )
+
+
 # --- Public names of the two libraries ------------------------------------------------------------
 
 

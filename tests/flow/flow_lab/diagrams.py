@@ -10,7 +10,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "flow" / "states.md"
 HEAD = """# State diagrams
 
 Drawn from the tables in the code by `make diagrams`; a test refuses a page that is not what the
-tables say. The words on an arrow are those of the protocol page (`docs/protocol.md`), which says
+tables say. The words on an arrow are those of the [protocol page](../protocol.md), which says
 what is done on the way. What leaves the state unchanged is not drawn.
 """
 
