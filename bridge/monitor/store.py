@@ -3,6 +3,7 @@
 A store keeps flows and no history of them: it tells how they stand, not what happened.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from bridge.store import StoreView, view
 
 
 class StoreWatch(Watch):
-    """Watches the flows of a bridge where they are kept; use it with ``async with``.
+    """Watches the flows of a bridge where they are kept; use it with ``async with``, also nested.
 
     Args:
         store: Where they are kept, as `bridge.store.view` takes it: the path of an SQLite file, or
@@ -44,10 +45,14 @@ class StoreWatch(Watch):
         self._store = store if isinstance(store, StoreView) else view(store)
         self._own = None if given else self._store
         self._clock = clock
+        self._users = 0
+        self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        if self._own is not None:
-            await self._own.open()
+        async with self._lock:
+            if self._own is not None and self._users == 0:
+                await self._own.open()
+            self._users += 1
         return self
 
     async def __aexit__(
@@ -56,8 +61,10 @@ class StoreWatch(Watch):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._own is not None:
-            await self._own.close()
+        async with self._lock:
+            self._users -= 1
+            if self._own is not None and self._users == 0:
+                await self._own.close()
 
     @property
     def trust(self) -> Trust:

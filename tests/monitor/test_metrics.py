@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
-from bridge import Bridge, MemoryStore
+from bridge import Bridge, MemoryStore, SQLiteStore
 from bridge.errors import NotSentError, UsageError
 from bridge.flow import Ack, Fin, New, Role
 from bridge.monitor import (
@@ -265,6 +265,13 @@ async def test_a_million_peers_and_reasons_fill_no_database(
     passed = [key for key in told if key[0] == "peer_messages_total"]
     assert len(passed) == 3 * 21
     assert all(len(label) < 100 and label.isprintable() for key in told for label in key)
+
+
+async def test_a_store_that_is_watched_already_can_be_exported_too(tmp_path):
+    async with SQLiteStore(tmp_path / "flows.db"), StoreWatch(tmp_path / "flows.db") as watch:
+        async with Exporter([watch]).serving() as url:
+            assert (await scraped(url))["source_up", watch.name] == 1
+        assert len(await watch.flows()) == 0
 
 
 def test_labels_that_were_given_are_kept():
