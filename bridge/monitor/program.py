@@ -39,7 +39,9 @@ _Stages = OrderedDict[tuple[Role, Principal, int], tuple[_Stage, int]]
 
 
 class BridgeMetrics:
-    """Metrics of the bridges of this program, in a registry::
+    """Metrics of the bridges of this program, in a registry.
+
+    Each bridge is told apart by a name::
 
         metrics = BridgeMetrics(registry)
         async with Bridge(agent, store, observer=metrics.observer("shop")) as bridge:
