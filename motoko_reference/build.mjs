@@ -1,5 +1,5 @@
 // Compiles the reference canisters to Wasm: `node build.mjs [output folder]`, by default `wasm`; or the
-// example that the README shows: `node build.mjs --readme <output file>`.
+// examples that the README shows, by the names of their classes: `node build.mjs --readme <output folder>`.
 //
 // The compiler is moc as JavaScript, pinned in package-lock.json, with the mo:core that it brings. The
 // same sources give the same bytes on every run. The Candid interface is written into each module as
@@ -45,7 +45,9 @@ const system = {
   icp_ledger: "system/IcpLedger.mo",
 };
 // Compiled to see that it stays right, not kept: what the README shows.
-const examples = { readme: "build/ReadmeExample.mo" };
+const examples = Object.fromEntries(
+  readmeExamples().map((text, number) => [`build/ReadmeExample${number}.mo`, text]),
+);
 
 function sources(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
@@ -67,11 +69,11 @@ function icWasm() {
   }
 }
 
-function readmeExample() {
+function readmeExamples() {
   const text = readFileSync(join(here, "README.md"), "utf8");
-  const found = /```motoko\n(import AsyncFlow [\s\S]*?)```/.exec(text);
-  if (!found) throw new Error("README.md shows no Motoko example that imports AsyncFlow");
-  return found[1];
+  const found = [...text.matchAll(/```motoko\n(import [\s\S]*?)```/g)].map(([, code]) => code);
+  if (found.length === 0) throw new Error("README.md shows no Motoko example with imports");
+  return found;
 }
 
 // A compiler that has compiled nothing yet: what it compiled before changes the bytes of what comes after.
@@ -84,7 +86,7 @@ function compiler() {
   for (const path of ["src", "canisters", "system"].flatMap((folder) => sources(join(here, folder)))) {
     made.write(relative(here, path), readFileSync(path, "utf8"));
   }
-  made.write(examples.readme, readmeExample());
+  for (const [path, text] of Object.entries(examples)) made.write(path, text);
   made.usePackage("async-flow", "src");
   made.setPublicMetadata(["candid:service"]);
   return made;
@@ -104,14 +106,17 @@ function check(mo, mains) {
 
 const shrinker = icWasm();
 const mo = compiler();
-const all = [canisters, system, examples].flatMap(Object.values);
-check(mo, readme ? Object.values(examples) : all);
+const all = [...[canisters, system].flatMap(Object.values), ...Object.keys(examples)];
+check(mo, readme ? Object.keys(examples) : all);
 
+mkdirSync(output, { recursive: true });
 if (readme) {
-  writeFileSync(output, mo.wasm(examples.readme, "ic").wasm);
+  for (const path of Object.keys(examples)) {
+    const name = /class (\w+)/.exec(examples[path])[1].toLowerCase();
+    writeFileSync(join(output, `${name}.wasm`), mo.wasm(path, "ic").wasm);
+  }
   process.exit(0);
 }
-mkdirSync(output, { recursive: true });
 const sums = [];
 function build(mo, table) {
   for (const [name, main] of Object.entries(table)) {
