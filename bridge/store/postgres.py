@@ -27,6 +27,7 @@ _Question = tuple[str, Sequence[Any]]
 _Rows = list[tuple[Any, ...]]
 
 _SCHEMA: Final = "ic_bridge"
+_IN_USE: Final = "is in use"
 _LOOK: Final = 1.0  # seconds between two tries of a bridge that stands by
 _BEAT: Final = 5.0  # seconds between two signs of life; the server waits for six of them
 _ANSWER: Final = 45.0  # seconds for an answer; the server ends a statement after 30
@@ -223,34 +224,38 @@ class PostgresStore(PostgresView, Store):
 
     async def _begin(self) -> None:
         self._lost = asyncio.get_running_loop().create_future()
-        told = None
+        told = ""
         # Asked again and again, since a session that waits for a lock inside of the server keeps it
         # from clearing away old rows, of all its tables, for as long as it waits.
-        while not await self._take(patient=told is not None):
+        while (why := await self._take(patient=bool(told))) is not None:
             if not self._standby:
                 raise StoreError(
-                    f"the store {self._session.label} is in use",
+                    f"the store {self._session.label} {_IN_USE}",
                     hint="another bridge works on it; stop that one, give each a schema of its own,"
                     " or stand by with standby=True",
                 )
-            if told is None:
-                told = f"another bridge owns the store {self._session.label}: standing by"
-                _log.info("%s", told)
+            if why != told:
+                told = why
+                _log.log(
+                    logging.INFO if told is _IN_USE else logging.WARNING,
+                    "standing by: the store %s %s",
+                    self._session.label,
+                    told,
+                )
             await asyncio.sleep(_LOOK)
         self._beat = asyncio.create_task(self._live())
 
-    async def _take(self, *, patient: bool) -> bool:
-        """Take the store over; whether that could be done. One that stands by is patient."""
+    async def _take(self, *, patient: bool) -> str | None:
+        """Take the store over; why that cannot be yet. One that stands by is patient."""
         import psycopg  # noqa: PLC0415 - needs the extra
 
         try:
-            return await self._run(self._owner.take)
+            return None if await self._run(self._owner.take) else _IN_USE
         except StoreError as error:
             await self._run(self._session.end)
             if not patient or not isinstance(error.__cause__, psycopg.OperationalError):
                 raise
-            _log.debug("standing by: %s", error)
-            return False
+            return f"cannot be reached: {' '.join(str(error.__cause__).split())}"
 
     async def _live(self) -> None:
         """Show the server that we are here, and see that it is."""
@@ -269,12 +274,12 @@ class PostgresStore(PostgresView, Store):
     async def close(self) -> None:
         """See `StoreView.close`."""
         self._owner.close()
-        if self._beat is not None:
-            self._beat.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._beat
-            self._beat = None
         await self._commits.end()
+        await self._questions.end()
+        if self._beat is not None:  # until now it has seen to it that the server answers
+            self._beat.cancel()
+            await asyncio.wait([self._beat])
+            self._beat = None
         await super().close()
 
     async def _run(self, work: Callable[[], _T]) -> _T:

@@ -141,7 +141,7 @@ class Session:
         """
         self.end()
         self._connection = psycopg.connect(**self._parameters, autocommit=True)
-        self._connection.add_notice_handler(lambda _notice: None)
+        self._connection.add_notice_handler(self._noticed)
         try:
             self._set_up(self._connection)
         except BaseException:
@@ -178,6 +178,10 @@ class Session:
                 self.label,
             )
         self.ending = (_END, [pid, begun])
+
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":  # as of a commit that no standby has yet
+            _log.warning("the server of the store %s: %s", self.label, notice.message_primary)
 
     def end(self) -> None:
         """Close the connection, whatever its state."""
