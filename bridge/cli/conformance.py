@@ -1,7 +1,8 @@
 """``ic-bridge conformance``: which implementations work together, told as they are played.
 
 The table and what did not pass go to stdout, progress to stderr. Leaves with 0 only if every
-required cell passed; without ``--require`` that is every cell, an unsupported one is as good.
+required cell passed; without ``--require`` that is every cell, an unsupported one is as good, but
+of each end that an option names some cell has to be played.
 """
 
 import asyncio
@@ -9,8 +10,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +19,18 @@ from rich.console import Console
 from rich.text import Text
 
 from bridge.agent import Identity
-from bridge.cli.conformance_view import Teller, print_report
+from bridge.cli.conformance_cast import (
+    cast_of,
+    refuse_what_cannot_be_played,
+    slowness,
+    unplayed,
+)
+from bridge.cli.conformance_view import print_report, telling
 from bridge.conformance import reports
-from bridge.conformance.entries import SHIPPED, Entry, brought, shipped
+from bridge.conformance.entries import SHIPPED, shipped
 from bridge.conformance.place import Place
 from bridge.conformance.results import Report, RunEnded
-from bridge.conformance.runner import run
+from bridge.conformance.runner import plan_tasks, run
 from bridge.conformance.scenarios import catalogue
 from bridge.dialects import DIALECTS
 from bridge.errors import TransportError, UsageError
@@ -41,23 +47,6 @@ _FORMS: Final[dict[str, Callable[[Report], str]]] = {
 _JOBS: Final = (os.cpu_count() or 1) + 1
 _UNREACHABLE: Final = 3
 _UNMET: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Cast:
-    """Who is to be played.
-
-    Attributes:
-        senders: Who sends.
-        receivers: Who receives.
-        about: Names of those of which one has to be in each pair; ``None`` for all pairs.
-        called: What the command line called those that are not this package's own, by name.
-    """
-
-    senders: list[Entry]
-    receivers: list[Entry]
-    about: frozenset[str] | None
-    called: dict[str, str]
 
 
 def _report_option(form: str, what: str) -> Callable[[Any], Any]:
@@ -197,6 +186,10 @@ def conformance(
 
     Without any of --sender, --receiver and --entry, those of this package are played with each
     other; with one of them, what is given is played with those of this package.
+
+    The exit code is 0 if every required cell passed and something was played of each end that was
+    named, 1 if not, 2 if nothing can be played as it was asked for, 3 if the network cannot be
+    reached.
     """
     outputs = _outputs(files)
     required = _requirements(require_file)
@@ -207,14 +200,24 @@ def conformance(
                 "--from plays nothing, so there is nobody and nothing to choose",
                 hint="leave out --sender, --receiver, --entry, --dialect, --scenario and --seed",
             )
-        _tell(_read(from_file), required, outputs, console, reachable=True)
+        _tell(_read(from_file), required, outputs, console)
         return
-    cast = _cast(senders, receivers, entry_files, dialects)
+    cast = cast_of(senders, receivers, entry_files, dialects)
     chosen = secrets.randbelow(1 << 32) if seed is None else seed
+    tasks, _ = plan_tasks(
+        cast.senders,
+        cast.receivers,
+        scenarios=scenarios or None,
+        dialects=dialects or None,
+        seed=chosen,
+        about=cast.about,
+    )
 
     async def play() -> tuple[Report, bool]:
         place, reachable = await _place(network, root_key, identity)
-        with Teller(console) as teller:
+        refuse_what_cannot_be_played(cast, tasks, place)
+        expect = slowness(tasks, place) if reachable else None
+        async with telling(console, expect) as teller:
             async for event in run(
                 cast.senders,
                 cast.receivers,
@@ -233,7 +236,8 @@ def conformance(
         raise AssertionError("a run ends with its report")
 
     report, reachable = asyncio.run(play())
-    _tell(report, required, outputs, console, reachable=reachable)
+    missed = [] if require_file else unplayed(report, cast, tasks)
+    _tell(report, required, outputs, console, missed=missed, reachable=reachable)
 
 
 def _again(root_key: str | None, identity: Path | None) -> list[str]:
@@ -255,14 +259,17 @@ def _tell(
     outputs: dict[str, str],
     console: Console,
     *,
-    reachable: bool,
+    missed: Sequence[str] = (),
+    reachable: bool = True,
 ) -> None:
-    """Print and write a report, and leave as it and its place deserve."""
+    """Print and write a report, and leave as it, what was missed, and its place deserve."""
     unmet = required.unmet(report)
     if "-" not in outputs.values():
         # A file or a pipe has no width of its own; this is what the table needs.
         width = None if sys.stdout.isatty() else 160
         print_report(Console(highlight=False, width=width), report, unmet)
+    for words in missed:
+        console.print(Text(words, style="bold red"), soft_wrap=True)
     for form, path in outputs.items():
         text = _FORMS[form](report)
         if path == "-":
@@ -272,7 +279,7 @@ def _tell(
     console.print(Text(f"seed {report.seed}, digest {reports.digest(report)}"), soft_wrap=True)
     if not reachable:
         raise SystemExit(_UNREACHABLE)
-    if unmet:
+    if unmet or missed:
         raise SystemExit(_UNMET)
 
 
@@ -295,39 +302,6 @@ def _requirements(path: Path | None) -> reports.Requirements:
     return reports.Requirements.load(path)
 
 
-def _cast(
-    senders: tuple[str, ...],
-    receivers: tuple[str, ...],
-    files: tuple[Path, ...],
-    dialects: tuple[str, ...],
-) -> _Cast:
-    ours = [shipped(name) for name in SHIPPED]
-    given = {
-        "sender": [(text, brought(text, role="sender", dialects=dialects)) for text in senders],
-        "receiver": [
-            (text, brought(text, role="receiver", dialects=dialects)) for text in receivers
-        ],
-        "both": [(str(path), brought(str(path), role="both", dialects=dialects)) for path in files],
-    }
-    called = {
-        entry.name: text for found in given.values() for text, entry in found if text not in SHIPPED
-    }
-    sending, receiving, either = ([entry for _, entry in found] for found in given.values())
-    if not either:
-        return _Cast(sending or ours, receiving or ours, None, called)
-    named = frozenset(entry.name for entry in either)
-    return _Cast(
-        _distinct([*either, *(sending or ours)]),
-        _distinct([*either, *(receiving or ours)]),
-        named | {entry.name for entry in [*sending, *receiving]},
-        called,
-    )
-
-
-def _distinct(entries: list[Entry]) -> list[Entry]:
-    return [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
-
-
 async def _place(choice: str, root_key: str | None, identity: Path | None) -> tuple[Place, bool]:
     """Where it is played, and whether that can be reached; if not, each cell tells why."""
     if choice == "embedded":
@@ -339,10 +313,15 @@ async def _place(choice: str, root_key: str | None, identity: Path | None) -> tu
         return Place(), True
     key = None if root_key is None else parse_root_key(root_key)
     who = None if identity is None else Identity.from_pem(identity)
+    place = Place(choice, key, who) if choice.startswith("http") else None
     try:
         async with open_network(choice, key) as network:
-            return Place(network.url, network.root_key, who), True
+            word = "" if choice.startswith("http") else choice
+            place = Place(network.url, network.root_key, who, word)
+            async with network.agent(Identity.generate()) as agent:
+                await agent.status()
     except TransportError:
-        if not choice.startswith("http"):
+        if place is None:
             raise
-        return Place(choice, key, who), False
+        return place, False
+    return place, True

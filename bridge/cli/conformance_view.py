@@ -1,7 +1,10 @@
 """How a conformance run looks on a terminal: while it is played, and at its end."""
 
+import asyncio
+import contextlib
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -31,6 +34,8 @@ _COLOURS: Final = {
     Verdict.ERROR: "bold yellow",
 }
 _SHOWN_AT_ONCE: Final = 4
+_REASONS: Final = 3
+_MINUTE: Final = 60.0
 
 
 class Teller:
@@ -38,10 +43,13 @@ class Teller:
 
     Args:
         console: Where.
+        expect: What is said of how long it may take.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, expect: str | None = None) -> None:
         self._console = console
+        self._expect = expect
+        self._begun = time.monotonic()
         self._counts: dict[Pair, Counter[Verdict]] = {}
         self._due: Counter[Pair] = Counter()
         self._playing: dict[CellKey, None] = {}
@@ -95,6 +103,20 @@ class Teller:
             ),
             soft_wrap=True,
         )
+        if self._expect is not None:
+            self._console.print(Text(self._expect), soft_wrap=True)
+
+    def give_sign(self) -> None:
+        """Say, where no live table does, that it goes on, and what is being played."""
+        if self._live is not None or not self._due:
+            return
+        ended = sum(counts.total() for counts in self._counts.values())
+        minutes = round((time.monotonic() - self._begun) / _MINUTE)
+        now = "; ".join(str(key) for key in list(self._playing)[:_SHOWN_AT_ONCE])
+        self._console.print(
+            Text(f"after {minutes} min {ended} of {self._due.total()} cells; now {now}"),
+            soft_wrap=True,
+        )
 
     def _end(self, cell: Cell) -> None:
         self._playing.pop(cell.key, None)
@@ -123,6 +145,28 @@ class Teller:
         now = [str(key) for key in list(self._playing)[:_SHOWN_AT_ONCE]]
         playing = Text("; ".join(now), style="dim", no_wrap=True, overflow="ellipsis")
         return Group(table, self._progress, playing)
+
+
+@contextlib.asynccontextmanager
+async def telling(console: Console, expect: str | None = None) -> AsyncIterator[Teller]:
+    """A teller that gives a sign each minute, for as long as the block lasts.
+
+    Args:
+        console: Where.
+        expect: As for `Teller`.
+    """
+    with Teller(console, expect) as teller:
+        signs = asyncio.create_task(_give_signs(teller))
+        try:
+            yield teller
+        finally:
+            signs.cancel()
+
+
+async def _give_signs(teller: Teller) -> None:
+    while True:
+        await asyncio.sleep(_MINUTE)
+        teller.give_sign()
 
 
 def _headline(cell: Cell) -> Text:
@@ -154,8 +198,25 @@ def print_report(console: Console, report: Report, unmet: Sequence[Unmet]) -> No
         if one.cell is None:
             console.print(Text(f"required, but {one.why}: {one.what}", style="bold red"))
     console.print(Text(tally(report)))
+    lacking = [cell for cell in report.cells if cell.verdict is Verdict.UNSUPPORTED]
+    _print_reasons(console, "unsupported", Counter(cell.observed for cell in lacking))
+    left_out = Counter(reason for cell in report.cells if cell.in_part for reason in cell.unjudged)
+    _print_reasons(console, "not judged in all (°)", left_out)
     if unmet:
         console.print(Text(f"{len(unmet)} of what is required did not pass", style="bold red"))
+
+
+def _print_reasons(console: Console, what: str, reasons: Counter[str]) -> None:
+    """The commonest reasons of some cells, and how many others there are."""
+    if not reasons:
+        return
+    console.print(Text(f"{what}, for these reasons:", style="dim"))
+    for reason, times in reasons.most_common(_REASONS):
+        line = f"  {count_of(times, 'cell')}: {_one_line(reason)}"
+        console.print(Text(line, style="dim"), soft_wrap=True)
+    if len(reasons) > _REASONS:
+        more = count_of(len(reasons) - _REASONS, "more reason")
+        console.print(Text(f"  {more}: see --html or --markdown", style="dim"))
 
 
 def _table(report: Report) -> Table:

@@ -30,6 +30,14 @@ def peer(canister_id: Principal, **given: Any) -> dict[str, Any]:
     return {"peer": canister_id, **_NO_PEER, **given}
 
 
+def nobody_there(entry: Entry, where: str) -> str:
+    """What is said of a canister that stands not where it is looked for."""
+    return (
+        f"there is no canister {entry.canister} with a module on {where}: say where {entry.name} "
+        "stands, by --network or by url in its entry"
+    )
+
+
 @cache
 def _interface(text: str) -> candid.Interface:
     return candid.parse_did(text)
@@ -93,6 +101,9 @@ class CanisterEnd(Endpoint):
         argument = install_argument(entry, world, settings, peers)
         if entry.canister is not None:
             address = entry.canister
+            where = "the embedded replica" if world.virtual else world.network.url
+            if await world.agent.module_hash(address) is None:
+                raise BridgeError(nobody_there(entry, where))
         else:
             address = await world.create()
             await world.install(address, entry.module(dialect), argument)

@@ -12,7 +12,7 @@ from typing import Final
 from bridge import dialects
 from bridge.candid import Case
 from bridge.conformance import hazards
-from bridge.conformance.canister import CanisterEnd, peer
+from bridge.conformance.canister import CanisterEnd, nobody_there, peer
 from bridge.conformance.endpoint import Endpoint
 from bridge.conformance.entry import Entry
 from bridge.conformance.instruments import Chaos, Relay, stock
@@ -24,8 +24,9 @@ from bridge.conformance.scenarios import Scenario
 from bridge.conformance.verdicts import LackingError, NotHeldError
 from bridge.conformance.wire import timeline
 from bridge.conformance.world import World
-from bridge.errors import BridgeError, CallRejectedError
+from bridge.errors import BridgeError, CallRejectedError, UsageError
 from bridge.flow import Ack, Fin, Message
+from bridge.network.module import plain_module
 
 _SCRIPT: Final = "script"
 _LINES: Final = 12
@@ -85,6 +86,24 @@ class Job:
             return f"the two stand on different networks: {' and '.join(urls)}"
         return None
 
+    def hindrance(self, place: Place) -> str | None:
+        """Why it can be played in no way, as is known without playing anything.
+
+        Args:
+            place: Where the run is.
+        """
+        if wrong := self.fault():
+            return wrong
+        there = self.place(place)
+        for entry in (self.sender, self.receiver):
+            if entry is None:
+                continue
+            if entry.canister is not None and there.url is None:
+                return nobody_there(entry, "the embedded replica, which is made anew")
+            if self.dialect in entry.wasm and (wrong := _unreadable(entry, self.dialect)):
+                return wrong
+        return None
+
     def _urls(self) -> list[str]:
         urls = [entry.url for entry in (self.sender, self.receiver) if entry is not None]
         return list(dict.fromkeys(url for url in urls if url))
@@ -113,6 +132,19 @@ class Job:
             if entry is not None and scenario.info.id in entry.lacks:
                 return f"{entry.name} states: {entry.lacks[scenario.info.id]}"
         return None
+
+
+def _unreadable(entry: Entry, dialect: str) -> str | None:
+    """Why the file of an implementation is no module."""
+    try:
+        wasm = entry.module(dialect)
+    except UsageError as error:
+        return str(error)
+    try:
+        plain_module(wasm)
+    except UsageError as error:
+        return f"{entry.wasm[dialect]}: {error}"
+    return None
 
 
 class Programs:

@@ -155,6 +155,11 @@ class Endpoint(ABC):
 
     def lacking_variant(self, name: str) -> LackingError:
         """The error for a variant that its entry does not name."""
+        if self.entry.silent and name in ("sender", "receiver"):
+            return LackingError(
+                f"nothing states that {self.entry.name} has the {name}'s role alone, as an entry "
+                f'with role = "{name}" would'
+            )
         return LackingError(f"the entry of {self.entry.name} names no {name} in {self.dialect}")
 
     # --- As a sender --------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The entries that a run is given: those of this package, files, and bare modules."""
 
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -39,7 +40,8 @@ def load(path: Path) -> Entry:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"the entry {path} cannot be read: {error}", hint="give a TOML file in UTF-8"
+            f"the entry {path} cannot be read: {getattr(error, 'strerror', None) or error}",
+            hint="give a TOML file in UTF-8",
         ) from error
     return parse(text, place=path.parent, called=str(path))
 
@@ -82,9 +84,14 @@ def of(text: str, *, role: str, dialects: tuple[str, ...] = ()) -> Entry:
             raise UsageError(
                 f"nothing says which dialect {text} speaks", hint="add --dialect, such as maf"
             )
+        if not path.is_file():
+            raise UsageError(
+                f"there is no file {text}", hint="give the .wasm file that the compiler wrote"
+            )
         name = path.name.removesuffix(".gz").removesuffix(".wasm")
         raw = {"name": name, "wasm": str(path), "role": role, "dialects": list(dialects)}
-        return from_mapping({**raw, "install": "()"}, place=Path(), called=text)
+        bare = from_mapping({**raw, "install": "()"}, place=Path(), called=text)
+        return replace(bare, silent=True)
     raise UsageError(
         f"{text!r} is no implementation",
         hint=f"give one of {', '.join(SHIPPED)}, a .toml entry, or a .wasm file",

@@ -55,7 +55,7 @@ class Entry:
 
     Attributes:
         name: Its name in the matrix.
-        role: ``sender``, ``receiver`` or ``both``.
+        role: ``sender``, ``receiver`` or ``both``; with one of the first two, that role alone.
         dialects: What it speaks, in the order of the entry.
         about: One line about it.
         wasm: The module's file, by dialect, where it is to be installed from a file.
@@ -83,6 +83,8 @@ class Entry:
         variants: Other forms of it: ``priced`` (NEW with a price), ``sender`` and ``receiver``
             (one-sided), ``previous``.
         fault: What is wrong with its description, where it can therefore not be played.
+        silent: Whether it is a bare module, which is played in its role and of whose other role
+            nothing is stated.
     """
 
     name: str
@@ -107,6 +109,11 @@ class Entry:
     lacks: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     fault: str = ""
+    silent: bool = False
+
+    def has_only(self, role: str) -> bool:
+        """Whether it is stated to have this role alone: nothing of the other is in it."""
+        return self.role == role and not self.silent
 
     @property
     def sends(self) -> bool:

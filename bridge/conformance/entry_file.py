@@ -23,6 +23,7 @@ from bridge.errors import BridgeError, PrincipalError, UsageError
 from bridge.principal import Principal
 
 _SECOND: Final = 1_000_000_000
+_LEAST: Final = 'name = "theirs", wasm = "theirs.wasm" and dialects = ["maf"], a line each'
 ROLES: Final = ("sender", "receiver", "both")
 _APPLICATIONS: Final = ("unknown", "echo", "compute", "crc32", "player")
 _LONGEST_NAME: Final = 60
@@ -46,7 +47,7 @@ def parse(text: str, *, place: Path, called: str) -> Entry:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(
-            f"the entry {called} is not TOML: {error}", hint="see docs/conformance.md"
+            f"the entry {called} is not TOML: {error}", hint=f"the least is: {_LEAST}"
         ) from error
     return from_mapping(raw, place=place, called=called)
 
@@ -67,7 +68,7 @@ class _Fields:
     def fault(self, name: str, wrong: str, hint: str | None = None) -> UsageError:
         return UsageError(
             f"the entry {self._called}: {self._within}{name} {wrong}",
-            hint=hint or "see docs/conformance.md",
+            hint=hint or f"the least is: {_LEAST}",
         )
 
     def take(self, name: str, kind: type, default: Any) -> Any:

@@ -1,6 +1,7 @@
 """The run's own canisters: chaos in the middle, and relays that say what they are told to say."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -11,7 +12,7 @@ from bridge.candid import Case
 from bridge.conformance.wire import Sighting
 from bridge.conformance.world import EMPTY, EMPTY_CANISTER, SECOND, World
 from bridge.errors import BridgeError, CandidError
-from bridge.flow import Message
+from bridge.flow import Ack, Message, New
 from bridge.principal import Principal
 from bridge.reference import contract_method
 from bridge.reference.contract import install_types
@@ -21,6 +22,7 @@ _CHAOS: Final = "chaos"
 _RELAY: Final = "relay"
 _RELAYS: Final = 4
 _ENDS: Final = 3
+_TOLD: Final = 4
 _METHODS: Final = (
     "asyncFlow",
     "com_asyncFlow_newMessage",
@@ -179,6 +181,35 @@ class Heard:
             return dialects.get(dialect).message_from(self.method, self.arg)
         except CandidError:
             return None
+
+
+def named(message: Message) -> str:
+    """A message as a reader of a cell is told of it, such as ``a FIN(null) for flow 7``."""
+    match message:
+        case New():
+            said = f"a NEW of {len(message.payload)} bytes"
+        case Ack(payload=None):
+            said = "an ACK(null)"
+        case Ack(payload=bytes(payload)):
+            said = f"an ACK of {len(payload)} bytes"
+        case _:
+            said = "a FIN" if message.hash is not None else "a FIN(null)"
+    return f"{said} for flow {message.msg_id}"
+
+
+def told(heard: Sequence[Heard], dialect: str) -> str:
+    """What a relay heard, as a reader of a cell is told of it; empty where that is nothing."""
+    words = []
+    for one in heard[:_TOLD]:
+        message = one.message(dialect)
+        words.append(
+            f"a call of {one.method} that is no message of {dialect}"
+            if message is None
+            else named(message)
+        )
+    if len(heard) > _TOLD:
+        words.append(f"{len(heard) - _TOLD} more")
+    return ", ".join(words)
 
 
 class Relay:

@@ -15,13 +15,20 @@ class Place:
             mainnet's elsewhere.
         identity: Who deploys and asks there; a fresh one where ``None``. On embedded replicas each
             worker has its own.
+        word: What a command line calls it, where that is not its URL.
     """
 
     url: str | None = None
     root_key: bytes | None = None
     identity: Identity | None = None
+    word: str = ""
 
     @property
     def name(self) -> str:
         """What a report calls it."""
         return self.url or "embedded"
+
+    @property
+    def choice(self) -> str | None:
+        """What the option ``--network`` has to say; ``None`` for embedded replicas."""
+        return None if self.url is None else self.word or self.url

@@ -274,8 +274,8 @@ class Again:
         sender, receiver = (self.called.get(name, name) for name in (key.sender, key.receiver))
         words = ["ic-bridge", "conformance", "--sender", sender, "--receiver", receiver]
         words += ["--dialect", key.dialect, "--scenario", key.scenario, "--seed", str(self.seed)]
-        if self.place.url is not None:
-            words += ["--network", self.place.url]
+        if self.place.choice is not None:
+            words += ["--network", self.place.choice]
         return shlex.join([*words, *self.options])
 
 

@@ -147,6 +147,7 @@ class World:
                 await world.step(0)
             else:
                 agent = await held.enter_async_context(await _agent(place, identity))
+                await agent.status()  # one that does not answer is found out once, not cell by cell
                 network = Network(place.url, place.root_key)
                 world = cls(network, agent, virtual=False, session=session, now=now)
             yield world

@@ -168,9 +168,25 @@ def test_a_command_line_names_a_shipped_one_a_file_or_a_bare_module(tmp_path):
     file.write_text(FIVE_LINES)
     assert entries.of("rust", role="both").name == "rust"
     assert entries.of(str(file), role="both").name == "theirs"
-    bare = entries.of("some/where/mine.wasm", role="receiver", dialects=("maf",))
+    module = tmp_path / "mine.wasm"
+    module.touch()
+    bare = entries.of(str(module), role="receiver", dialects=("maf",))
     assert (bare.name, bare.role, bare.dialects) == ("mine", "receiver", ("maf",))
     with pytest.raises(UsageError, match="--dialect"):
         entries.of("mine.wasm", role="receiver")
     with pytest.raises(UsageError, match="is no implementation"):
         entries.of("nobody", role="receiver")
+
+
+def test_an_entry_states_that_it_has_one_role_alone_and_a_bare_module_states_nothing(tmp_path):
+    module = tmp_path / "mine.wasm"
+    module.touch()
+    bare = entries.of(str(module), role="receiver", dialects=("maf",))
+    stated = parse(FIVE_LINES)
+    assert (stated.role, stated.has_only("receiver")) == ("receiver", True)
+    assert (bare.has_only("receiver"), bare.sends) == (False, False)
+
+
+def test_a_bare_module_that_is_not_there_is_named_at_once():
+    with pytest.raises(UsageError, match=r"there is no file some/where/mine\.wasm"):
+        entries.of("some/where/mine.wasm", role="receiver", dialects=("maf",))

@@ -22,7 +22,9 @@ from bridge.conformance.results import (
     Verdict,
 )
 from bridge.errors import UsageError
+from bridge.wire.bls import SecretKey
 
+MODULE = b"\x00asm\x01\x00\x00\x00"
 ONE = ["--sender", "rust", "--receiver", "rust", "--dialect", "unified", "--scenario", "F1"]
 
 
@@ -95,11 +97,12 @@ def test_a_network_that_cannot_be_reached_is_each_cells_error_and_code_3(tmp_pat
     assert cell["rerun"].endswith(f"--network {url}")
 
 
-def test_a_module_that_is_none_is_its_cells_error(tmp_path):
+def test_a_module_that_is_none_is_its_cells_error_where_others_can_be_played(tmp_path):
     wasm = tmp_path / "theirs.wasm"
     wasm.write_bytes(b"no module")
-    result = call("--sender", "rust", "--receiver", str(wasm), *ONE[4:], "--seed", "1")
+    result = call("--receiver", str(wasm), *ONE, "--seed", "1")
     assert result.exit_code == 1
+    assert "1 passed, 1 error" in result.stdout
     assert "! F1 rust -> theirs (unified): error" in result.stdout
     assert f"again       ic-bridge conformance --sender rust --receiver {wasm} " in result.stdout
 
@@ -131,6 +134,7 @@ def test_without_a_word_those_of_this_package_play_with_each_other(played):
 
 def test_a_bare_module_is_played_with_those_of_this_package(played, tmp_path):
     wasm = tmp_path / "theirs.wasm"
+    wasm.write_bytes(MODULE)
     call("--receiver", str(wasm), "--dialect", "maf")
     assert names(played["senders"]) == ["python", "motoko", "rust"]
     assert names(played["receivers"]) == ["theirs"]
@@ -141,6 +145,7 @@ def test_a_bare_module_is_played_with_those_of_this_package(played, tmp_path):
 def test_an_entry_is_played_in_each_of_its_roles_and_ours_not_among_themselves(played, tmp_path):
     entry = tmp_path / "their.toml"
     entry.write_text('name = "theirs"\nwasm = "theirs.wasm"\ndialects = ["maf"]\n')
+    (tmp_path / "theirs.wasm").write_bytes(MODULE)
     call("--entry", str(entry))
     assert names(played["senders"]) == ["theirs", "python", "motoko", "rust"]
     assert names(played["receivers"]) == ["theirs", "python", "motoko", "rust"]
@@ -164,8 +169,8 @@ def test_an_entry_with_a_mistake_is_the_error_of_its_cells_and_the_others_are_pl
 def test_an_entry_that_states_nothing_right_is_called_as_its_file_is(played, tmp_path, text):
     entry = tmp_path / "their.toml"
     entry.write_text(text, encoding="latin-1")
-    call("--receiver", str(entry), "--dialect", "maf")
-    (theirs,) = played["receivers"]
+    call("--receiver", str(entry), "--receiver", "rust", "--dialect", "maf")
+    theirs, _ = played["receivers"]
     assert (theirs.name, theirs.dialects, theirs.role) == ("their", ("maf",), "receiver")
     assert "their.toml" in theirs.fault
 
@@ -309,6 +314,6 @@ def test_what_a_network_needs_stands_in_the_line_that_plays_a_cell_again(played,
     key = ec.generate_private_key(ec.SECP256K1())
     pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     pem.chmod(0o600)
-    root = "30" * 133
+    root = SecretKey.generate(bytes(range(32))).public_key_der.hex()
     call("--network", "http://127.0.0.1:9", "--root-key", root, "--identity", str(pem))
     assert played["options"] == ["--root-key", root, "--identity", str(pem)]

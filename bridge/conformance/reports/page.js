@@ -166,7 +166,7 @@
       holder.innerHTML = data.panels[panel];
       drawing.append(holder);
     }
-    if (!cell.panels.length) drawing.append(make("p", "quiet", "None were seen."));
+    if (!cell.panels.length) drawing.append(make("p", "quiet", "None passed between the two ends. What a stranger said or heard, the words above and the log tell."));
     if (cell.left_out) drawing.append(make("p", "quiet", cell.left_out));
     const around = neighbours(number);
     for (const step of dialog.querySelectorAll(".step")) {

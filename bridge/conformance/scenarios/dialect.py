@@ -7,7 +7,7 @@ from bridge.candid import Case
 from bridge.conformance import hazards
 from bridge.conformance.canister import peer
 from bridge.conformance.endpoint import Endpoint
-from bridge.conformance.instruments import Relay
+from bridge.conformance.instruments import Relay, named, told
 from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
 from bridge.conformance.scenarios.flows import application, complete
@@ -185,7 +185,7 @@ async def one_sided(play: Play) -> None:
 
 
 async def _only_sender(play: Play) -> None:
-    end = play.a if play.a.entry.role == "sender" else await play.a.alone("sender")
+    end = play.a if play.a.entry.has_only("sender") else await play.a.alone("sender")
     stranger = await play.stranger()
     await _counts(play, end, stranger, New(1, b"hello"))
     await _counts(play, end, stranger, Fin(1))
@@ -197,7 +197,7 @@ async def _only_sender(play: Play) -> None:
 
 
 async def _only_receiver(play: Play) -> None:
-    end = play.b if play.b.entry.role == "receiver" else await play.b.alone("receiver")
+    end = play.b if play.b.entry.has_only("receiver") else await play.b.alone("receiver")
     stranger = await play.stranger()
     await _counts(play, end, stranger, Ack(1, b"done"))
     new = New(2, Request.small(application(play)).payload)
@@ -215,8 +215,10 @@ async def _counts(play: Play, end: Endpoint, stranger: Relay, message: Message) 
     before = await end.counters() if counted else {}
     await stranger.say(end.address, play.dialect, message)
     await play.settle()
-    heard = await stranger.heard()
-    play.check(not heard, "silence to the other role's message", f"{len(heard)} messages")
+    said = told(await stranger.heard(), play.dialect)
+    if said:
+        play.notes.append(f"{end.entry.name}, told {named(message)} by a stranger, said {said}")
+    play.check(not said, "silence to the other role's message", f"{said}, to {named(message)}")
     if counted:
         now = await end.counters()
         moved = [name for name in now if now[name] != before.get(name, 0)]

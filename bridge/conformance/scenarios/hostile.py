@@ -10,7 +10,7 @@ from bridge.candid import Case
 from bridge.conformance import hazards
 from bridge.conformance.canister import peer
 from bridge.conformance.endpoint import Endpoint
-from bridge.conformance.instruments import Fault, Relay
+from bridge.conformance.instruments import Fault, Relay, told
 from bridge.conformance.least import least_arguments
 from bridge.conformance.payloads import Request
 from bridge.conformance.play import Play
@@ -51,11 +51,11 @@ async def strangers_ack(play: Play) -> None:
     stranger = await play.stranger()
     await stranger.say(play.a.address, play.dialect, Ack(msg_id, b"wrong", right.hash))
     await play.settle()
-    heard = await stranger.heard()
+    said = told(await stranger.heard(), play.dialect)
     play.check(
-        not heard,
+        not said,
         "silence to the stranger",
-        f"{len(heard)} messages",
+        said,
         hazards.STRANGER_BELIEVED,
     )
     if play.can_ask(play.a, "outcome"):
