@@ -4,6 +4,8 @@ What that means is said in ``page_player``. Pages that tell how to install the p
 ``tests/distribution``, from an environment that holds what they install and nothing else.
 """
 
+import ast
+import builtins
 import re
 import shutil
 
@@ -38,6 +40,40 @@ def test_no_command_is_hidden_from_the_tests_as_text():
         if block.language in PICTURES and ours.search(block.code)
     ]
     assert shown == [], "a command belongs into a console block"
+
+
+# Where readers begin: what a fragment takes for given has to be said there.
+FOR_NEWCOMERS = [page for page in PAGES if re.match(r"README|docs/(how-to|tutorial)/", page)]
+
+
+def names_of(code):
+    """Names that a block reads, and those that it makes."""
+    tree = ast.parse(code)
+    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    made = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - read
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            made.add(node.id)
+        elif isinstance(node, ast.alias):
+            made.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ExceptHandler):
+            made.add(node.name)
+    return read - set(dir(builtins)), made
+
+
+@pytest.mark.parametrize("page", FOR_NEWCOMERS)
+def test_a_fragment_takes_no_name_for_given_that_the_page_does_not_speak_of(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    prose = re.sub(r"^ *```.*?^ *```$|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
+    spoken_of = set(re.findall(r"`(\w+)`", prose))
+    known = {"__name__"}
+    for block in blocks_of(page):
+        if block.language == "python" and block.title is None:
+            read, made = names_of(block.code)
+            known |= made
+            assert read - known <= spoken_of, f"{block.place}: where do these come from?"
 
 
 @pytest.mark.parametrize("page", PLAYED_HERE)
