@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# A worker gets a run of tests that lie together, which share what was made for their file, and takes over
+# what another has left.
+PARALLEL := -n auto --dist worksteal
 # Without this, pip writes one progress line per wheel; errors are still shown.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # A module, ended without a stack trace by an interrupt at the terminal.
@@ -46,7 +49,7 @@ picture: $(VENV)/.base ## docs/images/demo.svg, drawn from the trace of a run
 	@$(BIN)/ic-bridge timeline build/demo.jsonl --output docs/images/demo.svg
 
 test: $(VENV)/.dev ## the whole suite, in parallel
-	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev ## format check, linter, strict types, import layers
 	@$(BIN)/ruff format --check .

@@ -22,4 +22,4 @@ build/cbor2-5/.ready: $(VENV)/.dev
 
 test-old-cbor: build/cbor2-5/.ready ## the wire and agent tests with cbor2 5
 	@PYTHONPATH=build/cbor2-5 $(BIN)/python -c 'import cbor2; assert not hasattr(cbor2, "frozendict"), cbor2'
-	@PYTHONPATH=build/cbor2-5 $(BIN)/python -m pytest -n auto tests/wire tests/agent $(PYTEST_ARGS)
+	@PYTHONPATH=build/cbor2-5 $(BIN)/python -m pytest $(PARALLEL) tests/wire tests/agent $(PYTEST_ARGS)

@@ -15,4 +15,4 @@ conformance-check: ## play the matrix again: its page is the one that stands in 
 	  echo "docs/conformance-matrix.md is not what a run gives: make conformance, and commit the page" >&2; exit 1; }
 
 conformance-broken: $(VENV)/.dev ## every fault of the broken canister is found, for its reason, and nothing else
-	@CONFORMANCE_BROKEN=all $(BIN)/python -m pytest -n auto tests/conformance/test_broken.py $(PYTEST_ARGS)
+	@CONFORMANCE_BROKEN=all $(BIN)/python -m pytest $(PARALLEL) tests/conformance/test_broken.py $(PYTEST_ARGS)

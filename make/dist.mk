@@ -33,4 +33,4 @@ build/python-%/.ready: pyproject.toml requirements/constraints.txt requirements/
 	@touch $@
 
 test-python-%: build/python-%/.ready
-	@echo "Python $*:" && build/python-$*/bin/python -m pytest -q -n auto $(PYTHONS_ARGS) $(PYTEST_ARGS)
+	@echo "Python $*:" && build/python-$*/bin/python -m pytest -q $(PARALLEL) $(PYTHONS_ARGS) $(PYTEST_ARGS)
