@@ -35,6 +35,23 @@ async def one_world():
 
 
 @pytest.fixture
+def troubled():
+    """Deploys a sender with a dead letter, and a receiver with a stalled flow of that sender's."""
+
+    async def deploy(world):
+        a, b = await world.deploy("player", {"handler_attempts": 1}), await world.deploy("player")
+        await a.direct(trap_until=9)
+        await a.open(b.id, 1, b"hello")
+        await a.until(1, "dead_letter")
+        await b.until(1, "finished")
+        await a.open(b.id, 2, b"trap-once")
+        await b.until(2, "stalled")
+        return a, b
+
+    return deploy
+
+
+@pytest.fixture
 def liar():
     """Deploys a canister that answers the three questions with these values."""
 

@@ -27,19 +27,13 @@ from bridge.monitor import (
 from bridge.principal import Principal
 
 
-async def troubled(world):
-    """A sender with a dead letter and a receiver with a stalled flow: (a, b, watches)."""
-    a, b = await world.deploy("player", {"handler_attempts": 1}), await world.deploy("player")
-    await a.direct(trap_until=9)
-    await a.open(b.id, 1, b"hello")
-    await a.until(1, "dead_letter")
-    await a.open(b.id, 2, b"trap-once")
-    await b.until(2, "stalled")
+async def watched(troubled, world):
+    a, b = await troubled(world)
     return a, b, CanisterWatch(world.agent, a.id), CanisterWatch(world.agent, str(b.id))
 
 
-async def test_what_needs_a_person_is_found_by_its_state(world):
-    a, b, of_a, of_b = await troubled(world)
+async def test_what_needs_a_person_is_found_by_its_state(world, troubled):
+    a, b, of_a, of_b = await watched(troubled, world)
     (dead,) = await of_a.flows(state="dead_letter")
     assert (dead.role, dead.peer, dead.msg_id) == (Role.SENDER, b.id, 1)
     assert dead.state is SenderState.DEAD_LETTER
@@ -56,8 +50,8 @@ async def test_what_needs_a_person_is_found_by_its_state(world):
     assert str(dead).startswith(f"sender {b.id} 1: dead_letter since 20")
 
 
-async def test_a_list_is_bounded_and_says_so(world):
-    _, _, of_a, _ = await troubled(world)
+async def test_a_list_is_bounded_and_says_so(world, troubled):
+    _, _, of_a, _ = await watched(troubled, world)
     assert len(await of_a.flows()) == 2
     some = await of_a.flows(limit=1)
     assert (len(some), some.complete) == (1, False)
@@ -67,8 +61,8 @@ async def test_a_list_is_bounded_and_says_so(world):
     assert len(await of_a.flows(idle_for=3_600_000_000_000)) == 0
 
 
-async def test_a_status_tells_what_is_taken_of_the_quotas(world):
-    _, b, of_a, of_b = await troubled(world)
+async def test_a_status_tells_what_is_taken_of_the_quotas(world, troubled):
+    _, b, of_a, of_b = await watched(troubled, world)
     status = await of_a.status()
     sending, receiving = status.side(Role.SENDER), status.side(Role.RECEIVER)
     assert (sending.open, sending.tombstones, sending.peers) == (2, 0, 1)
@@ -87,8 +81,8 @@ async def test_a_status_tells_what_is_taken_of_the_quotas(world):
         status.version = "2"
 
 
-async def test_answers_can_be_certified(world):
-    a, _, _, _ = await troubled(world)
+async def test_answers_can_be_certified(world, troubled):
+    a, _, _, _ = await watched(troubled, world)
     watch = CanisterWatch(world.agent, a.id, certified=True)
     assert (await watch.status()).trust is Trust.CERTIFIED
     found = await watch.flows(state="dead_letter")
@@ -105,8 +99,8 @@ async def test_an_agent_that_checks_nothing_is_not_trusted(one_world):
         assert (await CanisterWatch(agent, a.id).status()).trust is Trust.UNVERIFIED
 
 
-async def test_the_history_is_told_in_order_and_goes_on_from_where_one_was(world):
-    a, b, watch, _ = await troubled(world)
+async def test_the_history_is_told_in_order_and_goes_on_from_where_one_was(world, troubled):
+    a, b, watch, _ = await watched(troubled, world)
     seen = [one async for one in watch.events()]
     assert [(one.before, one.after) for one in seen if one.msg_id == 1] == [
         (None, "queued"),

@@ -58,17 +58,6 @@ def here(key_file, tmp_path, monkeypatch):
     return run
 
 
-async def troubled(world):
-    """A sender with a dead letter and a receiver with a stalled flow."""
-    a, b = await world.deploy("player", {"handler_attempts": 1}), await world.deploy("player")
-    await a.direct(trap_until=9)
-    await a.open(b.id, 1, b"hello")
-    await a.until(1, "dead_letter")
-    await a.open(b.id, 2, b"trap-once")
-    await b.until(2, "stalled")
-    return a, b
-
-
 def lines(done):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -76,7 +65,7 @@ def lines(done):
 # --- Asking once ----------------------------------------------------------------------------------
 
 
-async def test_one_line_of_cron_finds_what_needs_a_person(world, watch):
+async def test_one_line_of_cron_finds_what_needs_a_person(world, watch, troubled):
     a, b = await troubled(world)
     sources = (f"shop={a.id}", f"bank={b.id}")
     done = await watch(world, "flows", *sources, "--fail-on", "dead_letter,stalled", "--json")
@@ -98,7 +87,7 @@ async def test_one_line_of_cron_finds_what_needs_a_person(world, watch):
     ]
 
 
-async def test_filters_narrow_what_is_listed(one_world, here):
+async def test_filters_narrow_what_is_listed(one_world, here, troubled):
     a, b = await troubled(one_world)
 
     async def listed(*words):
@@ -130,7 +119,7 @@ async def test_a_flow_that_nothing_serves_is_overdue(one_world, liar, told_statu
     assert (await here(one_world, *asked, "--grace", "2 min")).returncode == 0
 
 
-async def test_a_status_is_read_back(one_world, here):
+async def test_a_status_is_read_back(one_world, here, troubled):
     a, b = await troubled(one_world)
     done = await here(one_world, "status", a.id, "--json")
     (told,) = lines(done)
@@ -143,7 +132,7 @@ async def test_a_status_is_read_back(one_world, here):
 
 
 async def test_each_source_answers_for_itself_and_the_worst_code_counts(
-    one_world, here, command, tmp_path
+    one_world, here, command, tmp_path, troubled
 ):
     a, _ = await troubled(one_world)
     await an_empty_store(tmp_path / "flows.db")
