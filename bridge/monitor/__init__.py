@@ -35,7 +35,6 @@ if TYPE_CHECKING:
         Trust,
     )
     from bridge.monitor.store import StoreWatch
-    from bridge.monitor.survey import Survey
     from bridge.monitor.timeline import arrow_heads, draw_timeline
     from bridge.monitor.trace import MessageRecord, read_trace, write_trace
     from bridge.monitor.watch import Watch
@@ -58,7 +57,6 @@ _HOMES = {
     "SideUsage": "records",
     "Status": "records",
     "StoreWatch": "store",
-    "Survey": "survey",
     "Trust": "records",
     "Watch": "watch",
     "arrow_heads": "timeline",
@@ -85,7 +83,6 @@ __all__ = [
     "SideUsage",
     "Status",
     "StoreWatch",
-    "Survey",
     "Trust",
     "Watch",
     "arrow_heads",
