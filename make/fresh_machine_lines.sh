@@ -8,28 +8,25 @@ step() { echo "== $*" >&2; }
 step "make demo"
 make demo
 
-# The lines for users, with the package as `make demo` installed it, from a folder of one's own.
+# The lines for users, from a folder and in an environment of one's own.
 step "README's lines"
+python3 -m venv ~/own
+export PATH=~/own/bin:$PATH
+line=$(sed -nE "s/.*from a clone: \`(pip install [^\`]*)\`.*/\1/p" ~/ic-bridge/README.md)
+[ -n "$line" ] || { echo "README.md does not say how to install from a clone" >&2; exit 1; }
+(cd ~/ic-bridge && eval "$line --quiet --disable-pip-version-check")
 mkdir -p ~/mine && cd ~/mine
 python3 - ~/ic-bridge/README.md <<'PY'
-import re, sys, textwrap
+import re, sys
 from pathlib import Path
 
-blocks = re.findall(r'```python(?: title="(.*?)")?\n(.*?)```', Path(sys.argv[1]).read_text(), re.DOTALL)
-assert len(blocks) == 2, blocks
+blocks = re.findall(r'```python title="(.*?)"\n(.*?)```', Path(sys.argv[1]).read_text(), re.DOTALL)
+assert [title for title, _ in blocks] == ["test_echo.py", "hello.py"], blocks
 for title, code in blocks:
-    if title:
-        Path(title).write_text(code)
-    else:  # a fragment: what stands at its top level is awaited
-        imports = "\n".join(re.findall(r"^(?:from|import) .*$", code, re.MULTILINE))
-        body = re.sub(r"^(?:from|import) .*\n", "", code, flags=re.MULTILINE)
-        main = "async def main():\n" + textwrap.indent(body, "    ")
-        Path("watch.py").write_text(f"import asyncio\n{imports}\n{main}\nasyncio.run(main())\n")
+    Path(title).write_text(code)
 PY
-export PATH=~/ic-bridge/.venv/bin:$PATH
-python -m pip install --quiet --disable-pip-version-check pytest
 pytest -q -p no:cacheprovider test_echo.py
-python watch.py
+python hello.py
 python -c 'from bridge.contracts import motoko_canister as m; open("my.wasm", "wb").write(m("both_maf"))'
 ic-bridge conformance --receiver my.wasm --dialect maf --html report.html --scenario F1 --seed 1
 test -s report.html
