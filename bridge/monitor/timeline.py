@@ -1,7 +1,8 @@
 """Draws a message trace as sequence diagrams: one panel a flow, time running down.
 
-The picture is plain SVG without scripts or fonts of its own, so that any page or viewer shows it.
-Every line and word has a class by which a page that it stands in may colour it.
+The picture is plain SVG without scripts or fonts of its own, so that any page or viewer shows it,
+light or dark as the reader's scheme is. Every line and word has a class by which a page that it
+stands in may colour it.
 Distances are by order, not by time: a wait of a second and one of an hour read equally well, and
 the time stands beside each arrow.
 """
@@ -35,6 +36,20 @@ text { font-family: ui-sans-serif, system-ui, sans-serif; font-size: 12px; fill:
 .life { stroke: #9ca3af; stroke-dasharray: 3 4; }
 .panel { fill: #ffffff; stroke: #d1d5db; }
 .box { fill: #f3f4f6; stroke: #9ca3af; }
+.ground { fill: #f9fafb; }
+@media (prefers-color-scheme: dark) {
+text { fill: #e5e7eb; }
+.time { fill: #9ca3af; }
+.life { stroke: #6b7280; }
+.panel { fill: #111827; stroke: #374151; }
+.box { fill: #1f2937; stroke: #6b7280; }
+.ground { fill: #0b0f19; }
+line.NEW { stroke: #60a5fa; } .head.NEW { fill: #60a5fa; }
+line.ACK { stroke: #4ade80; } .head.ACK { fill: #4ade80; }
+line.FIN { stroke: #a78bfa; } .head.FIN { fill: #a78bfa; }
+line.lost, path.lost { stroke: #f87171; }
+.label.lost { fill: #f87171; }
+}
 """
 
 
@@ -78,7 +93,7 @@ def draw_timeline(
         for column, top, panel in placed
     )
     if standalone:
-        body = f'<rect width="{width}" height="{height}" fill="#f9fafb"/>{body}'
+        body = f'<rect width="{width}" height="{height}" class="ground"/>{body}'
     brought = f"<style>{_STYLE}</style>{_heads()}" if standalone else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '

@@ -29,6 +29,7 @@ html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False  # the licence has a page in the tree
 html_css_files = ["site.css"]
+html_js_files = [("tables.js", {"defer": "defer"})]
 
 
 def _draw(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:

@@ -2,15 +2,18 @@
 
 Pages are written to be read in the tree as well; what differs in the site is done here: links to
 files elsewhere in the tree become links to their pages, diagrams become elements that a script
-draws, and the order of the pages is added. ``python docs/_site/stage.py [--output build/site]``.
+draws, drawn message sequences become part of the page, and the order of the pages is added.
+``python docs/_site/stage.py [--output build/site]``.
 """
 
 import argparse
+import html
 import posixpath
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import generated
@@ -61,27 +64,59 @@ NAVIGATION = {
         "candid",
         "conformance",
         "The conformance matrix <conformance-matrix>",
-        "rust-broken",
-        "system-api",
+        "Faulty canisters that a run must find <rust-broken>",
+        "The embedded replica <replica>",
         "replica-coverage",
+        "The IC's system API, function by function <system-api>",
     ],
     "Explanation": [
         "explanation/why-one-shot",
         "explanation/what-is-promised",
-        "replica",
-        "flow/README",
-        "architecture",
-        "modules",
+        "How Python's flows are built <flow/README>",
         "decisions/README",
     ],
-    "The project": ["changelog", "contributing", "ci", "security"],
+    "The project": [
+        "changelog",
+        "contributing",
+        "How the code is arranged <architecture>",
+        "modules",
+        "What CI checks <ci>",
+        "security",
+    ],
 }
 
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _CONTRACT = re.compile(r"(?<!\[)`candid/(\w+\.did)`(?!\])")  # named, not linked
+_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+\.svg)\)")
 _MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SETUP = re.compile(r"^<!-- (?:setup\n.*?^-->|needs: [\w-]+ -->)\n", re.DOTALL | re.MULTILINE)
 _FENCE_TITLE = re.compile(r'^(```\w+) title="([^"]+)"$', re.MULTILINE)
+
+
+def panels(alternative: str, drawing: str) -> str:
+    """A drawn trace as elements of the page, one for each flow, which the page places and colours.
+
+    Args:
+        alternative: What it shows, in words.
+        drawing: What `bridge.monitor.draw_timeline` drew.
+    """
+    heads = re.findall(r"<defs>.*?</defs>", drawing, re.DOTALL)
+    drawn = re.findall(
+        r'<g transform="[^"]*">(<rect class="panel" width="(\d+)" height="(\d+)".*?)</g>',
+        drawing,
+        re.DOTALL,
+    )
+    if not heads or not drawn:
+        raise SystemExit("a picture is no drawn trace")
+    elements = "".join(
+        f'<svg viewBox="-1 -1 {int(width) + 2} {int(height) + 2}">{panel}</svg>'
+        for panel, width, height in drawn
+    )
+    words = html.escape(" ".join(alternative.split()))
+    return (
+        f'<div class="timeline" role="img" aria-label="{words}">'
+        f'<svg class="heads">{"".join(heads)}</svg>{elements}</div>'
+    )
 
 
 def in_site(text: str, source: str, page: str) -> str:
@@ -112,15 +147,27 @@ def in_site(text: str, source: str, page: str) -> str:
     top = posixpath.relpath(".", posixpath.dirname(source) or ".")
     text = _CONTRACT.sub(rf"[`\1`]({top}/candid/\1)", text)
     text = _LINK.sub(move, text)
+    text = _PICTURE.sub(
+        lambda found: panels(
+            found[1],
+            (ROOT / posixpath.dirname(source) / found[2]).read_text(encoding="utf-8"),
+        ),
+        text,
+    )
     text = _FENCE_TITLE.sub(r"*\2*\n\n\1", text)
     return _MERMAID.sub(lambda found: f'<pre class="mermaid">\n{found[1]}</pre>', text)
+
+
+def decisions_of(pages: Iterable[str]) -> list[str]:
+    """The decisions among the pages, in their order."""
+    return sorted(page for page in pages if re.match(r"decisions/\d", page))
 
 
 def navigation(pages: set[str]) -> str:
     """The order of the pages, which must name each of them and no other."""
     entries = [entry for part in NAVIGATION.values() for entry in part]
     listed = [entry.rpartition("<")[2].removesuffix(">") for entry in entries]
-    decisions = sorted(page for page in pages if re.match(r"decisions/\d", page))
+    decisions = decisions_of(pages)
     if twice := {page for page in listed if listed.count(page) > 1}:
         raise SystemExit(f"the site's order names pages twice: {sorted(twice)}")
     if missing := set(listed) - pages:
@@ -129,9 +176,14 @@ def navigation(pages: set[str]) -> str:
         raise SystemExit(f"pages without a place in the site's order: {sorted(left)}")
     parts = []
     for title, part in NAVIGATION.items():
-        parts += ["```{toctree}", ":hidden:", f":caption: {title}", "", *part]
-        parts += [*(decisions if title == "Explanation" else ()), "```", ""]
+        parts += ["```{toctree}", ":hidden:", f":caption: {title}", "", *part, "```", ""]
     return "\n".join(parts)
+
+
+def folded(decisions: list[str]) -> str:
+    """The decisions below the page that lists them, which folds them up in the order of pages."""
+    names = [posixpath.basename(page) for page in decisions]
+    return "\n".join(["", "```{toctree}", ":hidden:", "", *names, "```", ""])
 
 
 def written() -> dict[str, str]:
@@ -155,12 +207,13 @@ def stage() -> None:
     pages[CONTRACTS] = generated.contracts(pages[CONTRACTS])
     pages["reference/motoko.md"] = generated.motoko_api(pages["reference/motoko.md"])
     pages["reference/rust.md"] = generated.rust_api(pages["reference/rust.md"])
-    pages["index.md"] += "\n" + navigation({page.removesuffix(".md") for page in pages})
+    names = {page.removesuffix(".md") for page in pages}
+    pages["index.md"] += "\n" + navigation(names)
+    pages["decisions/README.md"] += folded(decisions_of(names))
     for page, text in pages.items():
         place = STAGED / page
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
-    shutil.copytree(ROOT / "docs" / "images", STAGED / "images")
     shutil.copytree(HERE / "static", STAGED / "_static")
     shutil.copy(HERE / "conf.py", STAGED)
     shutil.copy(

@@ -26,6 +26,15 @@ LOOK = """() => ({
   ids: [...document.querySelectorAll("[id]")].map(e => e.id),
   links: [...document.querySelectorAll("a[href], img[src], link[href], script[src]")]
     .map(e => e.href || e.src),
+  hidden: [...document.querySelectorAll("article .table-wrapper, pre.mermaid")]
+    .filter(e => e.scrollWidth > e.clientWidth + 1)
+    .map(e => [e.innerText.slice(0, 80), e.classList.contains("more"), e.tabIndex === 0]),
+  cards: [...document.querySelectorAll("article table.cards")]
+    .map(e => [getComputedStyle(e.tHead).display === "none",
+               [...e.querySelectorAll("td:not(:first-child)")]
+                 .every(cell => !cell.textContent.trim() || cell.dataset.column)]),
+  sequences: [...document.querySelectorAll(".timeline svg:not(.heads)")]
+    .map(e => e.getBoundingClientRect().width),
   headings: document.querySelectorAll("article h1").length,
   drawn: [...document.querySelectorAll("pre.mermaid")]
     .map(e => [e.querySelector("svg")?.getBoundingClientRect().width ?? 0,
@@ -78,6 +87,32 @@ def test_no_page_is_wider_than_its_window(seen):
         if found["overflow"] > 0 or found["wide"]
     }
     assert wide == {}
+
+
+def test_what_scrolls_says_so_and_can_be_scrolled_by_keys(seen):
+    shown, _ = seen
+    hidden = [one for found in shown.values() for one in found["hidden"]]
+    assert len(hidden) > 10
+    assert [words for words, faded, reached in hidden if not (faded and reached)] == []
+
+
+def test_a_table_of_text_is_cards_where_there_is_little_room_each_cell_with_its_columns_name(seen):
+    shown, _ = seen
+    for width in WIDTHS:
+        cards = [one for (_, at), found in shown.items() if at == width for one in found["cards"]]
+        assert len(cards) > 20
+        assert {without_head for without_head, _ in cards} == {width < 500}
+        assert all(named for _, named in cards)
+
+
+def test_message_sequences_are_as_wide_as_they_can_be_read(seen):
+    shown, _ = seen
+    for width in WIDTHS:
+        widths = [
+            one for (_, at), found in shown.items() if at == width for one in found["sequences"]
+        ]
+        assert len(widths) == 5
+        assert min(widths) > 300  # of 402 units: text of 13 is 10 pixels or more
 
 
 def test_no_page_complains_or_asks_another_machine(seen):

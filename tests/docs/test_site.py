@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def test_the_page_of_contracts_has_each_of_them_and_pages_that_name_one_lead_to_
     assert stage.in_site(told, "docs/page.md", "page.md") == (
         "[`watch.did`](reference/contracts.md#watchdid), [types](reference/contracts.md#unifieddid)"
     )
+
+
+def test_a_drawn_trace_becomes_part_of_the_page_with_every_word_of_it(stage):
+    drawing = (DOCS / "images" / "demo.svg").read_text(encoding="utf-8")
+    page = stage.in_site('![What is "seen"](images/demo.svg)\n', "docs/page.md", "page.md")
+    assert page.startswith(
+        '<div class="timeline" role="img" aria-label="What is &quot;seen&quot;">'
+    )
+    assert "\n" not in page.rstrip()  # a blank line would end it
+    words = re.compile(r"<text[^>]*>([^<]*)</text>")
+    assert len(words.findall(page)) > 30
+    assert words.findall(page) == words.findall(drawing)
+    with pytest.raises(SystemExit, match="no drawn trace"):
+        stage.panels("nothing", "<svg></svg>")
 
 
 # --- Public names of the two libraries ------------------------------------------------------------

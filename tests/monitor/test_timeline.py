@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -55,6 +56,17 @@ def test_one_panel_for_each_flow_in_as_many_columns_as_asked() -> None:
 
 def test_the_flows_sender_stands_left_even_where_its_ack_is_seen_first() -> None:
     assert words(draw_timeline(RECORDS[2:3]))[1:3] == ["sender", "receiver"]
+
+
+def test_a_picture_that_stands_alone_has_colours_for_the_dark_and_one_in_a_page_has_none() -> None:
+    dark = "@media (prefers-color-scheme: dark)"
+    assert dark in draw_timeline(RECORDS)
+    assert dark not in draw_timeline(RECORDS, standalone=False)
+    style = ET.fromstring(draw_timeline(RECORDS)).find("{http://www.w3.org/2000/svg}style")
+    assert style is not None
+    light, night = (style.text or "").split(dark)
+    named = [set(re.findall(r"\.(\w+)(?= |,|\.)", part)) for part in (light, night)]
+    assert {"panel", "box", "ground", "time", "life"} <= named[0] & named[1]
 
 
 def test_an_empty_trace_is_an_empty_picture() -> None:
