@@ -7,10 +7,9 @@ What that means is said in ``page_player``. Pages that tell how to install the p
 import ast
 import builtins
 import re
-import shutil
 
 import pytest
-from page_player import PICTURES, ROOT, blocks_of, installs, on_a_free_port, pages, playing
+from page_player import PICTURES, ROOT, blocks_of, installs, is_here, on_a_free_port, pages, playing
 
 from bridge import Identity, Network, candid
 from bridge.contracts import motoko_canister
@@ -158,5 +157,5 @@ $ false
 
 @pytest.mark.parametrize("block", NEEDY, ids=lambda block: f"{block.page}-{block.needs}")
 def test_a_block_that_needs_a_program_is_run_where_it_is(block):
-    if shutil.which(block.needs) is None:
-        pytest.skip(f"{block.needs} is not installed")
+    if not is_here(block.needs):
+        pytest.skip(f"{block.needs} is not here")
