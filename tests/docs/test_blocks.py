@@ -5,6 +5,7 @@ What that means is said in ``page_player``. Pages that tell how to install the p
 """
 
 import ast
+import asyncio
 import builtins
 import re
 
@@ -80,6 +81,20 @@ async def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     async with playing(tmp_path) as player:
         await player.page(on_a_free_port(blocks_of(page)))
+
+
+async def test_the_tutorials_programs_bear_a_second_run_and_a_file_that_an_editor_wrote(tmp_path):
+    async with playing(tmp_path) as player:
+        blocks = on_a_free_port(blocks_of("docs/tutorial/first-flow.md"))
+        begin = next(n for n, block in enumerate(blocks) if "replica start" in block.code)
+        end = next(n for n, block in enumerate(blocks) if "python send.py" in block.code)
+        await player.page(blocks[begin : end + 1])
+        key = (tmp_path / "identity.pem").read_bytes()
+        again = await asyncio.to_thread(player.run, "python deploy.py && echo >> canister.txt")
+        assert again.returncode == 0, again.stderr
+        assert (tmp_path / "identity.pem").read_bytes() == key
+        sent = await asyncio.to_thread(player.run, "python send.py")
+        assert sent.stdout == "b'hello'\n", sent.stderr
 
 
 async def test_what_is_said_of_mainnet_works_on_a_replica_in_its_place(
