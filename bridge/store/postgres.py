@@ -276,6 +276,9 @@ class PostgresStore(PostgresView, Store):
         self._owner.close()
         await self._commits.end()
         await self._questions.end()
+        if self._thread is not None:
+            with contextlib.suppress(StoreError):  # broken: then it owns nothing any more
+                await self._run(self._owner.release)
         if self._beat is not None:  # until now it has seen to it that the server answers
             self._beat.cancel()
             await asyncio.wait([self._beat])

@@ -120,6 +120,15 @@ class Owner:
             [*made, ("INSERT INTO store (layout, owner, commits) VALUES (%s, '', 0)", [LAYOUT])]
         )
 
+    def release(self) -> None:
+        """Own the store no more; the next one need not wait until the session has ended.
+
+        Raises:
+            psycopg.Error: If the session is broken.
+        """
+        if self._session.is_open:
+            self._session.ask([("SELECT pg_advisory_unlock(%s)", [self._lock])])
+
     # --- Writing --------------------------------------------------------------------------------
 
     def write(self, commits: Sequence[Commit]) -> list[StoreError | None]:
