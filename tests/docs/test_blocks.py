@@ -42,6 +42,15 @@ def test_no_command_is_hidden_from_the_tests_as_text():
     assert shown == [], "a command belongs into a console block"
 
 
+def test_a_page_that_starts_a_replica_stops_that_one():
+    for page in PAGES:
+        code = "".join(block.code for block in blocks_of(page) if block.language == "console")
+        for line in re.findall(r"replica start .*--background.*", code):
+            place = re.search(r"--state-dir \S+", line) or re.search(r"--port \d+", line)
+            assert place, f"{page}: {line}"
+            assert f"replica stop {place[0]}\n" in code, f"{page}: {line}"
+
+
 # Where readers begin: what a fragment takes for given has to be said there.
 FOR_NEWCOMERS = [page for page in PAGES if re.match(r"README|docs/(how-to|tutorial)/", page)]
 
