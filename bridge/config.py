@@ -70,11 +70,15 @@ class Configuration:
     """What the files say, the project's before the user's.
 
     Args:
-        files: The files, strongest first.
+        files: The files, strongest first; ``None`` if none were looked for.
+
+    Attributes:
+        is_loaded: Whether files were looked for: not by who only asks for help.
     """
 
-    def __init__(self, files: Iterable[_File] = ()) -> None:
-        self._files = tuple(files)
+    def __init__(self, files: Iterable[_File] | None = None) -> None:
+        self._files = tuple(files or ())
+        self.is_loaded = files is not None
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:

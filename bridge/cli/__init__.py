@@ -1,20 +1,21 @@
 """The command ``ic-bridge``: a thin door. Each command lives in a module of its own, loaded on use.
 
 The contract of every command: data on stdout, talk on stderr, ``--json`` where there is data; exit
-code 0 yes, 1 a negative answer, 2 usage, 3 network, 4 not to be trusted. An error of this package
-is one line and its hint, never a traceback.
+code 0 yes, 1 a negative answer, 2 usage, 3 network, 4 not to be trusted, 130 interrupted. An error
+of this package is one line and its hint, never a traceback.
 """
 
-import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
 import click
 
 from bridge._version import __version__
-from bridge.config import SHARED, Configuration, unknown_name
-from bridge.errors import BridgeError
+from bridge.cli import exits
+from bridge.config import SHARED, Configuration, unknown_name, variable
 
 # Name -> (module, attribute, one line of help). Nothing is imported before it is asked for.
 _COMMANDS = {
@@ -40,6 +41,10 @@ _COMMANDS = {
 }
 
 
+_NO_WORK = {"-h", "--help", "--version"}
+_OWN_VARIABLES = {"IC_BRIDGE_REPLICA_LOG"}  # what a replica in the background is told
+
+
 class _LazyGroup(click.Group):
     """A group that knows its commands' names and imports only the one that is called."""
 
@@ -54,8 +59,10 @@ class _LazyGroup(click.Group):
         module, attribute, _ = entry
         command: click.Command = getattr(importlib.import_module(module), attribute)
         if isinstance(ctx.obj, Configuration):
-            from bridge.cli.config import adopt  # noqa: PLC0415 - not for --version and --help
+            from bridge.cli.config import adopt, variables  # noqa: PLC0415 - not for --version
 
+            if ctx.obj.is_loaded:
+                _warn_of_unread(cmd_name, lambda: variables(command, ctx, (cmd_name,)))
             values = adopt(ctx.obj, command, ctx, (cmd_name,))
             ctx.default_map = {**(ctx.default_map or {}), cmd_name: values}
         return command
@@ -72,10 +79,25 @@ def root() -> None:
     """Async Flow for the Internet Computer: agents, canisters, and a replica to try them on."""
 
 
+def _warn_of_unread(name: str, read: Callable[[], set[str]]) -> None:
+    """Say which variables seem to be meant for a command, and are read by nothing."""
+    of_command = variable(name) + "_"
+    for given in sorted(os.environ):
+        if given.startswith(of_command) and given not in _OWN_VARIABLES and given not in read():
+            _warn(given, read())
+
+
+def _warn(given: str, known: Iterable[str]) -> None:
+    near = get_close_matches(given, sorted(known), n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    click.echo(f"ic-bridge: nothing reads the variable {given}{hint}", err=True)
+
+
 def _configuration() -> Configuration:
     """What the files say; names that nothing reads are refused."""
-    if "_IC_BRIDGE_COMPLETE" in os.environ:  # a shell that asks for completions hears no complaints
-        return Configuration()
+    words = sys.argv[1:]
+    if "_IC_BRIDGE_COMPLETE" in os.environ or not words or not _NO_WORK.isdisjoint(words):
+        return Configuration()  # who asks for help or completions hears no complaints
     settings = Configuration.load()
     known = {*_COMMANDS, *SHARED}
     for name, file in settings.names().items():
@@ -83,6 +105,12 @@ def _configuration() -> Configuration:
             raise unknown_name(name, known, str(file))
     for name in SHARED:
         settings.shared(name)
+    shared = {variable(name) for name in SHARED}
+    commands = tuple(variable(name) + "_" for name in _COMMANDS)
+    for given in sorted(os.environ):
+        meant = given.startswith("IC_BRIDGE_") and not given.startswith(commands)
+        if meant and given not in shared:
+            _warn(given, [*shared, *(name.removesuffix("_") for name in commands)])
     return settings
 
 
@@ -93,26 +121,10 @@ def main(*, settings: bool = True) -> None:
         settings: Whether variables and files are settings beside the options.
     """
     try:
-        root(prog_name="ic-bridge", obj=_configuration() if settings else None)
-    except BridgeError as error:
-        click.secho(f"ic-bridge: {error.message}", fg="red", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:  # a file that was opened and cannot be read or written to its end
-        place = f"{error.filename}: " if error.filename else ""
-        words = error.strerror or error
-        if isinstance(error, FileNotFoundError) and not error.filename:
-            words = "the working directory is no longer there; change into another one"
-        click.secho(f"ic-bridge: {place}{words}", fg="red", err=True)
-        _drop_unwritten_output()
-        sys.exit(2)
-
-
-def _drop_unwritten_output() -> None:
-    """Let Python not complain at its end once more of what standard output does not take."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        configuration = _configuration() if settings else None
+        code = root.main(prog_name="ic-bridge", obj=configuration, standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - what it does not know it raises
+        code = exits.tell(error)
+    except KeyboardInterrupt as error:
+        code = exits.tell(error)
+    sys.exit(code if isinstance(code, int) else 0)

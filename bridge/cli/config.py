@@ -73,6 +73,15 @@ def adopt(
     return values
 
 
+def variables(command: click.Command, ctx: click.Context, path: tuple[str, ...]) -> set[str]:
+    """The variables that a command, and those below it, read; arguments as for `adopt`."""
+    inner = click.Context(command, parent=ctx, info_name=path[-1])
+    found = {variable(*path, name) for name in _options(command)}
+    for name, child in _below(command, inner).items():
+        found |= variables(child, inner, (*path, name))
+    return found
+
+
 def _from_files(
     configuration: Configuration, option: click.Option, ctx: click.Context, path: tuple[str, ...]
 ) -> Setting | None:

@@ -293,7 +293,24 @@ def _outputs(files: dict[str, str | None]) -> dict[str, str]:
             raise UsageError(
                 f"there is no folder for {path}", hint="make it, or name another place"
             )
+        if path != "-":
+            _try_to_write(Path(path))
     return outputs
+
+
+def _try_to_write(path: Path) -> None:
+    """Find out before a long run that its report could not be written; nothing is changed."""
+    was_there = path.exists()
+    if was_there and not path.is_file():
+        return  # a pipe, whose reader would take the trial for the whole
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}", hint="name another place"
+        ) from error
+    if not was_there:
+        path.unlink()
 
 
 def _requirements(path: Path | None) -> reports.Requirements:

@@ -21,11 +21,17 @@ import click
 
 from bridge.cli import instances
 from bridge.cli.instances import Instance
-from bridge.errors import ReplicaError
+from bridge.errors import ReplicaError, StateDirectoryError
+from bridge.principal import Principal
+
+
+class _Port(click.IntRange):
+    name = "port (a whole number)"
+
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _WHICH_PORT: Final = click.option(
-    "--port", type=click.IntRange(1, 65535), help="The replica at this port."
+    "--port", type=_Port(1, 65535), metavar="PORT", help="The replica at this port."
 )
 _WHICH_DIRECTORY: Final = click.option(
     "--state-dir",
@@ -71,9 +77,7 @@ def replica() -> None:
 
 
 @replica.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Loopback port; 0 picks a free one."
-)
+@click.option("--port", type=_Port(0, 65535), default=0, help="Loopback port; 0 picks a free one.")
 @click.option("--admin", is_flag=True, help="Switch the admin interface on (faults, message log).")
 @click.option(
     "--state-dir",
@@ -100,7 +104,7 @@ def replica() -> None:
     is_flag=True,
     help="Stop when standard input ends, as it does when whoever holds the other end is gone.",
 )
-@click.option("--json", "_as_json", is_flag=True, help="Print JSON, which is done in any case.")
+@click.option("--json", "_as_json", is_flag=True, help="Print JSON, with or without it.")
 def start(background: bool, until_eof: bool, _as_json: bool, **options: Any) -> None:
     """Serve until interrupted. Prints one JSON line with url and root_key when it is ready."""
     if options["state_dir"] is not None:
@@ -175,6 +179,8 @@ async def _serve(
         # Who holds the other end of standard input needs no record to find it.
         with contextlib.nullcontext() if until_eof else instances.noted(instance):
             click.echo(json.dumps(_announcement(instance)))
+            if sys.stdout.isatty():
+                click.echo("serving; Ctrl-C ends it", err=True)
             await _first_of(stop.wait(), running.failed.wait())
 
 
@@ -265,7 +271,13 @@ def _new_log(state_dir: Path | None) -> tuple[Path, int]:
                 old.unlink(missing_ok=True)
         log = instances.folder() / f"{os.getpid()}-{time.time_ns()}.log"
     else:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateDirectoryError(
+                f"the state directory {state_dir} cannot be used: {error.strerror or error}",
+                hint="name a directory of your own",
+            ) from error
         log = state_dir / _LOG_NAME
     os.close(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600))
     return log, log.stat().st_size
@@ -307,8 +319,11 @@ def _the_one(port: int | None, state_dir: Path | None) -> Instance | None:
     return found[0] if found else None
 
 
-def _none_runs() -> NoReturn:
-    click.echo("no replica runs", err=True)
+def _none_runs(port: int | None, state_dir: Path | None) -> NoReturn:
+    where = "" if port is None else f" at port {port}"
+    where += "" if state_dir is None else f" with its state in {state_dir.resolve()}"
+    others = ", ".join(instance.url for instance in instances.running())
+    click.echo(f"no replica runs{where}" + (f"; running: {others}" if others else ""), err=True)
     sys.exit(1)
 
 
@@ -338,7 +353,7 @@ def status(port: int | None, state_dir: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({"running": bool(found), "replicas": found}))
         sys.exit(0 if found else 1)
     if not found:
-        _none_runs()
+        _none_runs(port, state_dir)
     for each in found:
         kept = f"state in {each['state_dir']}" if each["state_dir"] else "state in memory"
         health = "" if each["answers"] else ", does not answer"
@@ -373,7 +388,7 @@ def stop(port: int | None, state_dir: Path | None, every: bool, as_json: bool) -
     if as_json:
         click.echo(json.dumps({"stopped": stopped}))
     if not stopped:
-        _none_runs()
+        _none_runs(port, state_dir)
 
 
 @replica.command()
@@ -389,6 +404,8 @@ def logs(
 
     A canister's log is read through the admin interface, which must be on.
     """
+    if canister is not None:
+        Principal.from_text(canister)  # a mistyped id is told before anybody is asked
     instance = _the_one(port, state_dir)
     kept = None if state_dir is None else state_dir / _LOG_NAME
     if instance is not None and canister is not None:
@@ -398,9 +415,14 @@ def logs(
     elif canister is None and kept is not None and kept.is_file():
         lines = ({"text": line} for line in kept.read_text(errors="replace").splitlines())
     else:
-        _none_runs()
+        _none_runs(port, state_dir)
+    empty = True
     for line in lines:
         click.echo(json.dumps(line) if as_json else line["text"])
+        empty = False
+    if empty:
+        who = f"canister {canister}" if canister is not None else "the replica"
+        click.echo(f"{who} has written nothing to its log", err=True)
 
 
 def _own_lines(instance: Instance, follow: bool) -> Iterator[dict[str, Any]]:

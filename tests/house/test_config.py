@@ -134,7 +134,33 @@ def test_the_nearest_project_file_is_read_and_no_other(place) -> None:
 
 def test_an_unknown_name_without_a_likeness_names_those_that_are_known(place) -> None:
     project_says(place, "zzz = 1\n")
-    assert "known are candid, config, conformance" in ic_bridge("--version", code=2)
+    assert "known are candid, config, conformance" in ic_bridge("config", "show", code=2)
+
+
+def test_who_asks_for_help_gets_it_whatever_the_files_say(place) -> None:
+    project_says(place, "[[")
+    assert "Commands:" in ic_bridge("--help")
+    assert "--receiver" in ic_bridge("conformance", "--help")
+    assert "version" in ic_bridge("--version")
+
+
+def test_a_variable_that_nothing_reads_is_told_with_the_one_that_is_near(place, monkeypatch):
+    def told(*arguments):
+        done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=True)
+        return done.stderr
+
+    monkeypatch.setenv("IC_BRIDGE_CANDID_RANDOM_SEDE", "1")
+    said = "nothing reads the variable IC_BRIDGE_CANDID_RANDOM_SEDE; did you mean "
+    assert f"{said}IC_BRIDGE_CANDID_RANDOM_SEED?" in told("candid", "hash", "x")
+    assert said in told("config", "show")
+    assert told("--help") == ""
+    monkeypatch.delenv("IC_BRIDGE_CANDID_RANDOM_SEDE")
+    monkeypatch.setenv("IC_BRIDGE_NETWROK", "ic")
+    assert "IC_BRIDGE_NETWROK; did you mean IC_BRIDGE_NETWORK?" in told("candid", "hash", "x")
+    monkeypatch.delenv("IC_BRIDGE_NETWROK")
+    monkeypatch.setenv("IC_BRIDGE_NETWORK", "ic")
+    monkeypatch.setenv("IC_BRIDGE_CANDID_RANDOM_SEED", "1")
+    assert told("candid", "hash", "x") == ""
 
 
 def test_a_shell_that_completes_hears_no_complaints(place, monkeypatch) -> None:
