@@ -4,10 +4,8 @@ from pathlib import Path
 
 from bridge.errors import UsageError
 from bridge.store.base import StoreView
-from bridge.store.postgres import PostgresView
+from bridge.store.postgres import SCHEMES, PostgresView
 from bridge.store.sqlite import SQLiteView
-
-_SCHEMES = ("postgresql://", "postgres://")
 
 
 def view(location: str | Path) -> StoreView:
@@ -24,9 +22,9 @@ def view(location: str | Path) -> StoreView:
     text = str(location)
     if isinstance(location, Path) or "://" not in text:
         return SQLiteView(location)
-    if not text.startswith(_SCHEMES):
+    if not text.startswith(SCHEMES):
         raise UsageError(
             f"no store is of the kind {text.partition('://')[0]}://",
             hint="give the path of a file, or postgresql://user@host/database",
         )
-    return PostgresView.at(text)
+    return PostgresView(text)

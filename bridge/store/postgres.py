@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote
 
 from bridge.errors import StoreError, StoreLostError, UsageError
@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 _Question = tuple[str, Sequence[Any]]
 _Rows = list[tuple[Any, ...]]
 
+SCHEMES: Final = ("postgresql://", "postgres://")
 _SCHEMA: Final = "ic_bridge"
 _IN_USE: Final = "is in use"
 _LOOK: Final = 1.0  # seconds between two tries of a bridge that stands by
@@ -44,12 +45,28 @@ def _new_session(conninfo: str, schema: str, *, writes: bool) -> "Session":
     return Session(conninfo, schema, writes=writes)
 
 
+def _split(conninfo: str) -> tuple[str, str]:
+    """A connection string as PostgreSQL knows it, and the schema that it names for us."""
+    place, _, query = conninfo.partition("?")
+    if not place.startswith(SCHEMES):
+        return conninfo, _SCHEMA
+    schema, others = _SCHEMA, []
+    for parameter in query.split("&") if query else ():
+        name, _, value = parameter.partition("=")
+        if name == "schema":
+            schema = unquote(value)
+        else:
+            others.append(parameter)
+    return place + ("?" + "&".join(others) if others else ""), schema
+
+
 class PostgresView(TablesView):
     """Flows in a PostgreSQL server, read only; the primary's or a standby server's.
 
     Args:
-        conninfo: PostgreSQL's connection string, as a URI or as ``key=value`` pairs.
-        schema: Where the bridge keeps its flows.
+        conninfo: PostgreSQL's connection string, as a URI or as ``key=value`` pairs. A URI may have
+            the schema among its parameters: ``postgresql://user@host/database?schema=orders``.
+        schema: Where the bridge keeps its flows; ``ic_bridge`` where neither says it.
 
     Raises:
         UsageError: If the string or the name cannot be used, or the extra is missing.
@@ -57,33 +74,14 @@ class PostgresView(TablesView):
 
     _WRITES = False
 
-    def __init__(self, conninfo: str, *, schema: str = _SCHEMA) -> None:
-        self._session = _new_session(conninfo, schema, writes=self._WRITES)
+    def __init__(self, conninfo: str, *, schema: str | None = None) -> None:
+        bare, named = _split(conninfo)
+        where = named if schema is None else schema
+        self._session = _new_session(bare, where, writes=self._WRITES)
         self._thread: ThreadPoolExecutor | None = None
         self._questions: Grouped[_Question, _Rows] = Grouped(
             lambda group: self._run(lambda: self._answer(group))
         )
-
-    @classmethod
-    def at(cls, location: str, **options: Any) -> Self:
-        """One by a URI that may have the schema among its parameters.
-
-        Args:
-            location: As ``postgresql://user@host/database?schema=orders``.
-            options: As the class takes them.
-
-        Raises:
-            UsageError: As the class.
-        """
-        place, _, query = location.partition("?")
-        schema, others = _SCHEMA, []
-        for parameter in query.split("&") if query else ():
-            name, _, value = parameter.partition("=")
-            if name == "schema":
-                schema = unquote(value)
-            else:
-                others.append(parameter)
-        return cls(place + ("?" + "&".join(others) if others else ""), schema=schema, **options)
 
     # --- Opening and closing --------------------------------------------------------------------
 
@@ -188,9 +186,10 @@ class PostgresStore(PostgresView, Store):
 
     Args:
         conninfo: PostgreSQL's connection string, as a URI or as ``key=value`` pairs: of the server
-            itself, not of a connection pooler.
-        schema: Where the flows are; it is made where absent, if this role may. Each bridge needs
-            one of its own.
+            itself, not of a connection pooler. A URI may have the schema among its parameters:
+            ``postgresql://user@host/database?schema=orders``.
+        schema: Where the flows are, ``ic_bridge`` where neither says it. It is made where absent,
+            if this role may. Each bridge needs one of its own.
         standby: Whether to wait, in `open`, while another bridge owns the store, and to take over
             when that one's session ends; else such a store is refused.
         reconnect_within: Seconds for which a server that was lost is sought.
@@ -205,7 +204,7 @@ class PostgresStore(PostgresView, Store):
         self,
         conninfo: str,
         *,
-        schema: str = _SCHEMA,
+        schema: str | None = None,
         standby: bool = False,
         reconnect_within: float = 60.0,
     ) -> None:

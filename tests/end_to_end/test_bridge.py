@@ -377,7 +377,7 @@ async def main(url, root_key, pem, database, peer, payload, role):
     identity = Identity.from_pem(Path(pem))
     async with (
         Agent(url, identity=identity, root_key=bytes.fromhex(root_key)) as agent,
-        (PostgresStore.at if "://" in database else SQLiteStore)(database) as store,
+        (PostgresStore if "://" in database else SQLiteStore)(database) as store,
         Bridge(agent, store, policy=SHORT_POLICY, handler=handle) as bridge,
     ):
         await globals()[role](bridge, store, Principal.from_text(peer))
@@ -405,8 +405,8 @@ class Takeover:
         async with contextlib.AsyncExitStack() as held:
             if self.stands_by:
                 with pytest.raises(StoreError, match="in use"):
-                    await PostgresStore.at(self.location).open()
-                standby = PostgresStore.at(self.location, standby=True)
+                    await PostgresStore(self.location).open()
+                standby = PostgresStore(self.location, standby=True)
                 opening = asyncio.create_task(held.enter_async_context(standby))
             process.kill()
             await process.wait()
@@ -511,7 +511,7 @@ async def test_flows_go_on_both_ways_while_the_server_of_their_store_crashes(
 
     payloads = [random_payload(draw) for _ in range(40)]
     async with (
-        PostgresStore.at(postgres.location) as store,
+        PostgresStore(postgres.location) as store,
         bridge_on(stage, store, handler=handler) as bridge,
     ):
         sending = [

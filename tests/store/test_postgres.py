@@ -88,6 +88,17 @@ async def test_each_schema_is_a_store_of_its_own(postgres: Place) -> None:
         assert (await ids(one), await ids(other)) == ([1], [2])
 
 
+async def test_a_schema_may_be_named_by_the_uri_too(postgres: Place) -> None:
+    assert "schema=" in postgres.location
+    async with PostgresStore(postgres.location) as store:
+        await store.commit(Change(None, flow(1)))
+        with pytest.raises(StoreError, match="in use"):
+            await store_at(postgres).open()
+    other = PostgresStore(postgres.location, schema=f"{postgres.schema}_2")  # said, it counts
+    async with other as store:
+        assert await ids(store) == []
+
+
 async def test_a_bridge_that_stands_by_takes_over_what_the_owner_left(
     postgres: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
