@@ -106,8 +106,8 @@ def command_line() -> str:
         "# Command line",
         "",
         "Data goes to standard output, talk to standard error. Exit codes: 0 yes, 1 a negative",
-        "answer or a failure of the place, 2 wrong usage, 3 the network, 4 an answer that is not to",
-        "be trusted, 130 interrupted.",
+        "answer or a failure of the place, 2 wrong usage, 3 the network, 4 an answer that is not",
+        "to be trusted, 130 interrupted.",
         "",
     ]
     for context in _commands(root, _context(root, "ic-bridge", None)):
