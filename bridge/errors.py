@@ -12,6 +12,8 @@ from typing import ClassVar
 class BridgeError(Exception):
     """Base of all errors raised on purpose.
 
+    What to do: do what the text says in parentheses, or what the row of its own class here says.
+
     Args:
         message: What was wrong, and what was expected.
         hint: What to do about it, as one sentence.

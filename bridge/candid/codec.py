@@ -138,7 +138,8 @@ class Codec:
 
     def _encode_carefully(self, values: tuple[Any, ...]) -> bytes:
         if len(values) != len(self._types):
-            raise CandidError(f"expected {len(self._types)} arguments, not {len(values)}") from None
+            wanted = f"{len(self._types)} argument{'' if len(self._types) == 1 else 's'}"
+            raise CandidError(f"expected {wanted}, not {len(values)}") from None
         path: list[str] = []
         deep = False
         while True:

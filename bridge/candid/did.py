@@ -80,14 +80,14 @@ class _Project:
         for name, merge, at in file.imports:
             inner = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
             if inner in self._open:
-                raise fault(source, at, f"the file imports itself, through {name!r}")
+                raise _fault(file, at, f"the file imports itself, through {name!r}")
             if len(self._open) > MAX_DEPTH:
-                raise fault(source, at, f"imports are nested more than {MAX_DEPTH} deep")
+                raise _fault(file, at, f"imports are nested more than {MAX_DEPTH} deep")
             if inner not in self._files:
                 try:
                     text = self._loader(inner)
                 except OSError as error:
-                    raise fault(source, at, f"{name!r} cannot be read: {error}") from error
+                    raise _fault(file, at, f"{name!r} cannot be read: {error}") from error
                 self._files[inner] = self.add(text, inner)
             imported = self._files[inner]
             file.visible |= imported.visible
@@ -96,10 +96,20 @@ class _Project:
         self._open.pop()
         for name, node in file.definitions.items():
             if name in self.definitions:
-                raise fault(source, node.at, f"the type {name!r} is defined in another file too")
+                raise _fault(file, node.at, f"the type {name!r} is defined in another file too")
             self.definitions[name] = (file, node)
             file.visible[name] = file
         return file
+
+
+def _fault(file: File, at: int, message: str) -> CandidError:
+    """An error at a place of a file, with the file's name where it has one."""
+    return _in_file(fault(file.source, at, message), file.path)
+
+
+def _in_file(error: CandidError, path: str) -> CandidError:
+    told = f"{path}: {error.told}" if path else error.told
+    return CandidError(told, offset=error.offset, hint=error.hint)
 
 
 def _parsed(source: str, path: str) -> File:
@@ -108,22 +118,20 @@ def _parsed(source: str, path: str) -> File:
     except RecursionError:
         raise CandidError("the types are nested too deeply for the stack that is left") from None
     except CandidError as error:
-        if not path:
-            raise
-        raise CandidError(f"{path}: {error.told}", offset=error.offset, hint=error.hint) from None
+        raise _in_file(error, path) from None
 
 
 def _merge(file: File, imported: File, at: int) -> None:
     """``import service``: the imported service's methods join the importing one's."""
     if imported.service is None:
-        raise fault(file.source, at, "the imported file has no service")
+        raise _fault(file, at, "the imported file has no service")
     if imported.service.kind == "name" or (file.service and file.service.kind == "name"):
-        raise fault(file.source, at, "only services written out in their files can be merged")
+        raise _fault(file, at, "only services written out in their files can be merged")
     if file.service is None:
         file.service = Node("service", at)
     for name, part in zip(imported.service.labels, imported.service.parts, strict=True):
         if name in file.service.labels:
-            raise fault(file.source, at, f"both services have the method {name!r}")
+            raise _fault(file, at, f"both services have the method {name!r}")
         file.service.labels.append(name)
         file.service.parts.append(part)
 
@@ -166,7 +174,7 @@ class _Resolver:
                 try:
                     known.define(type_)
                 except CandidError as error:
-                    raise fault(file.source, node.at, error.told) from None
+                    raise _fault(file, node.at, error.told) from None
             else:
                 self.types[name] = type_
         self.types = {name: self.types[name] for name in self._definitions}
@@ -175,7 +183,7 @@ class _Resolver:
 
     def _check(self, file: File, reference: Node) -> None:
         if reference.name not in file.visible:
-            raise fault(file.source, reference.at, f"the type {reference.name!r} is not defined")
+            raise _fault(file, reference.at, f"the type {reference.name!r} is not defined")
 
     def check_methods(self, file: File, node: Node) -> None:
         """Methods that are named types must be functions, which recursion may hide until now."""
@@ -187,8 +195,8 @@ class _Resolver:
                     if part.kind == "name" and not isinstance(
                         t.resolve(self.types[part.name]), t.Func
                     ):
-                        raise fault(
-                            file.source,
+                        raise _fault(
+                            file,
                             part.at,
                             f"method {label!r} is of type {part.name!r}, which is no function",
                         )
@@ -298,7 +306,7 @@ class _Resolver:
         try:
             return t.Service(fields)
         except CandidError as error:
-            raise fault(file.source, node.at, error.told) from None
+            raise _fault(file, node.at, error.told) from None
 
 
 def parse_did(
@@ -331,7 +339,7 @@ def parse_did(
         resolver.check_methods(file, file.service)
         built = t.resolve(resolver.build(file, file.service))
         if not isinstance(built, t.Service):
-            raise fault(file.source, file.service.at, f"{file.service.name!r} is no service type")
+            raise _fault(file, file.service.at, f"{file.service.name!r} is no service type")
         service = built
     init_args = None
     if file.init is not None:
@@ -347,7 +355,7 @@ def parse_did(
 
 def _visible(file: File, reference: Node) -> None:
     if reference.name not in file.visible:
-        raise fault(file.source, reference.at, f"the type {reference.name!r} is not defined")
+        raise _fault(file, reference.at, f"the type {reference.name!r} is not defined")
 
 
 def parse_type(text: str, interface: Interface | None = None) -> t.Type:

@@ -105,7 +105,13 @@ def _literal(source: str, start: int) -> tuple[bytes, int]:
             try:
                 out += plain[0].encode()
             except UnicodeEncodeError:
-                raise fault(source, at, "a lone surrogate is no character") from None
+                raise fault(
+                    source,
+                    at,
+                    "a lone surrogate is no character",
+                    hint="an argument typed in a shell is read by the locale, which has to be one "
+                    "of UTF-8: LC_ALL=C.UTF-8",
+                ) from None
             at = plain.end()
         elif source[at] == '"':
             return bytes(out), at + 1

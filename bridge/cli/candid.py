@@ -50,7 +50,7 @@ def _read_interface(path: Path | None) -> c.Interface | None:
     def load(name: str) -> str:
         return _text_of(path.parent / name)
 
-    return c.parse_did(_text_of(path), loader=load)
+    return c.parse_did(_text_of(path), loader=load, path=path.name)
 
 
 def _text_of(path: Path) -> str:

@@ -4,15 +4,16 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import IO
+from typing import IO, Final
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bridge.demo import DemoReport, run_demo
+from bridge.demo import DemoReport, FlowReport, run_demo
 from bridge.monitor import MessageRecord, write_trace
 
 _COLOURS = {"NEW": "blue", "ACK": "green", "FIN": "magenta"}
@@ -42,7 +43,8 @@ def demo(seed: int | None, trace: IO[str] | None, as_json: bool) -> None:
     else:
         # A file or a pipe has no width of its own; this is what the table needs.
         width = None if sys.stdout.isatty() else 120
-        Console(highlight=False, width=width).print(_table(report))
+        out = Console(highlight=False, width=width)
+        out.print(_shown(report, out))
     for flow in report.flows:
         if flow.fault is not None:
             console.print(f"{flow.title}: {flow.fault}", style="red")
@@ -68,7 +70,8 @@ class _Teller:
         text = Text("  ")
         lost = record.outcome == "lost"
         text.append(f"{record.message}  ", style="red" if lost else _COLOURS[record.message])
-        text.append(f"{record.sender} → {record.receiver}")
+        arrow = "→" if self._console.encoding.startswith("utf") else "to"
+        text.append(f"{record.sender} {arrow} {record.receiver}")
         if record.size:
             text.append(f"  {record.size} B")
         if record.attempt > 1:
@@ -80,22 +83,48 @@ class _Teller:
         self._line(text)
 
 
-def _table(report: DemoReport) -> Table:
-    table = Table(title="Flows")
-    for name in ("flow", "messages", "NEW / ACK sent", "elapsed", "sender", "receiver"):
-        table.add_column(
-            name, justify="left" if name in ("flow", "sender", "receiver") else "right"
+def _shown(report: DemoReport, console: Console) -> RenderableType:
+    """As much of the table as fits: all of it, the columns that differ, or a line for each flow."""
+    full = _table(report, tuple(_COLUMNS))
+    short = _table(report, _FEW_COLUMNS)
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    for table in (full, short):
+        if console.measure(table, options=unbounded).maximum <= console.width:
+            return table
+    return Text("\n").join(
+        Text(
+            f"{flow.title}: {_right(flow)}, {flow.messages} messages, {flow.elapsed / 1e9:.2f} s",
+            style="red" if flow.fault is not None else "",
         )
-    table.add_column("response")
+        for flow in report.flows
+    )
+
+
+def _right(flow: FlowReport) -> str:
+    return "right" if flow.right else "WRONG"
+
+
+_COLUMNS: Final[Mapping[str, Callable[[FlowReport], str]]] = {
+    "flow": lambda flow: flow.title,
+    "messages": lambda flow: str(flow.messages),
+    "NEW / ACK sent": lambda flow: f"{flow.attempts[0]} / {flow.attempts[1]}",
+    "elapsed": lambda flow: f"{flow.elapsed / 1e9:.2f} s",
+    "sender": lambda flow: flow.sender_state or "-",
+    "receiver": lambda flow: flow.receiver_state or "-",
+    "response": _right,
+}
+_FEW_COLUMNS: Final = ("flow", "NEW / ACK sent", "elapsed", "response")
+_UNBOUNDED: Final = 1000
+_NUMBERS: Final = ("messages", "NEW / ACK sent", "elapsed")
+
+
+def _table(report: DemoReport, columns: tuple[str, ...]) -> Table:
+    table = Table(title="Flows")
+    for name in columns:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
     for flow in report.flows:
         table.add_row(
-            flow.title,
-            str(flow.messages),
-            f"{flow.attempts[0]} / {flow.attempts[1]}",
-            f"{flow.elapsed / 1e9:.2f} s",
-            flow.sender_state or "-",
-            flow.receiver_state or "-",
-            "right" if flow.right else "WRONG",
+            *(_COLUMNS[name](flow) for name in columns),
             style=None if flow.fault is None else "red",
         )
     return table

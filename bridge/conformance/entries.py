@@ -82,7 +82,8 @@ def of(text: str, *, role: str, dialects: tuple[str, ...] = ()) -> Entry:
     if path.name.endswith((".wasm", ".wasm.gz")):
         if not dialects:
             raise UsageError(
-                f"nothing says which dialect {text} speaks", hint="add --dialect, such as maf"
+                f"nothing says which dialect {text} speaks",
+                hint="add --dialect (in pytest --ic-dialect), such as maf",
             )
         if not path.is_file():
             raise UsageError(

@@ -70,7 +70,7 @@ class Canister:
                 certified.
 
         Raises:
-            UsageError: If no interface is given and the canister tells none.
+            UsageError: If no interface is given and the canister tells none, or is not there.
             CandidError: If the told interface cannot be read.
             PrincipalError: If the id is not a principal.
         """
@@ -79,6 +79,11 @@ class Canister:
         if interface is None:
             told = await agent.metadata(canister_id, "candid:service")
             if told is None:
+                if await agent.module_hash(canister_id) is None:
+                    raise UsageError(
+                        f"there is no canister {canister_id} with a module on this network",
+                        hint="check the id, and on which network it was installed",
+                    )
                 raise UsageError(
                     f"{canister_id} tells no interface: it has no candid:service metadata "
                     "that this caller may read",

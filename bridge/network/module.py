@@ -62,7 +62,9 @@ def metadata(wasm: bytes, name: str) -> bytes | None:
         size, at = _number(plain, at + 1)
         end = at + size
         if end > len(plain):
-            raise UsageError("the module ends inside a section: it is cut off")
+            raise UsageError(
+                "the module ends inside a section: it is cut off", hint="build or copy it again"
+            )
         if kind == _CUSTOM:
             length, start = _number(plain, at)
             if plain[start : start + length] in wanted:

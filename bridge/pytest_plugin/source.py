@@ -112,5 +112,7 @@ def read_interface(did: str | os.PathLike[str], folder: Path) -> candid.Interfac
             f"the interface {file} cannot be read: {cause.strerror}", hint="correct the path"
         ) from None
     return candid.parse_did(
-        text, loader=lambda name: (file.parent / name).read_text(encoding="utf-8")
+        text,
+        loader=lambda name: (file.parent / name).read_text(encoding="utf-8"),
+        path=file.name,
     )

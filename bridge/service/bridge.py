@@ -502,7 +502,10 @@ class Bridge:
             self._tasks.spawn(self._finished(key))
             return record.response
         if record.state is SenderState.ACKNOWLEDGED:
-            raise LocalProtocolError(f"the response of flow {record.msg_id} was taken already")
+            raise LocalProtocolError(
+                f"the response of flow {record.msg_id} was taken already",
+                hint="it is handed over once: keep it where it is taken, or send anew",
+            )
         if record.state is SenderState.FAILED:
             told = telling(record)
             if told is not None and told.what is Telling.FAILED:

@@ -177,3 +177,21 @@ def test_an_unknown_method_is_told_with_those_there_are(interface):
     text, code = run("encode", "()", "-d", interface, "-m", "nothing")
     assert code == 2
     assert "all, place" in text
+
+
+def test_a_fault_of_a_file_is_told_with_the_files_name(tmp_path):
+    (tmp_path / "types.did").write_text("type Order = record { id : nta };")
+    shop = tmp_path / "shop.did"
+    shop.write_text(DID)
+    text, code = run("check", str(shop))
+    assert code == 2
+    assert "types.did: line 1, column 28: the type 'nta' is not defined" in text
+    shop.write_text("service : { ? }")
+    text, _ = run("decode", "4449444c0000", "-d", str(shop))
+    assert text.startswith("shop.did: line 1, column 13: unexpected character '?'")
+
+
+def test_an_argument_that_the_locale_could_not_read_is_told_as_such():
+    text, code = run("encode", '("\udcc3\udca9")')
+    assert code == 2
+    assert "LC_ALL=C.UTF-8" in text

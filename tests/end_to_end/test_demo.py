@@ -1,12 +1,18 @@
 """The guided run: it passes on a good house, and says so where a flow is not as it must be."""
 
 import asyncio
+import dataclasses
 import json
 import subprocess
 import sys
 
+import pytest
+from rich.console import Console
+
 from bridge import dialects
 from bridge.cli import root
+from bridge.cli.demo import _shown
+from bridge.demo import DemoReport, FlowReport
 from bridge.demo.recorder import Recorder
 from bridge.demo.run import _fault
 from bridge.flow import New
@@ -82,3 +88,30 @@ def test_the_command_line_lists_what_it_can_do() -> None:
     assert done.exit_code == 0
     for name in ("demo", "replica", "timeline"):
         assert name in done.output
+
+
+TITLES = (
+    "Python to Motoko",
+    "Motoko to Motoko, first NEW lost",
+    "Motoko to Motoko, first ACK lost",
+)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_whatever_the_width_no_word_of_the_result_is_cut_or_broken(width) -> None:
+    flow = FlowReport(
+        "", 3, (1, 2), 123_000_000, "acknowledged", "finished", right=True, fault=None
+    )
+    flows = tuple(dataclasses.replace(flow, title=title) for title in TITLES)
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(_shown(DemoReport(flows, ()), console))
+    shown = captured.get()
+    words = " ".join(shown.replace("│", " ").split())
+    for title in TITLES:
+        assert title in words
+    assert words.count("right") == len(TITLES)
+    assert "…" not in shown
+    assert ("acknowledged" in words) == (width > 100)  # what all have alike goes first
+    if width >= 80:
+        assert len([line for line in shown.splitlines() if "right" in line]) == len(TITLES)

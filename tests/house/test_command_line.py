@@ -62,6 +62,7 @@ def shell(tmp_path, monkeypatch):
     ("line", "code", "said"),
     [
         ("ic-bridge nonsense", 2, "No such command 'nonsense'"),
+        ("ic-bridge replika", 2, "No such command 'replika'. Did you mean 'replica'?"),
         ("ic-bridge timeline binary", 2, "the trace is not text in UTF-8"),
         ("ic-bridge timeline bad.json", 2, "line 1 of the trace is not JSON"),
         ("ic-bridge timeline .", 2, "Is a directory"),

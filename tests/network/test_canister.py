@@ -74,8 +74,11 @@ async def test_an_installed_canister_tells_its_interface(mailbox, network, agent
         with pytest.raises(CallRejectedError, match="only the owner"):
             await found.as_agent(other).mailbox_status()
     nobody = await network.create(agent)
-    with pytest.raises(UsageError, match=r"tells no interface.*\.did file"):
+    with pytest.raises(UsageError, match=f"there is no canister {nobody} with a module"):
         await Canister.at(agent, nobody)
+    silent = await network.deploy(agent, EMPTY_MODULE)
+    with pytest.raises(UsageError, match=r"tells no interface.*\.did file"):
+        await Canister.at(agent, silent)
     given = await Canister.at(agent, mailbox.id, candid.parse_did("service : { f : () -> () }"))
     with pytest.raises(CallRejectedError, match="f"):
         await given.f()
