@@ -67,7 +67,9 @@ class PostgresServer:
     def __init__(self, bin: Path) -> None:  # noqa: A002 - as PostgreSQL names it
         self._bin = bin
         self._as = _user()
-        self.folder = Path(tempfile.mkdtemp(prefix="ic-bridge-pg-"))
+        # Where its user gets to, whatever folder of root's own is the one for temporary files.
+        place = "/tmp" if self._as else None
+        self.folder = Path(tempfile.mkdtemp(prefix="ic-bridge-pg-", dir=place))
         ids = []
         if self._as:
             ids = [str(self._as["user"]), str(self._as["group"])]
