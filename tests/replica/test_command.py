@@ -96,6 +96,10 @@ async def test_several_replicas_are_told_apart_by_port_and_directory(shell):
     (found,) = await shell.status("--port", port_of(two))
     assert found["url"] == two["url"]
     assert await shell.status("--port", "1") == []
+    code, _, err = await shell.run("stop", "--port", "1")
+    assert (code, err.startswith("no replica runs at port 1; running: ")) == (1, True)
+    assert one["url"] in err
+    assert two["url"] in err
     code, _, err = await shell.run("stop")
     assert (code, f"--port {port_of(one)}" in err, f"--port {port_of(two)}" in err) == (
         2, True, True,
@@ -144,6 +148,9 @@ async def test_logs_show_what_canisters_print(shell, make_client, universal_wasm
         await client.certified(canister, "update", program().debug_print(b"hello").reply(b""))
         code, out, _ = await shell.run("logs")
         assert (code, f"[{canister}] hello" in out) == (0, True)
+        quiet = await client.create(universal_wasm(True))
+        code, out, err = await shell.run("logs", str(quiet))
+        assert (code, out, err) == (0, "", f"canister {quiet} has written nothing to its log\n")
         code, out, _ = await shell.run("logs", str(canister), "--json")
         (line,) = [json.loads(line) for line in out.splitlines()]
         assert bytes.fromhex(line["content"]) == b"hello"
