@@ -296,9 +296,12 @@ def _directive(name: str) -> str:
     return "function" if inspect.isroutine(value) else "data"
 
 
-def python_api() -> str:
-    """The page of the Python API, as directives that the site's generator carries out."""
-    parts = [
+def python_api() -> dict[str, str]:
+    """The pages of the Python API by their place: a list of all names, and one for each purpose.
+
+    They are directives that the site's generator carries out.
+    """
+    top = [
         "# Python",
         "",
         "What `import bridge` offers arrives on first use: the import itself is light. Times are",
@@ -306,15 +309,22 @@ def python_api() -> str:
         "[the table of errors](errors.md); the fixtures for tests have",
         "[a page of their own](pytest.md), and so has [Candid](../candid.md).",
         "",
+        "| for | there is |",
+        "| --- | --- |",
     ]
+    pages = {}
     for title, names in _PYTHON.items():
-        parts += [f"## {title}", ""]
+        place = f"python/{title.lower().replace(' ', '-')}"
+        links = [f"{{py:obj}}`~{name}`" for name in names]
+        top.append(f"| [{title}]({place}.md) | {', '.join(links)} |")
+        parts = [f"# {title}", ""]
         for name in names:
             directive = _directive(name)
             parts += ["```{eval-rst}", f".. auto{directive}:: {name}"]
             parts += ["   :members:"] if directive == "class" else []
             parts += ["```", ""]
-    return "\n".join(parts)
+        pages[f"reference/{place}.md"] = "\n".join(parts)
+    return {"reference/python.md": "\n".join([*top, ""]), **pages}
 
 
 def _declared(items: Iterable[Declaration], language: str, level: int) -> list[str]:

@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import generated
@@ -83,6 +82,11 @@ NAVIGATION = {
         "What CI checks <ci>",
         "security",
     ],
+}
+# Pages that stand below one of these, which lists them itself.
+FOLDED = {
+    "decisions/README": re.compile(r"decisions/\d"),
+    "reference/python": re.compile(r"reference/python/"),
 }
 
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
@@ -158,21 +162,16 @@ def in_site(text: str, source: str, page: str) -> str:
     return _MERMAID.sub(lambda found: f'<pre class="mermaid">\n{found[1]}</pre>', text)
 
 
-def decisions_of(pages: Iterable[str]) -> list[str]:
-    """The decisions among the pages, in their order."""
-    return sorted(page for page in pages if re.match(r"decisions/\d", page))
-
-
 def navigation(pages: set[str]) -> str:
     """The order of the pages, which must name each of them and no other."""
     entries = [entry for part in NAVIGATION.values() for entry in part]
     listed = [entry.rpartition("<")[2].removesuffix(">") for entry in entries]
-    decisions = decisions_of(pages)
+    below = {page for page in pages for fold in FOLDED.values() if fold.match(page)}
     if twice := {page for page in listed if listed.count(page) > 1}:
         raise SystemExit(f"the site's order names pages twice: {sorted(twice)}")
     if missing := set(listed) - pages:
         raise SystemExit(f"the site's order names pages that are not there: {sorted(missing)}")
-    if left := pages - set(listed) - set(decisions) - {"index"}:
+    if left := pages - set(listed) - below - {"index"}:
         raise SystemExit(f"pages without a place in the site's order: {sorted(left)}")
     parts = []
     for title, part in NAVIGATION.items():
@@ -180,9 +179,9 @@ def navigation(pages: set[str]) -> str:
     return "\n".join(parts)
 
 
-def folded(decisions: list[str]) -> str:
-    """The decisions below the page that lists them, which folds them up in the order of pages."""
-    names = [posixpath.basename(page) for page in decisions]
+def folded(pages: list[str], above: str) -> str:
+    """What the page ``above`` needs to have ``pages`` folded up below it in the order of pages."""
+    names = [posixpath.relpath(page, posixpath.dirname(above)) for page in pages]
     return "\n".join(["", "```{toctree}", ":hidden:", "", *names, "```", ""])
 
 
@@ -202,14 +201,15 @@ def stage() -> None:
     """Write every page to ``build/docs``."""
     shutil.rmtree(STAGED, ignore_errors=True)
     pages = written()
-    pages["reference/python.md"] = generated.python_api()
+    pages |= generated.python_api()
     pages["modules.md"] = generated.modules()
     pages[CONTRACTS] = generated.contracts(pages[CONTRACTS])
     pages["reference/motoko.md"] = generated.motoko_api(pages["reference/motoko.md"])
     pages["reference/rust.md"] = generated.rust_api(pages["reference/rust.md"])
     names = {page.removesuffix(".md") for page in pages}
     pages["index.md"] += "\n" + navigation(names)
-    pages["decisions/README.md"] += folded(decisions_of(names))
+    for above, below in FOLDED.items():
+        pages[above + ".md"] += folded(sorted(filter(below.match, names)), above)
     for page, text in pages.items():
         place = STAGED / page
         place.parent.mkdir(parents=True, exist_ok=True)

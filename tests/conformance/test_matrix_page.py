@@ -40,8 +40,8 @@ def test_the_page_has_every_cell_that_would_be_played_and_none_failed(page, plan
     assert sorted(id_ for id_, _ in shown) == sorted(key.scenario for key in keys)
     passed = sum(sign == PASSED for _, sign in shown)
     part = page.count(f" {PASSED}{IN_PART} ")
-    of_them = f" ({part} of them not judged in all)" if part else ""
-    told = f"**{passed} passed{of_them}, {len(shown) - passed} unsupported**"
+    of_them = f" ({part:,} of them not judged in all)" if part else ""
+    told = f"**{passed:,} passed{of_them}, {len(shown) - passed:,} unsupported**"
     assert told in page
 
 

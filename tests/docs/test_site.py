@@ -76,6 +76,19 @@ def test_a_drawn_trace_becomes_part_of_the_page_with_every_word_of_it(stage):
         stage.panels("nothing", "<svg></svg>")
 
 
+def test_the_python_pages_list_each_name_once_and_lead_to_where_it_is_told(generated):
+    pages = generated.python_api()
+    top = pages.pop("reference/python.md")
+    told = [
+        name
+        for page in pages.values()
+        for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)$", page, re.MULTILINE)
+    ]
+    assert len(told) == len(set(told)) > 50
+    assert re.findall(r"\{py:obj\}`~([\w.]+)`", top) == told
+    assert {f"reference/{place}" for place in re.findall(r"\]\((python/.+?)\)", top)} == set(pages)
+
+
 # --- Public names of the two libraries ------------------------------------------------------------
 
 

@@ -57,10 +57,10 @@ def by_key(report: Report) -> dict[CellKey, Cell]:
 def tally(report: Report) -> str:
     """How many cells have which verdict, as words."""
     counts = [(report.count(verdict), verdict) for verdict in Verdict]
-    words = [f"{count} {verdict}" for count, verdict in counts if count]
+    words = [f"{count:,} {verdict}" for count, verdict in counts if count]
     part = sum(cell.in_part for cell in report.cells)
     if part:
-        words[0] += f" ({part} of them not judged in all)"
+        words[0] += f" ({part:,} of them not judged in all)"
     return ", ".join(words) or "nothing was played"
 
 
