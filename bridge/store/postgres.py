@@ -102,12 +102,11 @@ class PostgresView(TablesView):
         await self._run(self._connect)
 
     def _connect(self) -> None:
-        from bridge.store.postgres_owner import check_layout  # noqa: PLC0415 - needs the extra
+        from bridge.store.postgres_owner import check_layout, has_tables  # noqa: PLC0415 - needs the extra
 
         session = self._session
         session.begin()
-        [[(is_there,)]] = session.ask([("SELECT to_regclass('store') IS NOT NULL", [])])
-        if not is_there:
+        if not has_tables(session):
             raise StoreError(
                 f"there is no store {session.label}",
                 hint="name the schema that the bridge works on; a bridge makes it when it starts, "

@@ -27,8 +27,22 @@ from bridge.store.tables import statements
 LAYOUT: Final = 1
 _PAUSE: Final = 0.25
 _TRY: Final = "SELECT pg_try_advisory_lock(%s)"
-_HAS_TABLES: Final = "SELECT to_regclass('store') IS NOT NULL"
 _HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
+
+
+def has_tables(session: Session) -> bool:
+    """Whether there is a store in the session's schema.
+
+    Asked with the schema's name, since PostgreSQL passes a schema over, without a word, that the
+    role may not use; tables would then be temporary ones.
+
+    Raises:
+        psycopg.Error: If the role may not use the schema.
+    """
+    [[(it_has,)]] = session.ask(
+        [("SELECT to_regclass(%s) IS NOT NULL", [f"{session.quoted}.store"])]
+    )
+    return bool(it_has)
 
 
 def check_layout(session: Session, layout: int) -> None:
@@ -104,14 +118,11 @@ class Owner:
 
     def _make_tables(self) -> None:
         session = self._session
-        [[(has_schema,)], [(has_tables,)]] = session.ask(
-            [(_HAS_SCHEMA, [session.schema]), (_HAS_TABLES, [])]
-        )
-        if has_tables:
+        if has_tables(session):
             return
+        [[(has_schema,)]] = session.ask([(_HAS_SCHEMA, [session.schema])])
         if not has_schema:
-            name = session.schema.replace('"', '""')
-            session.ask([(f'CREATE SCHEMA "{name}"', [])])
+            session.ask([(f"CREATE SCHEMA {session.quoted}", [])])
         script = resources.files("bridge.store") / "postgres.sql"
         made: list[Statement] = [
             (statement, []) for statement in statements(script.read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ error or a log.
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Final
 
@@ -48,16 +48,19 @@ _OLDEST: Final = 140_000  # PostgreSQL 14: the first to end silent sessions
 _SET: Final = (
     "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
 )
+# In microseconds: how a moment is written differs from role to role.
+_BEGUN: Final = "(extract(epoch FROM backend_start) * 1000000)::bigint"
 _WHO: Final = (
-    "SELECT pid, backend_start, current_setting('synchronous_commit'), current_setting('fsync')"
+    f"SELECT pid, {_BEGUN}, current_setting('synchronous_commit'), current_setting('fsync')"  # noqa: S608 - a constant
     " FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 )
 # A number alone may be a later session's; the moment when it began tells them apart.
 _END: Final = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
+    f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND {_BEGUN} = %s"  # noqa: S608 - a constant
 )
 # Errors with which the server ends a session, beside class 08.
 _ENDINGS: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+_ESCAPES: Final = "write %40 for an @, %2F for a / in a user's name or a password"
 _HINT: Final = "see that the server runs and lets this role in; its log may tell more"
 _HINTS: Final = {
     "25006": "give the primary server: this one, or this role, only reads",
@@ -67,6 +70,17 @@ _HINTS: Final = {
     "57014": "see what keeps the server busy; nothing was changed",
     "55P03": "see who holds locks on the schema's tables; nothing was changed",
 }
+
+
+def _is_torn(given: Mapping[str, Any]) -> bool:
+    """Whether a string came apart at the wrong place: then anything may hold part of a password."""
+    host, port, database = (str(given.get(name, "")) for name in ("host", "port", "dbname"))
+    return (
+        ("@" in host and "/" not in host)
+        or "@" in database
+        or "://" in database
+        or not all(one == "" or one.isdecimal() for one in port.split(","))
+    )
 
 
 class Session:
@@ -80,6 +94,7 @@ class Session:
     Attributes:
         ending: What ends the session from another one.
         label: The place, as errors name it.
+        quoted: The schema's name, as statements have it.
         schema: As given.
 
     Raises:
@@ -87,28 +102,37 @@ class Session:
     """
 
     def __init__(self, conninfo: str, schema: str, *, writes: bool) -> None:
-        if not schema or len(schema.encode()) > 63 or "\0" in schema or schema.startswith("pg_"):
+        # Surrogates are no text; $user is what PostgreSQL puts the role's name for, quoted or not.
+        size = len(schema.encode(errors="surrogatepass"))
+        if (
+            not 1 <= size <= 63
+            or len(schema.encode(errors="ignore")) != size
+            or "\0" in schema
+            or schema.startswith("pg_")
+            or schema == "$user"
+        ):
             raise UsageError(
                 f"{schema!r} cannot be the name of a schema",
-                hint="give 1 to 63 bytes that do not begin with pg_",
+                hint="give 1 to 63 bytes of UTF-8, not $user, and not beginning with pg_",
             )
         try:
             given = libpq.conninfo_to_dict(conninfo)
-        except psycopg.Error:
+        except (psycopg.Error, UnicodeError):
             # Not with libpq's own words: they may quote any part of the string.
             raise UsageError(
                 "the connection string of PostgreSQL cannot be read",
-                hint="give postgresql://user@host/database, with %40 for an @ in a password",
+                hint=f"give postgresql://user@host/database; {_ESCAPES}",
             ) from None
-        if "@" in str(given.get("host", "")) and "/" not in str(given.get("host")):
+        if _is_torn(given):
             raise UsageError(
-                "the connection string of PostgreSQL has more than one @",
-                hint="write %40 for an @ in a user's name or a password",
+                "the connection string of PostgreSQL has an @, a : or a / too many",
+                hint=_ESCAPES,
             )
-        self._parameters: dict[str, Any] = {**_PARAMETERS, **given}
+        self._parameters: dict[str, Any] = {**_PARAMETERS, **given, "client_encoding": "UTF8"}
         if writes:
             self._parameters.setdefault("target_session_attrs", "read-write")
         self.schema = schema
+        self.quoted = '"' + schema.replace('"', '""') + '"'
         self._writes = writes
         self._connection: psycopg.Connection[TupleRow] | None = None
         self._pipeline: psycopg.Pipeline | None = None
@@ -157,7 +181,7 @@ class Session:
             )
         settings = {
             **_SETTINGS,
-            "search_path": '"' + self.schema.replace('"', '""') + '", pg_temp',
+            "search_path": f"{self.quoted}, pg_temp",
             "default_transaction_read_only": "off" if self._writes else "on",
             "idle_session_timeout": f"{SILENCE}s" if self._writes else "0",
         }

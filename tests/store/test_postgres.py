@@ -574,6 +574,60 @@ async def test_a_role_that_only_reads_can_view_and_is_told_that_it_cannot_own(
 # --- What cannot be a store -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("may_create", [False, True])
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_schema_that_the_role_may_not_use_is_refused_and_nothing_is_made(
+    postgres: Place, may_create: bool, is_there: bool
+) -> None:
+    name = f"app_{postgres.schema}"
+    postgres.sql(f"CREATE ROLE {name} LOGIN")
+    if is_there:
+        async with store_at(postgres) as store:
+            await store.commit(Change(None, flow(1)))
+    else:
+        postgres.sql(f"CREATE SCHEMA {postgres.schema}")
+    if may_create:
+        postgres.sql(f"GRANT CREATE ON SCHEMA {postgres.schema} TO {name}")
+    there = "SELECT count(*) FROM pg_class WHERE relname = 'store'"
+    before = postgres.sql(there)
+    place = f"{postgres.server.conninfo(name)}&schema={postgres.schema}"
+    for refused in (PostgresStore(place), view(place)):
+        with pytest.raises(StoreError, match=r"permission denied for schema.*grant this role"):
+            await refused.open()
+    assert postgres.sql(there) == before
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_database_of_another_encoding_and_a_role_of_other_customs_do(
+    postgres: Place, encoding: str
+) -> None:
+    name = f"{encoding.lower()}_{postgres.schema}"
+    postgres.sql(
+        f"CREATE DATABASE {name} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        f" ENCODING '{encoding}'"
+    )
+    conninfo = postgres.conninfo.replace("/postgres?", f"/{name}?")
+    for style in ("German", "SQL, DMY", "Postgres, MDY"):
+        postgres.sql(f"ALTER DATABASE {name} SET DateStyle = '{style}'")
+        postgres.sql(f"ALTER DATABASE {name} SET TimeZone = '<+03>-03'")
+        async with PostgresStore(conninfo, schema=style + " größe") as store:
+            await store.commit(Change(None, flow(1)), notes={"größe": b"v"})
+            assert postgres.end_sessions() == 1
+            assert await store.sender_flow(1) == flow(1)
+            assert await store.note("größe") == b"v"
+            assert await store.peers(Role.SENDER) == [CANISTER]
+
+
+async def test_a_name_that_the_database_cannot_write_is_told(postgres: Place) -> None:
+    name = f"latin_{postgres.schema}"
+    postgres.sql(
+        f"CREATE DATABASE {name} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ENCODING 'LATIN1'"
+    )
+    conninfo = postgres.conninfo.replace("/postgres?", f"/{name}?")
+    with pytest.raises(StoreError, match='no equivalent in encoding "LATIN1"'):
+        await PostgresStore(conninfo, schema="☃").open()
+
+
 async def test_a_newer_layout_is_refused(postgres: Place) -> None:
     async with store_at(postgres):
         pass
@@ -618,7 +672,7 @@ async def test_a_server_that_is_not_there_is_told(postgres: Place, tmp_path: Pat
         await PostgresStore(postgres.conninfo.replace("/postgres?", "/nowhere?")).open()
 
 
-@pytest.mark.parametrize("schema", ["", "pg_mine", "a" * 64, "nul\0"])
+@pytest.mark.parametrize("schema", ["", "pg_mine", "a" * 64, "nul\0", "$user", "\ud800"])
 def test_a_name_that_cannot_be_a_schemas_is_refused(schema: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a schema"):
         PostgresStore("postgresql:///flows", schema=schema)
@@ -636,6 +690,10 @@ async def test_no_password_is_ever_told(postgres: Place, caplog: pytest.LogCaptu
         f"host={folder} user=locked dbname=postgres password={secret}",
         f"postgresql://locked:{secret}@/postgres?host={folder}/none",
         f"postgresql://locked:p@{secret}@localhost/postgres",
+        f"postgresql://locked:pa55/{secret}@localhost/postgres",
+        f"postgresql://locked:55/{secret}@localhost/postgres",
+        f"postgresql://locked:{secret}/more@localhost/postgres",
+        f"dbname='postgresql://locked:{secret}@localhost/postgres' host={folder}",
         f"postgresql://locked:{secret}@/postgres?nonsense=1",
         f"host={folder} password={secret} nonsense={secret}",
         f"postgresql://locked:{secret}@[::1/postgres",
