@@ -118,7 +118,7 @@ def _configuration() -> Configuration:
 
 
 def main(*, settings: bool = True) -> None:
-    """Run the command line; the console script's entry point.
+    """Run the command line, and leave with its exit code.
 
     Args:
         settings: Whether variables and files are settings beside the options.

@@ -52,6 +52,10 @@ _log = logging.getLogger("bridge.service")
 
 _PAUSE: Final = 0.5  # seconds before a failed store is asked again, and the longest such pause
 _LONGEST_PAUSE: Final = 30.0
+_CURES: Final[Mapping[Telling, str]] = {
+    Telling.STALLED: ": bridge.rerun, answer or release ends that",
+    Telling.DEAD_LETTER: ": bridge.revive or finish ends that",
+}
 _What = TypeVar("_What")
 
 
@@ -263,7 +267,8 @@ class Performer:
         elif application.on_operator is not None:
             self._tasks.spawn(self._told(key, effect, application.on_operator, effect))
         else:
-            _log.warning("flow %d with %s is %s", effect.msg_id, effect.peer, effect.what)
+            cure = _CURES.get(effect.what, "")
+            _log.warning("flow %d with %s is %s%s", effect.msg_id, effect.peer, effect.what, cure)
             self._tasks.spawn(self.settle(key, always(Returned(of=effect))))
 
     async def _told(

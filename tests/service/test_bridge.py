@@ -342,6 +342,18 @@ async def test_a_bridge_may_begin_again_where_it_ended(peer, bridge_to, until) -
                         pass
 
 
+async def test_the_log_says_what_ends_a_stalled_request_where_nobody_else_is_told(
+    peer, bridge_to, until, caplog
+) -> None:
+    async def handler(_request):
+        raise ZeroDivisionError("a bug")
+
+    async with MemoryStore() as store, bridge_to(store, handler=handler) as bridge:
+        bridge.watch(peer.canister_id)
+        peer.put(New(1, b"x"))
+        await until(lambda: "is stalled: bridge.rerun, answer or release ends" in caplog.text)
+
+
 async def test_what_was_cut_off_is_in_flight_no_more(peer, bridge_to, until) -> None:
     policy = dataclasses.replace(SHORT_POLICY, in_flight=1)
     async with MemoryStore() as store:
