@@ -359,14 +359,14 @@ _MIXINS = {
 _MOTOKO_WORDS = ("Types", "Policy", "Application", "Access", "Peers", "Watch", "Dialects")
 
 
-def motoko_api(readme: str) -> str:
-    """The page of the Motoko library: its README, and its public names from the sources."""
+def motoko_api() -> str:
+    """The page of the Motoko library's public names, from the sources."""
     folder = ROOT / "motoko_reference" / "src"
     surface = declarations.motoko_surface(folder / "lib.mo")
     mixins = {name: declarations.motoko(folder / f"{name}.mo") for name in _MIXINS}
     spoken = [*surface, *(one for items in mixins.values() for one in items)]
     types = declarations.motoko_types(spoken, [folder / f"{name}.mo" for name in _MOTOKO_WORDS])
-    parts = [readme.rstrip(), "", '## `import AsyncFlow "mo:async-flow"`', ""]
+    parts = ["# Names of the Motoko library", "", '## `import AsyncFlow "mo:async-flow"`', ""]
     parts += _declared(surface, "motoko", 3)
     for name, items in mixins.items():
         parts += [f"## `include {name}(node)`", "", f"{_MIXINS[name].capitalize()}.", ""]
@@ -376,11 +376,11 @@ def motoko_api(readme: str) -> str:
     return "\n".join(parts)
 
 
-def rust_api(readme: str) -> str:
-    """The page of the Rust crate: its README, and its public names from the sources."""
+def rust_api() -> str:
+    """The page of the Rust crate's public names, from the sources."""
     crate = ROOT / "rust_reference" / "async_flow" / "src"
     in_canister = crate / "canister" / "mod.rs"
-    parts = [readme.rstrip(), "", "## `async_flow::canister`", ""]
+    parts = ["# Names of the Rust crate", "", "## `async_flow::canister`", ""]
     parts += [declarations.opening_comment(in_canister), ""]
     parts += _declared(declarations.rust_exports(in_canister, crate), "rust", 3)
     parts += ["## Macros", ""]

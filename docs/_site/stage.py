@@ -87,6 +87,8 @@ NAVIGATION = {
 FOLDED = {
     "decisions/README": re.compile(r"decisions/\d"),
     "reference/python": re.compile(r"reference/python/"),
+    "reference/motoko": re.compile(r"reference/motoko/"),
+    "reference/rust": re.compile(r"reference/rust/"),
 }
 
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
@@ -204,12 +206,16 @@ def stage() -> None:
     pages |= generated.python_api()
     pages["modules.md"] = generated.modules()
     pages[CONTRACTS] = generated.contracts(pages[CONTRACTS])
-    pages["reference/motoko.md"] = generated.motoko_api(pages["reference/motoko.md"])
-    pages["reference/rust.md"] = generated.rust_api(pages["reference/rust.md"])
-    names = {page.removesuffix(".md") for page in pages}
-    pages["index.md"] += "\n" + navigation(names)
+    for language, names in (("motoko", generated.motoko_api()), ("rust", generated.rust_api())):
+        pages[f"reference/{language}/names.md"] = names
+        pages[f"reference/{language}.md"] += (
+            "\n## Public names\n"
+            f"All of them, with what their sources say: [Names]({language}/names.md).\n"
+        )
+    places = {page.removesuffix(".md") for page in pages}
+    pages["index.md"] += "\n" + navigation(places)
     for above, below in FOLDED.items():
-        pages[above + ".md"] += folded(sorted(filter(below.match, names)), above)
+        pages[above + ".md"] += folded(sorted(filter(below.match, places)), above)
     for page, text in pages.items():
         place = STAGED / page
         place.parent.mkdir(parents=True, exist_ok=True)

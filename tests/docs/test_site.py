@@ -93,7 +93,7 @@ def test_the_python_pages_list_each_name_once_and_lead_to_where_it_is_told(gener
 
 
 def test_the_page_of_the_motoko_library_has_what_canisters_use_and_no_internals(generated):
-    page = generated.motoko_api("")
+    page = generated.motoko_api()
     for name in (
         "Node",
         "receiver",
@@ -114,7 +114,7 @@ def test_the_page_of_the_motoko_library_has_what_canisters_use_and_no_internals(
 
 
 def test_the_page_of_the_rust_crate_has_what_it_exports_and_no_internals(generated):
-    page = generated.rust_api("")
+    page = generated.rust_api()
     for name in ("Application", "start", "send_as", "Memories", "read_outbox", "endpoint!"):
         assert f"### {name}\n" in page
     signature = "pub fn send_as(\n    id: u128,\n    to: Principal,\n"
