@@ -20,6 +20,8 @@ async def _read_announcement(process: asyncio.subprocess.Process) -> dict[str, s
     if not line:
         assert process.stderr is not None
         words = (await process.stderr.read()).decode(errors="replace").strip()
+        # A signal to one that has just ended would reap it, and asyncio then miss it aloud.
+        await process.wait()
         said = words.splitlines()
         # Where the process ended as the command line does, its last words are an error and a hint.
         for at, spoken in enumerate(said):
