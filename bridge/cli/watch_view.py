@@ -5,7 +5,7 @@ Whatever others chose, names, versions, reasons, goes to a terminal without cont
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Final
 
 import click
@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.errors import BridgeError
-from bridge.flow import Policy
 from bridge.monitor.records import (
     ContactLost,
     ContactRegained,
@@ -110,8 +109,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: s
 # --- Status ---------------------------------------------------------------------------------------
 
 
-def _of(part: int, bounds: Policy | None, name: str) -> str:
-    return f"{part:,}" if bounds is None else f"{part:,} of {getattr(bounds, name):,}"
+def _of(part: int, limit: int | None) -> str:
+    return f"{part:,}" if limit is None else f"{part:,} of {limit:,}"
 
 
 def show_statuses(found: Sequence[Status]) -> None:
@@ -121,9 +120,9 @@ def show_statuses(found: Sequence[Status]) -> None:
             one.source,
             one.trust,
             side.role,
-            _of(side.open, one.settings, "open_flows"),
-            _of(side.tombstones, one.settings, "tombstones"),
-            _of(side.bytes, one.settings, "bytes_stored"),
+            _of(side.open, one.limits.open),
+            _of(side.tombstones, one.limits.tombstones),
+            _of(side.bytes, one.limits.bytes),
             f"{side.peers:,}",
         )
         for one in found
@@ -152,13 +151,7 @@ def status_document(one: Status) -> dict[str, Any]:
         "horizon": one.horizon,
         "next_due": one.next_due,
         "usage": {str(side.role): _side(side) for side in one.usage},
-        "limits": None
-        if one.settings is None
-        else {
-            "open": one.settings.open_flows,
-            "tombstones": one.settings.tombstones,
-            "bytes": one.settings.bytes_stored,
-        },
+        "limits": asdict(one.limits),
         "counters": dict(one.counters),
         "gauges": dict(one.gauges),
         "peers": [

@@ -5,9 +5,8 @@ Its answers are read by the contract's own types; what does not keep the contrac
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from functools import cache
-from types import MappingProxyType
 from typing import Any, Final
 
 from bridge import candid
@@ -22,23 +21,19 @@ from bridge.errors import (
     WatchContractError,
     WatchRefusedError,
 )
-from bridge.flow import Cycles, Failure, Policy, Role
+from bridge.flow import Role
+from bridge.monitor import answers
 from bridge.monitor.history import LOOK, History
 from bridge.monitor.records import (
-    STATES,
     ContactLost,
     ContactRegained,
     FlowEvent,
-    FlowView,
     HistoryReset,
-    PeerTraffic,
     Restarted,
     Seen,
-    SideUsage,
     State,
     Status,
     Trust,
-    role_of,
 )
 from bridge.monitor.watch import MOST_PAGES, PAGE, Page, Watch
 from bridge.principal import Principal
@@ -52,9 +47,6 @@ _STAYS: Final = "IC0536"  # there is no such method
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _STATUS_EVERY: Final = 5  # looks at the history between two looks for a start
-_LONGEST_NAME: Final = 100
-_SAME_NAMES: Final = frozenset(Policy.__dataclass_fields__)
-_OTHER_NAMES: Final = {"bytes": "bytes_stored"}
 
 
 @cache
@@ -134,21 +126,8 @@ class CanisterWatch(Watch):
     # --- Status ---
 
     async def status(self) -> Status:  # noqa: D102 - as in Watch
-        told = await self._ask("asyncFlow_status")
-        counters, gauges = (_by_name(told[name]) for name in ("counters", "gauges"))
-        return Status(
-            source=self.name,
-            trust=self.trust,
-            time=told["time"],
-            usage=tuple(_usage(role, gauges) for role in Role),
-            version=told["version"][:_LONGEST_NAME],
-            starts=gauges.get("starts"),
-            horizon=told["horizon"],
-            settings=_policy(told["settings"]),
-            counters=MappingProxyType(counters),
-            gauges=MappingProxyType(gauges),
-            traffic=tuple(PeerTraffic(**row) for row in told["peers"]),
-        )
+        answer = await self._ask("asyncFlow_status")
+        return answers.status(answer, source=self.name, trust=self.trust)
 
     # --- Flows ---
 
@@ -159,60 +138,24 @@ class CanisterWatch(Watch):
             "cursor": cursor,
             "limit": PAGE,
         }
-        told = await self._ask("asyncFlow_flows", asked)
-        flows = tuple(self._view(view) for view in told["flows"][:PAGE])
-        strange = len(told["flows"]) > PAGE or any(
+        answer = await self._ask("asyncFlow_flows", asked)
+        flows = tuple(answers.flow(one) for one in answer["flows"][:PAGE])
+        strange = len(answer["flows"]) > PAGE or any(
             role not in (None, flow.role) or state not in (None, flow.state) for flow in flows
         )
-        if strange or (cursor is not None and told["next"] == cursor):
+        if strange or (cursor is not None and answer["next"] == cursor):
             raise WatchContractError(
                 f"{self.canister_id} tells flows that were not asked for",
                 hint="a page has what fits the question, at most as many as that says, and an end",
             )
-        return Page(flows, told["next"])
-
-    def _view(self, view: Mapping[str, Any]) -> FlowView:
-        failure = view["failure"]
-        return FlowView(
-            **{
-                **view,
-                "role": Role(view["role"].label),
-                "state": self._state(view["role"], view["state"]),
-                "failure": None if failure is None else Failure(failure.label),
-            }
-        )
-
-    def _state(self, role: candid.Case, state: candid.Case) -> State:
-        found = STATES[str(state.label)]
-        if role_of(found) != role.label:
-            raise WatchContractError(
-                f"{self.canister_id} tells a {role.label}'s flow with the state {found}",
-                hint="that state is of the other side; see that the canister's library is whole",
-            )
-        return found
+        return Page(flows, answer["next"])
 
     # --- Events ---
 
     async def _events(self, after: int, limit: int, certified: bool) -> list[FlowEvent]:
         asked = {"after": after, "limit": limit}
-        told = await self._ask("asyncFlow_events", asked, certified=certified)
-        return [self._event(event) for event in told[:limit]]
-
-    def _event(self, event: Mapping[str, Any]) -> FlowEvent:
-        before, after = (
-            None if event[name] is None else self._state(event["role"], event[name])
-            for name in ("from", "to")
-        )
-        return FlowEvent(
-            seq=event["seq"],
-            time=event["time"],
-            role=Role(event["role"].label),
-            peer=event["peer"],
-            msg_id=event["msg_id"],
-            before=before,
-            after=after,
-            why=event["why"],
-        )
+        answer = await self._ask("asyncFlow_events", asked, certified=certified)
+        return [answers.event(one) for one in answer[:limit]]
 
     async def latest_event(self) -> FlowEvent | None:  # noqa: D102 - as in Watch
         first = await self._events(0, 1, False)
@@ -337,27 +280,3 @@ class _Line:
             return None
         self._looks = 0  # whoever was away may have been started meanwhile
         return ContactRegained(failures)
-
-
-def _by_name(pairs: list[tuple[str, int]]) -> dict[str, int]:
-    return {name[:_LONGEST_NAME]: count for name, count in pairs}
-
-
-def _usage(role: Role, gauges: Mapping[str, int]) -> SideUsage:
-    return SideUsage(
-        role=role,
-        open=gauges.get(f"{role} open flows", 0),
-        tombstones=gauges.get(f"{role} tombstones", 0),
-        bytes=gauges.get(f"{role} bytes", 0),
-        peers=gauges.get(f"{role} peers", 0),
-    )
-
-
-def _policy(settings: Mapping[str, Any]) -> Policy:
-    """Settings as told, unchecked: they are in force, whatever they are."""
-    values: dict[str, Any] = {
-        _OTHER_NAMES.get(name, name): Cycles(**value) if name == "attach_cycles" else value
-        for name, value in settings.items()
-        if value is not None and _OTHER_NAMES.get(name, name) in _SAME_NAMES
-    }
-    return Policy(**values)

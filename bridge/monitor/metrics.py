@@ -278,10 +278,14 @@ def _of_usage(one: Looked, survey: Survey, told: _Families) -> None:
         told.set("tombstones", [source, side.role], side.tombstones)
         told.set("stored_bytes", [source, side.role], side.bytes)
         told.set("peers", [source, side.role], side.peers)
-    if status.settings is not None:
-        told.set("open_flows_limit", [source], status.settings.open_flows)
-        told.set("tombstones_limit", [source], status.settings.tombstones)
-        told.set("stored_bytes_limit", [source], status.settings.bytes_stored)
+    limits = status.limits
+    for name, limit in (
+        ("open_flows_limit", limits.open),
+        ("tombstones_limit", limits.tombstones),
+        ("stored_bytes_limit", limits.bytes),
+    ):
+        if limit is not None:  # nobody's default stands for what was not told
+            told.set(name, [source], limit)
 
 
 def _of_flows(one: Looked, survey: Survey, told: _Families) -> None:

@@ -99,6 +99,21 @@ class SideUsage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The quotas of each role; ``None`` where not told.
+
+    Attributes:
+        open: Of open flows.
+        tombstones: Of tombstones.
+        bytes: Of bytes.
+    """
+
+    open: int | None = None
+    tombstones: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerTraffic:
     """Messages that passed between a canister and one peer since it was installed.
 
@@ -129,8 +144,9 @@ class Status:
         version: Of the library that a canister runs; ``None`` for a store.
         starts: How often a canister was installed or upgraded; ``None`` where not told.
         horizon: For how long tombstones are kept, in nanoseconds; ``None`` for a store.
-        settings: Those in force, where told; the two that ``candid/settings.did`` has not have
-            their defaults.
+        limits: The quotas, as far as told.
+        settings: Those in force, where all are told; the two that ``candid/settings.did`` has not
+            have their defaults.
         counters: What was counted since the canister was installed, by reason. A store has none.
         gauges: What else a canister tells of its present, by name.
         traffic: A canister's bounded table of peers.
@@ -144,6 +160,7 @@ class Status:
     version: str | None = None
     starts: int | None = None
     horizon: int | None = None
+    limits: Limits = Limits()
     settings: Policy | None = None
     counters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     gauges: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

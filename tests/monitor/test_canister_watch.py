@@ -20,6 +20,7 @@ from bridge.monitor import (
     EventsMissed,
     FlowEvent,
     HistoryReset,
+    Limits,
     PeerTraffic,
     Restarted,
     Trust,
@@ -241,3 +242,35 @@ async def test_a_text_that_would_drive_a_terminal_is_printed_harmless(one_world,
     assert str(first).isprintable()
     assert len(str(first)) < 500
     assert r"\x1b]0;owned\x07" in str(first)
+
+
+@pytest.mark.parametrize(
+    ("what", "change", "said"),
+    [
+        ("flow", {"msg_id": 2**20_000}, "msg_id of 20001 bits"),
+        ("flow", {"msg_id": 2**128}, "msg_id of 129 bits"),
+        ("event", {"msg_id": 2**20_000}, "msg_id of 20001 bits"),
+        ("event", {"seq": 0}, "event 0"),
+        ("event", {"to": Case("stalled")}, "a sender's flow with the state stalled"),
+    ],
+)
+async def test_numbers_that_no_flow_has_are_no_answer(
+    one_world, liar, told_flow, told_event, what, change, said
+):
+    answer = (
+        {"flows": {"flows": [told_flow(**change)], "next": None}}
+        if what == "flow"
+        else {"events": [told_event(**change)]}
+    )
+    watch = CanisterWatch(one_world.agent, await liar(one_world, **answer))
+    with pytest.raises(WatchContractError, match=said):
+        _ = await watch.flows() if what == "flow" else [one async for one in watch.events()]
+
+
+async def test_what_a_canister_does_not_tell_of_its_settings_is_not_made_up(
+    one_world, liar, told_status
+):
+    some = told_status(settings={"open_flows": 7, "handler_attempts": 3})
+    status = await CanisterWatch(one_world.agent, await liar(one_world, status=some)).status()
+    assert status.settings is None
+    assert status.limits == Limits(open=7, tombstones=None, bytes=None)

@@ -315,6 +315,34 @@ async def test_a_canister_that_keeps_no_contract_is_not_to_be_trusted(one_world,
         assert "does not keep the contract" in done.stderr
 
 
+async def test_an_id_beyond_all_bounds_costs_only_its_own_source(
+    one_world, liar, told_status, told_flow, told_event, here, watch, tmp_path
+):
+    wrong = {"msg_id": 2**20_000}
+    canister_id = await liar(
+        one_world,
+        status=told_status(),
+        flows={"flows": [told_flow(**wrong)], "next": None},
+        events=[told_event(**wrong)],
+    )
+    await an_empty_store(tmp_path / "flows.db")
+    for words in (["--all"], ["--all", "--json"]):
+        done = await here(one_world, "flows", f"x={canister_id}", "desk=flows.db", *words)
+        assert done.returncode == 4, done.stderr
+        assert "ic-bridge: x: the canister tells a msg_id of 20001 bits" in done.stderr
+        assert "--json" not in words or [one["source"] for one in lines(done)] == ["desk"]
+    done = await watch(one_world, "events", canister_id, identity=False)
+    assert (done.returncode, "msg_id of 20001 bits" in done.stderr) == (4, True)
+
+
+async def test_a_quota_that_was_not_told_is_not_made_up(one_world, liar, told_status, here):
+    canister_id = await liar(one_world, status=told_status(settings={"open_flows": 7}))
+    done = await here(one_world, "status", canister_id, "--json")
+    assert lines(done)[0]["limits"] == {"open": 7, "tombstones": None, "bytes": None}
+    done = await here(one_world, "status", canister_id)
+    assert ("0 of 7" in done.stdout, done.stdout.count(" of ")) == (True, 2)
+
+
 # --- Following ------------------------------------------------------------------------------------
 
 
