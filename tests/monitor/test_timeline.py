@@ -114,7 +114,7 @@ def test_a_file_that_is_no_trace_is_one_line_and_a_hint(tmp_path: Path, data: by
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written_is_one_line_and_a_hint(tmp_path: Path) -> None:
     trace = tmp_path / "run.jsonl"
     with trace.open("w") as file:
         write_trace(RECORDS, file)
@@ -124,8 +124,11 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    assert done.stderr == "ic-bridge: No space left on device\n"
+    assert done.returncode == 1
+    said, hint = done.stderr.splitlines()
+    assert said.startswith("ic-bridge: ")
+    assert "No space left on device" in said
+    assert "another place" in hint
 
 
 def test_the_command_draws_a_file(tmp_path: Path) -> None:
