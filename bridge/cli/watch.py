@@ -1,7 +1,7 @@
 """``ic-bridge watch``: flows of canisters and of bridges' stores, for people and for cron.
 
 What is found goes to stdout, gaps and faults to stderr. Leaves with the highest code that one of
-the sources gives: 0 yes, 1 a negative answer, 2 usage, 3 network, 4 not to be trusted.
+the sources gives; which, `bridge.cli.watch_conditions` decides.
 """
 
 import asyncio
@@ -10,21 +10,22 @@ import io
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 import click
 
 from bridge.cli import watch_view as view
+from bridge.cli.watch_conditions import HOLDS, Conditions
 from bridge.cli.watch_sources import Sources, asking
-from bridge.errors import BridgeError, PolicyError, UsageError
+from bridge.errors import BridgeError, PolicyError, TransportError, UsageError
 from bridge.flow.quantities import parse_duration
 from bridge.monitor.records import STATES, UNSETTLED, FlowEvent, FlowList, Seen, Status
-from bridge.monitor.watch import Watch, state_named, together
+from bridge.monitor.watch import Watch, together
 
 _Result = TypeVar("_Result")
 
-_OVERDUE: Final = "overdue"
+_MOST_JUDGED: Final = 1_000_000  # flows that conditions are sought among
 
 
 def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
@@ -37,29 +38,31 @@ def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         raise click.BadParameter(str(error)) from error
 
 
-def _conditions(
-    _ctx: click.Context, _param: click.Parameter, value: str | None
-) -> frozenset[str] | None:
-    """Names of states, and ``overdue``, with commas between them."""
+def _conditions(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Conditions:
     if value is None:
-        return None
-    names = frozenset(part.strip() for part in value.split(","))
-    for name in sorted(names - {_OVERDUE}):
-        try:
-            state_named(name)
-        except UsageError as error:
-            raise click.BadParameter(str(error)) from error
-    return names
+        return Conditions()
+    try:
+        return Conditions.parse(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _complete_conditions(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[str]:
     before, comma, begun = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in (*STATES, _OVERDUE) if name.startswith(begun)]
+    return [f"{before}{comma}{name}" for name in Conditions.NAMES if name.startswith(begun)]
 
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_TIMEOUT: Final = click.option(
+    "--timeout",
+    callback=duration,
+    default="1 min",
+    show_default=True,
+    metavar="DURATION",
+    help="Give a source up after so long, unless it is followed.",
+)
 
 
 @click.group()
@@ -78,48 +81,64 @@ def watch() -> None:
 
 async def _of_each(
     sources: Sources,
+    within: int,
     ask: Callable[[Watch], Awaitable[_Result]],
-    tell: Callable[[list[_Result]], None],
+    tell: Callable[[list[_Result]], int],
 ) -> int:
     """Ask each source, tell what they answered, complain of the others; the worst exit code."""
 
     async def of_one(one: Watch) -> _Result | BridgeError:
         try:
-            async with one:
+            async with _in_time(within), one:
                 return await ask(one)
         except BridgeError as error:
             return error
 
     async with sources.opened() as watches:
         found = await together(of_one(one) for one in watches)
-    tell([result for result in found if not isinstance(result, BridgeError)])
-    return max(
-        (
-            view.complain(one.name, result)
-            for one, result in zip(watches, found, strict=True)
-            if isinstance(result, BridgeError)
-        ),
-        default=0,
-    )
+    codes = [tell([result for result in found if not isinstance(result, BridgeError)])]
+    for one, result in zip(watches, found, strict=True):
+        if isinstance(result, BridgeError):
+            codes.append(view.complain(one.name, result))
+    return max(codes)
+
+
+@contextlib.asynccontextmanager
+async def _in_time(nanoseconds: int | None) -> AsyncIterator[None]:
+    """Let a block take so long.
+
+    Raises:
+        TransportError: If it takes longer.
+    """
+    try:
+        async with asyncio.timeout(None if nanoseconds is None else nanoseconds / 1e9):
+            yield
+    except TimeoutError as error:
+        raise TransportError(
+            f"there was no whole answer within {(nanoseconds or 0) / 1e9:g} s",
+            hint="see whether it can be reached, or give it longer: --timeout '5 min'",
+        ) from error
 
 
 @watch.command()
 @asking
+@_TIMEOUT
 @_JSON
-def status(sources: Sources, as_json: bool) -> None:
+def status(sources: Sources, timeout: int, as_json: bool) -> None:
     """Show what flows take of the quotas, what was counted, and who sends much."""
 
     async def ask(one: Watch) -> Status:
         return await one.status()
 
-    def tell(found: list[Status]) -> None:
+    def tell(found: list[Status]) -> int:
         if as_json:
             for one in found:
                 click.echo(json.dumps(view.status_document(one)))
         elif found:
             view.show_statuses(found)
+        return 0
 
-    raise SystemExit(asyncio.run(_of_each(sources, ask, tell)))
+    raise SystemExit(asyncio.run(_of_each(sources, timeout, ask, tell)))
 
 
 @watch.command()
@@ -147,14 +166,14 @@ def status(sources: Sources, as_json: bool) -> None:
     type=click.IntRange(1, 1_000_000),
     default=1_000,
     show_default=True,
-    help="At most so many of each source.",
+    help="Show at most so many of each source; --fail-on looks at all.",
 )
 @click.option(
     "--fail-on",
     callback=_conditions,
     shell_complete=_complete_conditions,
     metavar="LIST",
-    help="Leave with 1 if a flow that was found is in one of these states, or overdue: "
+    help="Leave with 1 if a flow that fits is in one of these states, or overdue: "
     "dead_letter,stalled,overdue",
 )
 @click.option(
@@ -165,6 +184,7 @@ def status(sources: Sources, as_json: bool) -> None:
     metavar="DURATION",
     help="How late a flow may be before it is overdue.",
 )
+@_TIMEOUT
 @_JSON
 def flows(
     sources: Sources,
@@ -174,8 +194,9 @@ def flows(
     peer: str | None,
     idle: int,
     limit: int,
-    fail_on: frozenset[str] | None,
+    fail_on: Conditions,
     grace: int,
+    timeout: int,
     as_json: bool,
 ) -> None:
     """List flows, the longest unchanged first.
@@ -185,53 +206,44 @@ def flows(
     if every and states:
         raise click.UsageError("--all and --state exclude each other")
     wanted = None if every else (states or tuple(str(state) for state in UNSETTLED))
-    conditions = fail_on or frozenset()
-    unseen = conditions - {_OVERDUE, *(STATES if wanted is None else wanted)}
+    unseen = fail_on.unseen(wanted)
     if unseen:
         raise click.UsageError(
-            f"--fail-on names {', '.join(sorted(unseen))}, which is not looked for: "
+            f"--fail-on names {', '.join(unseen)}, which is not looked for: "
             "add it by --state, or give --all"
         )
 
-    async def ask(one: Watch) -> tuple[FlowList, int]:
-        found = await one.flows(role=role, state=wanted, peer=peer, idle_for=idle, limit=limit)
-        return found, (await one.status()).time
+    async def ask(one: Watch) -> tuple[FlowList, int, list[str]]:
+        async def fitting(states: Sequence[str] | None, most: int) -> FlowList:
+            return await one.flows(role=role, state=states, peer=peer, idle_for=idle, limit=most)
 
-    failed = False
+        shown = judged = await fitting(wanted, limit)
+        if not shown.complete:  # what is not shown may fulfil a condition all the same
+            judged = await fitting(fail_on.states(wanted), _MOST_JUDGED)
+        now = (await one.status()).time
+        return shown, now, fail_on.that_hold(judged, now=now, grace=grace)
 
-    def tell(found: list[tuple[FlowList, int]]) -> None:
-        nonlocal failed
+    def tell(found: list[tuple[FlowList, int, list[str]]]) -> int:
         if as_json:
-            for one, _ in found:
+            for one, _, _ in found:
                 click.echo(json.dumps(view.flows_document(one)))
         elif found:
-            view.show_flows(found)
-        for one, now in found:
-            failed = _fails(one, now, conditions, grace) or failed
+            view.show_flows([(one, now) for one, now, _ in found])
+        for one, _, complaints in found:
+            for words in complaints:
+                view.say(one.source, words)
+            if not one.complete:
+                view.say(one.source, "there are more flows than these; raise --limit")
+        return HOLDS if any(complaints for _, _, complaints in found) else 0
 
-    code = asyncio.run(_of_each(sources, ask, tell))
-    raise SystemExit(max(code, int(failed)))
-
-
-def _fails(found: FlowList, now: int, conditions: frozenset[str], grace: int) -> bool:
-    """Whether a condition holds, or cannot be excluded; says so."""
-    bad: dict[str, int] = {}
-    for flow in found:
-        late = flow.due is not None and flow.due + grace < now
-        for name in conditions & {str(flow.state), *([_OVERDUE] if late else ())}:
-            bad[name] = bad.get(name, 0) + 1
-    for name, count in sorted(bad.items()):
-        view.say(found.source, f"{count} {'flow is' if count == 1 else 'flows are'} {name}")
-    if not found.complete:
-        view.say(found.source, "there are more flows than these; raise --limit")
-    return bool(bad) or (bool(conditions) and not found.complete)
+    raise SystemExit(asyncio.run(_of_each(sources, timeout, ask, tell)))
 
 
 # --- Following ------------------------------------------------------------------------------------
 
 
-async def until_stopped(work: Coroutine[Any, Any, int]) -> int:
-    """Run until it ends or this process is told to: then the exit code is 0."""
+async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run until it ends or this process is told to."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     stopped = False
@@ -244,11 +256,10 @@ async def until_stopped(work: Coroutine[Any, Any, int]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
-        return await task
+        await task
     except asyncio.CancelledError:
         if not stopped:
             raise
-        return 0
 
 
 @watch.command()
@@ -275,6 +286,7 @@ async def until_stopped(work: Coroutine[Any, Any, int]) -> int:
     metavar="DURATION",
     help="Give up after so long without an answer; if left out, never.",
 )
+@_TIMEOUT
 @_JSON
 def events(
     sources: Sources,
@@ -283,6 +295,7 @@ def events(
     follow: bool,
     every: int,
     patience: int | None,
+    timeout: int,
     as_json: bool,
 ) -> None:
     """Show what happened to canisters' flows, oldest first.
@@ -293,12 +306,15 @@ def events(
     if new and after is not None:
         raise click.UsageError("--new and --after exclude each other")
 
-    async def of_one(one: Watch, several: bool) -> int:
+    codes = [0]  # of the sources that ended; whoever ends the command is told these
+
+    async def of_one(one: Watch, several: bool) -> None:
         try:
-            async with one:
+            async with _in_time(None if follow or new else timeout), one:
                 begin: int | FlowEvent = after or 0
                 if new:
-                    begin = await one.latest_event() or 0
+                    async with _in_time(timeout):
+                        begin = await one.latest_event() or 0
                 seen_so_far = one.events(
                     after=begin,
                     follow=follow or new,
@@ -309,8 +325,7 @@ def events(
                     async for seen in seen_so_far:
                         _tell(one, seen, several)
         except BridgeError as error:
-            return view.complain(one.name, error)
-        return 0
+            codes.append(view.complain(one.name, error))
 
     def _tell(one: Watch, seen: Seen, several: bool) -> None:
         if as_json:
@@ -320,13 +335,14 @@ def events(
         else:
             view.say(one.name, str(seen))
 
-    async def run() -> int:
+    async def run() -> None:
         async with sources.opened() as watches:
             if not as_json:
                 view.say_trust(one.trust for one in watches if one.kind == "canister")
-            return max(await together(of_one(one, len(watches) > 1) for one in watches))
+            await together(of_one(one, len(watches) > 1) for one in watches)
 
-    raise SystemExit(asyncio.run(until_stopped(run())))
+    asyncio.run(until_stopped(run()))
+    raise SystemExit(max(codes))
 
 
 # --- Metrics --------------------------------------------------------------------------------------
@@ -389,12 +405,11 @@ def export(
     """
     from bridge.monitor import Exporter  # noqa: PLC0415 - prometheus-client is an extra
 
-    async def run() -> int:
+    async def run() -> None:
         async with sources.opened() as watches:
             exporter = Exporter(watches, floor=floor / 1e9, timeout=timeout / 1e9, most_peers=peers)
             async with exporter.serving(*listen) as url:
                 click.echo(json.dumps({"url": url}))
                 await asyncio.Event().wait()
-        return 0
 
-    raise SystemExit(asyncio.run(until_stopped(run())))
+    asyncio.run(until_stopped(run()))

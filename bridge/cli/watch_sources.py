@@ -26,6 +26,8 @@ from bridge.network.choice import parse_root_key
 from bridge.principal import Principal
 
 _NAMED: Final = re.compile(r"([A-Za-z0-9_.-]{1,60})=(.+)", re.DOTALL)
+# What may be a connection string, which can hold a password, is not repeated.
+_SECRET: Final = re.compile(r"[=@]")
 
 
 class _Connection:
@@ -172,14 +174,21 @@ def _parsed(text: str) -> tuple[str | None, Principal | str]:
     try:
         found = Principal.from_text(where)
     except PrincipalError as error:
-        if "://" in where or Path(where).exists():
+        if "://" in where or Path(where).is_file():
             return name, where
+        if Path(where).exists():  # reading a pipe would wait for ever
+            raise UsageError(
+                f"{printable(where)} is no regular file, so there is no store in it",
+                hint="give the file of an SQLite store",
+            ) from None
+        told, why = printable(where), f": {error.message}, and there is no such file"
+        if "password" in str(name).lower() or _SECRET.search(where):
+            told, why = "one of the sources", ""
         raise UsageError(
-            f"{printable(where)} is neither a canister's id nor a store: {error.message}, "
-            "and there is no such file",
+            f"{told} is neither a canister's id nor a store{why}",
             hint="give an id such as rrkah-fqaaa-aaaaa-aaaaq-cai, the file of an SQLite store, "
             "or a URI that begins with postgresql://",
-        ) from error
+        ) from None
     if not found.is_canister:
         raise UsageError(
             f"{found} is no canister's id", hint="give one such as rrkah-fqaaa-aaaaa-aaaaq-cai"

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bridge.cli.watch_conditions import code_of
 from bridge.errors import BridgeError
 from bridge.monitor.records import (
     ContactLost,
@@ -67,7 +68,7 @@ def complain(source: str, error: BridgeError) -> int:
     click.secho(f"ic-bridge: {shown(source)}: {told}", fg="red", err=True)
     if error.hint:
         click.echo(f"  {printable(error.hint, 2_000)}", err=True)
-    return error.exit_code
+    return code_of(error)
 
 
 def _span(nanoseconds: int) -> str:

@@ -41,8 +41,8 @@ class StoreWatch(Watch):
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         given = isinstance(store, StoreView)
-        super().__init__(name or (type(store).__name__ if given else _place(str(store))))
         self._store = store if isinstance(store, StoreView) else view(store)
+        super().__init__(name or (type(store).__name__ if given else _place(str(store))))
         self._own = None if given else self._store
         self._clock = clock
         self._users = 0

@@ -251,6 +251,7 @@ _PYTHON = {
         "bridge.monitor.StoreWatch",
         "bridge.monitor.Status",
         "bridge.monitor.SideUsage",
+        "bridge.monitor.Limits",
         "bridge.monitor.PeerTraffic",
         "bridge.monitor.FlowList",
         "bridge.monitor.FlowView",

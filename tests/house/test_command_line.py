@@ -102,7 +102,7 @@ def shell(tmp_path, monkeypatch):
             "the entry bad.toml is not TOML",
         ),
         ("ic-bridge watch status nonsense", 2, "neither a canister's id nor a store"),
-        ("ic-bridge watch flows binary", 1, "binary cannot be read"),
+        ("ic-bridge watch flows binary", 3, "binary cannot be read"),
         ("ic-bridge watch export binary --listen 9654", 2, "is no address and port"),
         (
             "ic-bridge watch events rrkah-fqaaa-aaaaa-aaaaq-cai --network http://127.0.0.1:1",

@@ -11,11 +11,13 @@ import pytest
 import wasmtime
 from canister_world import opened
 
-from bridge import candid
+from bridge import SQLiteStore, candid
+from bridge.flow import SenderFlow, SenderState
 from bridge.monitor import CanisterWatch
 from bridge.network import create_canister, install_code
 from bridge.principal import Principal
 from bridge.reference import contract_method
+from bridge.store import Change
 
 COMMAND = str(Path(sys.executable).with_name("ic-bridge"))
 EVIL = "\x1b]0;owned\x07\x1b[31m\u202e[bold]\n"
@@ -240,3 +242,30 @@ def key_file(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def many_flows():
+    """Puts flows into a store: queued ones that are long due, or a dead letter after these."""
+
+    async def put(path, count, *, dead=False):
+        state, changed = ("dead_letter", 2_000) if dead else ("queued", 1)
+        flows = [
+            SenderFlow(
+                peer=PEER,
+                msg_id=number + changed,
+                dialect="unified",
+                state=SenderState(state),
+                payload_hash=0,
+                payload=b"",
+                opened=changed,
+                changed=changed,
+                due=None if dead else 1,
+                version=1,
+            )
+            for number in range(count)
+        ]
+        async with SQLiteStore(path) as store:
+            await asyncio.gather(*(store.commit(Change(None, flow)) for flow in flows))
+
+    return put

@@ -102,8 +102,9 @@ async def test_filters_narrow_what_is_listed(one_world, here, troubled):
     assert await listed("--role", "receiver") == []
     assert await listed("--idle", "1 d") == []
     assert await listed("--limit", "1") == [1]
-    done = await here(one_world, "flows", a.id, "--limit", "1", "--fail-on", "stalled")
-    assert (done.returncode, "raise --limit" in done.stderr) == (1, True)
+    for condition, code in (("stalled", 0), ("sending", 1), ("dead_letter", 1)):
+        done = await here(one_world, "flows", a.id, "--limit", "1", "--fail-on", condition)
+        assert (done.returncode, "raise --limit" in done.stderr) == (code, True)
 
 
 async def test_a_flow_that_nothing_serves_is_overdue(one_world, liar, told_status, told_flow, here):
@@ -190,7 +191,64 @@ async def an_empty_store(path):
 async def test_what_is_no_store_is_told(command, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing of the kind, but long enough" * 100)
     done = await command("watch", "flows", "notes.txt")
-    assert (done.returncode, "not a database" in done.stderr) == (1, True)
+    # Not 1, which says that a condition holds: nobody could look.
+    assert (done.returncode, "not a database" in done.stderr) == (3, True)
+
+
+async def test_a_server_that_is_away_is_no_condition(command):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    where = f"desk=postgresql://me:secret@127.0.0.1:{port}/flows"
+    done = await command("watch", "flows", where, "--fail-on", "dead_letter")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "ic-bridge: desk: the store 'ic_bridge' in flows on 127.0.0.1 failed" in done.stderr
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["host=db password=secret", "x=host=db password=secret", "password=secret", "me:secret@db"],
+)
+def test_what_may_hold_a_password_is_not_repeated(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(root, ["watch", "flows", source])
+    assert done.exception.exit_code == 2
+    assert "or a URI that begins with postgresql://" in str(done.exception)
+    assert "secret" not in str(done.exception)
+
+
+def test_a_pipe_is_no_store_to_wait_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("flows.db")
+    done = CliRunner().invoke(root, ["watch", "flows", "flows.db"])
+    assert "is no regular file" in str(done.exception)
+    assert done.exception.exit_code == 2
+
+
+async def test_a_source_that_never_answers_costs_the_others_nothing(command, tmp_path):
+    await an_empty_store(tmp_path / "flows.db")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for what in ("status", "flows"):
+            asked = ("rrkah-fqaaa-aaaaa-aaaaq-cai", "flows.db", "--network", url, "--json")
+            done = await command("watch", what, *asked, "--timeout", "5 s")
+            assert [one["source"] for one in lines(done)] == ["flows.db"], done.stderr
+            assert (done.returncode, "no whole answer within 5 s" in done.stderr) == (3, True)
+
+
+async def test_a_thousand_healthy_flows_are_no_alarm_and_hide_none(command, tmp_path, many_flows):
+    await many_flows(tmp_path / "flows.db", 1_001)
+    line = ("watch", "flows", "flows.db", "--limit", "1", "--json", "--fail-on")
+    done = await command(*line, "dead_letter,stalled")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "flows.db: there are more flows than these; raise --limit\n"
+    assert [one["complete"] for one in lines(done)] == [False]
+    await many_flows(tmp_path / "flows.db", 1, dead=True)  # the youngest of all
+    done = await command(*line, "dead_letter,stalled")
+    assert (done.returncode, "1 flow is dead_letter" in done.stderr) == (1, True)
+    assert [flow["state"] for one in lines(done) for flow in one["flows"]] == ["queued"]
+    done = await command(*line, "overdue")
+    assert (done.returncode, "1001 flows are overdue" in done.stderr) == (1, True)
 
 
 async def test_settings_and_completion_serve_this_command_too(one_world, command, key_file):
@@ -396,6 +454,18 @@ async def test_following_ends_cleanly_when_it_is_told_to(one_world, following, k
     assert {one["type"] for one in seen} == {"event"}
     follow.process.send_signal(number)
     assert await follow.ended() == (0, "", "")
+
+
+async def test_being_told_to_end_hides_no_source_that_failed(one_world, following, key_file, liar):
+    a, b = await one_world.deploy("player"), await one_world.deploy("player")
+    await a.open(b.id, 1)
+    wrong = await liar(one_world, events=b"DIDL\x00\x00")
+    where = ("--network", one_world.replica.url, "--identity", key_file(one_world.agent.identity))
+    follow = following(a.id, wrong, "--follow", *where)
+    assert "does not keep the contract" in await asyncio.to_thread(follow.process.stderr.readline)
+    await follow.line()
+    follow.process.send_signal(signal.SIGTERM)
+    assert (await follow.ended())[0] == 4
 
 
 async def test_only_what_is_new_is_told_where_that_is_asked(one_world, following, key_file):
