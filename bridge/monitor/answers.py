@@ -4,6 +4,7 @@ Candid's types bound most numbers and leave some without a bound: what exceeds t
 own is refused here, so that nothing behind it needs to doubt a record. Asks nobody.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -125,7 +126,11 @@ def _state(role: candid.Case, state: candid.Case) -> State:
 
 
 def _by_name(pairs: list[tuple[str, int]]) -> dict[str, int]:
-    return {name[:_LONGEST_NAME]: count for name, count in pairs}
+    """Counts by the beginnings of their names; those that begin alike are one."""
+    sums: Counter[str] = Counter()
+    for name, count in pairs:
+        sums[name[:_LONGEST_NAME]] += count
+    return dict(sums)
 
 
 def _usage(role: Role, gauges: Mapping[str, int]) -> SideUsage:

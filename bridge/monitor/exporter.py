@@ -24,6 +24,7 @@ _log = logging.getLogger("bridge.monitor")
 
 _TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 _MARGIN = 0.5  # seconds that the answer to a scrape needs itself
+_FOR_FAILED = 1.0  # seconds that a scrape waits for a source whose last look failed
 
 
 class Exporter:
@@ -35,7 +36,10 @@ class Exporter:
         timeout: Seconds that one look, and so one scrape, may take.
         most_peers: Peers of one source that have labels of their own; the first that are seen, and
             among these those with the most flows. All others are ``other``.
-        most_flows: Flows that are read of one source at a look.
+        most_flows: Flows of one state that are read of one source at a look.
+
+    Raises:
+        UsageError: If two sources have one name.
     """
 
     def __init__(
@@ -47,6 +51,11 @@ class Exporter:
         most_peers: int = 20,
         most_flows: int = MOST_FLOWS,
     ) -> None:
+        if len({watch.name for watch in watches}) < len(watches):
+            raise UsageError(
+                "two sources have one name, so their metrics would be one another's",
+                hint="give each another one: CanisterWatch(..., name=...)",
+            )
         self._looked = [Looked(watch, BoundedLabels(most_peers)) for watch in watches]
         self._floor = floor
         self._timeout = timeout
@@ -62,7 +71,8 @@ class Exporter:
         """Look at each source whose last look is longer ago than the floor.
 
         Args:
-            within: Seconds to wait at most; looks that take longer go on.
+            within: Seconds to wait at most, and for sources whose last look failed at most one;
+                looks that take longer go on.
         """
         now = asyncio.get_running_loop().time()
         for one in self._looked:
@@ -71,10 +81,11 @@ class Exporter:
             if not busy and now - self._begun.get(name, -self._floor) >= self._floor:
                 self._begun[name] = now
                 self._tasks[name] = asyncio.create_task(self._look_at(one))
-        waiting = [task for task in self._tasks.values() if not task.done()]
-        if waiting:
-            longest = self._timeout if within is None else min(within, self._timeout)
-            await asyncio.wait(waiting, timeout=longest)
+        longest = self._timeout if within is None else min(within, self._timeout)
+        sound = {self._tasks[one.watch.name] for one in self._looked if one.is_sound}
+        first = min(longest, _FOR_FAILED)
+        await _wait_for({*self._tasks.values()}, first)
+        await _wait_for(sound, longest - first)
 
     async def _look_at(self, one: Looked) -> None:
         begun = time.perf_counter()
@@ -143,6 +154,12 @@ class Exporter:
         finally:
             await self.close()
             await runner.cleanup()
+
+
+async def _wait_for(tasks: set[asyncio.Task[None]], seconds: float) -> None:
+    waiting = [task for task in tasks if not task.done()]
+    if waiting:
+        await asyncio.wait(waiting, timeout=seconds)
 
 
 def _patience(told: str | None) -> float | None:

@@ -187,6 +187,11 @@ class Looked:
     failures: Counter[str] = field(default_factory=Counter)
     error: str | None = None
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether no look was taken yet, or the last one succeeded."""
+        return self.survey is not None or self.error is None
+
     def failed(self, error: BaseException) -> None:
         """Take down that a look failed: what the one before it told holds no longer."""
         self.survey, self.error = None, type(error).__name__

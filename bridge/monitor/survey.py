@@ -11,7 +11,7 @@ from bridge.monitor.watch import Watch, together
 from bridge.principal import Principal
 
 MOST_FLOWS: Final = 10_000
-"""Flows that a survey reads of each source."""
+"""Flows of one state that a survey reads of each source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Survey:
 
     Attributes:
         status: As told.
-        flows: At most as many as asked for.
+        flows: Of each state at most as many as asked for.
     """
 
     status: Status
@@ -54,16 +54,23 @@ async def survey(watch: Watch, *, most_flows: int = MOST_FLOWS) -> Survey:
 
     Args:
         watch: The source.
-        most_flows: How many flows are read of it.
+        most_flows: How many flows of each state are read of it: however many there are of one, they
+            hide none of another.
 
     Raises:
         BridgeError: As `Watch.status` raises.
     """
 
-    async def read_flows() -> FlowList:
-        return await watch.flows(state=UNSETTLED, limit=most_flows)
+    async def read_flows() -> list[FlowList]:
+        return await together(watch.flows(state=state, limit=most_flows) for state in UNSETTLED)
 
-    status, flows = await together([watch.status(), read_flows()])
+    status, found = await together([watch.status(), read_flows()])
     assert isinstance(status, Status)
-    assert isinstance(flows, FlowList)
+    assert isinstance(found, list)
+    flows = FlowList(
+        source=watch.name,
+        trust=watch.trust,
+        flows=tuple(flow for some in found for flow in some),
+        complete=all(some.complete for some in found),
+    )
     return Survey(status, flows)

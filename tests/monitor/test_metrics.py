@@ -23,6 +23,7 @@ from bridge.monitor import (
     BridgeMetrics,
     CanisterWatch,
     Exporter,
+    FlowView,
     SideUsage,
     Status,
     StoreWatch,
@@ -30,12 +31,14 @@ from bridge.monitor import (
     Watch,
 )
 from bridge.monitor.metrics import OF_PROGRAMS, OF_SOURCES, BoundedLabels
+from bridge.monitor.records import role_of
 from bridge.monitor.watch import Page
 from bridge.principal import Principal
 from bridge.service import Sighting
 
 COMMAND = str(Path(sys.executable).with_name("ic-bridge"))
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "watch-flows.md"
+PEER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 SECOND = 1_000_000_000
 
 
@@ -144,6 +147,39 @@ class Acting(Watch):
         raise NotImplementedError
 
 
+class Keeping(Acting):
+    """A source with so many flows of each of these states."""
+
+    def __init__(self, name, counts):
+        super().__init__(name, nothing)
+        self.counts = counts
+
+    async def _page(self, role, state, cursor):
+        begin = int(cursor or b"0")
+        end = min(begin + 1_000, self.counts.get(str(state), 0))
+        flows = [a_flow(state, number) for number in range(begin, end)]
+        more = end < self.counts.get(str(state), 0)
+        return Page(tuple(flows), str(end).encode() if more else None)
+
+
+def a_flow(state, number):
+    """A dead letter is younger than all others."""
+    return FlowView(
+        role=role_of(state),
+        peer=PEER,
+        msg_id=number,
+        state=state,
+        failure=None,
+        late=False,
+        attempts=0,
+        due=None,
+        opened=1,
+        changed=2 if state == "dead_letter" else 1,
+        payload_hash=0,
+        response_hash=None,
+    )
+
+
 async def nothing():
     pass
 
@@ -158,14 +194,56 @@ async def away():
 
 async def test_sources_fail_and_hang_for_themselves_and_a_scrape_ends():
     watches = [Acting("good", nothing), Acting("stuck", hang), Acting("away", away)]
-    async with Exporter(watches, timeout=0.05).serving() as url:
-        await scraped(url)
-        told = await scraped(url)
+    hurried = {"X-Prometheus-Scrape-Timeout-Seconds": "1"}
+
+    async def until(url, *sample):
+        async with asyncio.timeout(300):
+            while not (told := await scraped(url, **hurried)).get(sample):
+                pass
+        return told
+
+    async with Exporter([Acting("stuck", hang)], timeout=0.05).serving() as url:
+        await until(url, "source_last_error_info", "TimeoutError", "stuck")
+    async with Exporter(watches, timeout=3_600, floor=3_600).serving() as url:
+        await until(url, "source_look_failures_total", "NotSentError", "away")
+        told = await until(url, "source_up", "good")
     assert [told["source_up", one.name] for one in watches] == [1, 0, 0]
-    assert told["source_last_error_info", "TimeoutError", "stuck"] == 1
     assert told["source_look_failures_total", "NotSentError", "away"] == 1
     assert told["source_last_success_timestamp_seconds", "away"] == 0
     assert ("open_flows", "sender", "away") not in told
+
+
+async def test_flows_of_one_state_hide_none_of_another():
+    source = Keeping("x", {"processing": 30, "queued": 11, "dead_letter": 1, "stalled": 10})
+    async with Exporter([source], most_flows=10).serving() as url:
+        told = await scraped(url)
+    flows = {key[4]: value for key, value in told.items() if key[0] == "flows"}
+    assert flows == {"processing": 10, "queued": 10, "dead_letter": 1, "stalled": 10}
+    assert told["source_complete", "x"] == 0
+    whole = Keeping("x", {"processing": 1_500, "dead_letter": 1})
+    async with Exporter([whole], most_flows=1_500).serving() as url:
+        told = await scraped(url)
+    assert told["flows", str(PEER), "receiver", "x", "processing"] == 1_500
+    assert told["source_complete", "x"] == 1
+
+
+async def test_a_source_that_failed_is_not_waited_for_as_long_as_one_that_did_not():
+    late = asyncio.Event()
+    hurt, good = Acting("hurt", away), Acting("good", nothing)
+    async with Exporter([hurt, good], floor=0, timeout=3_600).serving() as url:
+        await scraped(url)
+        hurt.act = late.wait
+        told = await scraped(url)  # which ends, though neither look nor scraper has a near end
+        assert (told["source_up", "hurt"], told["source_up", "good"]) == (0, 1)
+        late.set()
+        async with asyncio.timeout(300):
+            while (await scraped(url))["source_up", "hurt"] == 0:
+                pass
+
+
+def test_sources_of_one_name_would_be_one_anothers():
+    with pytest.raises(UsageError, match="two sources have one name"):
+        Exporter([Acting("x", nothing), Acting("x", nothing)])
 
 
 async def test_a_fault_of_the_program_is_logged_and_the_source_is_down(caplog):
@@ -230,20 +308,23 @@ async def test_a_million_peers_and_reasons_fill_no_database(
     canister_id = await liar(
         one_world,
         status=told_status(
-            counters=[(f"\x1b{number:05}\n" + "x" * 300, 1) for number in range(5_000)],
+            counters=[(f"\x1b{number:05}\n" + "x" * 300, 1) for number in range(5_000)]
+            + [("y" * 100 + str(number), 5) for number in range(3)],  # which begin alike
             version="\n" * 5_000,
             peers=rows,
         ),
         flows={"flows": flows, "next": None},
     )
 
-    class OneState(CanisterWatch):
-        """The liar has one answer for whatever state is asked for."""
+    class Told(CanisterWatch):
+        """The liar's answers, where it is asked for what it tells; it tells nothing else."""
 
-        async def flows(self, **options):
-            return await super().flows(**options | {"state": "sending"})
+        async def _page(self, role, state, cursor):
+            if state == "sending":
+                return await super()._page(role, state, cursor)
+            return Page((), None)
 
-    watch = OneState(one_world.agent, canister_id, name="x")
+    watch = Told(one_world.agent, canister_id, name="x")
     async with Exporter([watch], most_peers=20, floor=0).serving() as url:
         for _ in range(2):
             told = await scraped(url)
@@ -252,7 +333,7 @@ async def test_a_million_peers_and_reasons_fill_no_database(
     assert shown[str(peers[7])] == 4  # who has most is shown first
     assert (sum(shown.values()), shown["other"]) == (903, 903 - 4 - 19)
     reasons = [value for key, value in told.items() if key[0] == "counted_total"]
-    assert (len(reasons), sum(reasons)) == (101, 5_000)
+    assert (len(reasons), sum(reasons)) == (101, 5_000 + 15)
     passed = [key for key in told if key[0] == "peer_messages_total"]
     assert len(passed) == 3 * 21
     assert all(len(label) < 100 and label.isprintable() for key in told for label in key)
@@ -378,7 +459,6 @@ async def test_a_running_bridge_tells_what_it_sends_and_how_long_flows_take(one_
     assert told["program_counted_total", "shop", "received ACK"] == counters["received ACK"]
 
 
-PEER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 MINUTE = 60 * SECOND
 START = 1_800_000_000 * SECOND
 MINTED = (START // 1_000_000) << 80  # an id that says that it was minted then
@@ -454,5 +534,16 @@ def test_the_guides_alerts_speak_of_metrics_and_labels_that_there_are():
         labels = {label for name in named for label in known[name].labels}
         for selector in re.findall(r"\{([^}]*)\}", rule["expr"]):
             assert set(re.findall(r"(\w+)(?:=|!=|=~)", selector)) <= labels, rule
-        for listed in re.findall(r"(?:by|on|ignoring) *\(([^)]*)\)", rule["expr"]):
-            assert set(re.findall(r"\w+", listed)) <= labels, rule
+        scraped = {"job", "instance"}  # which Prometheus adds, and tells exporters apart by
+        for how, listed in re.findall(r"\b(by|on|ignoring) *\(([^)]*)\)", rule["expr"]):
+            words = set(re.findall(r"\w+", listed))
+            assert words <= labels | scraped, rule
+            assert how == "ignoring" or words >= scraped | {"source"}, rule
+        # Which of an exporter's series belong together, all other labels say.
+        assert not re.search(r"[-+*/] *on\b", rule["expr"]), rule
+
+
+def test_there_is_an_alert_for_whatever_makes_another_blind():
+    text = GUIDE.read_text(encoding="utf-8")
+    for blind in ("ic_bridge_source_up == 0", "ic_bridge_source_complete == 0", "absent("):
+        assert f"expr: {blind}" in text
