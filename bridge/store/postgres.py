@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -19,6 +19,8 @@ from bridge.store.grouping import Commit, Grouped
 from bridge.store.tables import TablesView
 
 if TYPE_CHECKING:
+    import psycopg
+
     from bridge.store.postgres_session import Session
 
 _log = logging.getLogger("bridge.store")
@@ -79,6 +81,8 @@ class PostgresView(TablesView):
         where = named if schema is None else schema
         self._session = _new_session(bare, where, writes=self._WRITES)
         self._thread: ThreadPoolExecutor | None = None
+        self._ended: Future[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._questions: Grouped[_Question, _Rows] = Grouped(
             lambda group: self._run(lambda: self._answer(group))
         )
@@ -93,10 +97,21 @@ class PostgresView(TablesView):
             )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-store")
         try:
+            if self._ended is not None:  # of a time before, whose close was not waited for
+                await asyncio.shield(asyncio.wrap_future(self._ended))
+            self._session.closing.clear()
+            self._tasks = [asyncio.create_task(self._bound())]
             await self._begin()
-        except BaseException:
-            await self._end()
+        except BaseException as error:
+            await self._end(at_once=not isinstance(error, Exception))
             raise
+
+    async def _bound(self) -> None:
+        """Wait for no answer for ever."""
+        while True:
+            await asyncio.sleep(_BEAT)
+            if self._session.waits > _ANSWER:
+                self._session.abort()
 
     async def _begin(self) -> None:
         await self._run(self._connect)
@@ -116,18 +131,37 @@ class PostgresView(TablesView):
         check_layout(session, layout)
 
     async def close(self) -> None:
-        """See `StoreView.close`."""
-        await self._questions.end()
+        """See `StoreView.close`. Whoever is cancelled in it waits for the server no longer."""
+        self._session.closing.set()
+        try:
+            await self._finish()
+        except BaseException:
+            await self._end(at_once=True)
+            raise
         await self._end()
 
-    async def _end(self) -> None:
+    async def _finish(self) -> None:
+        await self._questions.end()
+
+    async def _end(self, *, at_once: bool = False) -> None:
+        """Let go of the session, the thread and all else; whatever is cancelled, they end."""
         thread, self._thread = self._thread, None  # from here on, whoever comes is told so
         if thread is None:
             return
+        self._session.closing.set()
+        if at_once:
+            self._session.abort()
+        tasks, self._tasks = self._tasks, []
+        self._ended = thread.submit(self._session.end)
+        thread.shutdown(wait=False)
         try:
-            await asyncio.get_running_loop().run_in_executor(thread, self._session.end)
+            await asyncio.shield(asyncio.wrap_future(self._ended))
+        except BaseException:
+            self._session.abort()
+            raise
         finally:
-            thread.shutdown(wait=True)
+            for task in tasks:  # until now one has seen to it that the server answers
+                task.cancel()
 
     def _check_open(self) -> ThreadPoolExecutor:
         if self._thread is None:
@@ -166,9 +200,9 @@ class PostgresView(TablesView):
                 if again:
                     raise
                 again = True
-                self._reconnect()
+                self._reconnect(error)
 
-    def _reconnect(self) -> None:
+    def _reconnect(self, fault: "psycopg.Error") -> None:  # noqa: ARG002 - an owner tells it
         self._session.begin()
 
 
@@ -213,7 +247,6 @@ class PostgresStore(PostgresView, Store):
         self._standby = standby
         self._owner = Owner(self._session, reconnect_within)
         self._lost: asyncio.Future[StoreLostError] | None = None
-        self._beat: asyncio.Task[None] | None = None
         self._commits: Grouped[Commit, None] = Grouped(
             lambda group: self._run(lambda: self._owner.write(group))
         )
@@ -241,7 +274,7 @@ class PostgresStore(PostgresView, Store):
                     told,
                 )
             await asyncio.sleep(_LOOK)
-        self._beat = asyncio.create_task(self._live())
+        self._tasks.append(asyncio.create_task(self._live()))
 
     async def _take(self, *, patient: bool) -> str | None:
         """Take the store over; why that cannot be yet. One that stands by is patient."""
@@ -257,39 +290,24 @@ class PostgresStore(PostgresView, Store):
 
     async def _live(self) -> None:
         """Show the server that we are here, and see that it is."""
-        sign: asyncio.Task[None] | None = None
         while not self._owner.loss:
             await asyncio.sleep(_BEAT)
-            if self._session.waits > _ANSWER:
-                self._session.abort()
-            elif sign is None or sign.done():
-                sign = asyncio.create_task(self._show())
+            with contextlib.suppress(StoreError):  # whoever asks for more is told it
+                await self._select("SELECT 1")
 
-    async def _show(self) -> None:
-        with contextlib.suppress(StoreError):  # whoever asks for more is told it
-            await self._select("SELECT 1")
-
-    async def close(self) -> None:
-        """See `StoreView.close`."""
-        self._owner.close()
+    async def _finish(self) -> None:
         await self._commits.end()
-        await self._questions.end()
-        if self._thread is not None:
-            with contextlib.suppress(StoreError):  # broken: then it owns nothing any more
-                await self._run(self._owner.release)
-        if self._beat is not None:  # until now it has seen to it that the server answers
-            self._beat.cancel()
-            await asyncio.wait([self._beat])
-            self._beat = None
-        await super().close()
+        await super()._finish()
+        with contextlib.suppress(StoreError):  # broken: then it owns nothing any more
+            await self._run(self._owner.release)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:
             return await super()._run(work)
-        except StoreLostError as error:
-            if self._lost is not None and not self._lost.done():
-                self._lost.set_result(error)
-            raise
+        finally:
+            loss = self._owner.loss
+            if loss is not None and self._lost is not None and not self._lost.done():
+                self._lost.set_result(loss)
 
     async def lost(self) -> StoreLostError:
         """See `Store.lost`."""
@@ -303,8 +321,8 @@ class PostgresStore(PostgresView, Store):
         self._owner.check()
         return super()._answer(questions)
 
-    def _reconnect(self) -> None:
-        self._owner.find_again()
+    def _reconnect(self, fault: "psycopg.Error") -> None:
+        self._owner.find_again(fault)
 
     async def commit(self, *changes: Change, notes: Mapping[str, bytes] | None = None) -> None:
         """See `Store.commit`."""

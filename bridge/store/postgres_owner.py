@@ -9,8 +9,8 @@ Works in the thread of whoever calls.
 """
 
 import hashlib
+import logging
 import secrets
-import threading
 import time
 from collections.abc import Sequence
 from importlib import resources
@@ -24,8 +24,11 @@ from bridge.store.postgres_group import Group
 from bridge.store.postgres_session import Session, Statement
 from bridge.store.tables import statements
 
+_log = logging.getLogger("bridge.store")
+
 LAYOUT: Final = 1
 _PAUSE: Final = 0.25
+_TRIES: Final = 5  # of a group whose session breaks each time
 _TRY: Final = "SELECT pg_try_advisory_lock(%s)"
 _HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 
@@ -72,15 +75,10 @@ class Owner:
         self._name = ""
         self._commits = 0
         self._loss: StoreLostError | None = None
-        self._closing = threading.Event()
         # Of all advisory locks of the database this one is the store's: the schema's name says so
         # before the schema is there.
         digest = hashlib.sha256(b"ic-bridge store " + session.schema.encode()).digest()
         self._lock = int.from_bytes(digest[:8], "big", signed=True)
-
-    def close(self) -> None:
-        """Seek a lost server no longer; from any thread."""
-        self._closing.set()
 
     # --- Taking over ----------------------------------------------------------------------------
 
@@ -91,26 +89,22 @@ class Owner:
             psycopg.Error: If the server cannot be reached or refuses.
             StoreError: If what is there cannot be used.
         """
-        session = self._session
+        session, self._loss = self._session, None
         if not session.is_open:
             session.begin()
         [[(taken,)]] = session.ask([(_TRY, [self._lock])])
         if not taken:
             return False
         self._name = secrets.token_hex(16)
-        self._loss = None
-        self._closing.clear()
         session.ask([("BEGIN", [])])
         try:
             self._make_tables()
             [[(layout,)]] = session.ask([("SELECT layout FROM store", [])])
             check_layout(session, layout)
-            [[(self._commits,)], _] = session.ask(
-                [
-                    ("UPDATE store SET owner = %s RETURNING commits", [self._name]),
-                    ("COMMIT", []),
-                ]
+            [named] = session.commit(
+                [("UPDATE store SET owner = %s RETURNING commits", [self._name])]
             )
+            [(self._commits,)] = named.fetchall()
         except BaseException:
             session.end()
             raise
@@ -149,29 +143,36 @@ class Owner:
             StoreError: If the store fails, for all of them; nothing was changed.
             StoreLostError: If the store is lost.
         """
-        while True:
+        ones_own = True
+        for _ in range(_TRIES):
             self.check()
             group = Group(commits)
             outcomes: list[StoreError | None] = []
             try:
-                keys = group.keys
-                stored = self._begin(keys)
+                stored = self._begin(group.keys)
                 outcomes = [*group.decide(stored)]
                 self._finish(group)
             except psycopg.Error as error:
-                if self._session.is_broken(error):
-                    if self.find_again() and outcomes:
-                        return outcomes
-                    continue
-                self._roll_back()
-                if not isinstance(error, (psycopg.DataError, psycopg.IntegrityError)):
-                    raise self._session.failed(error) from error
-                if len(commits) == 1:
-                    return [self._session.failed(error)]
-                # What is wrong with the data of one is its own caller's.
-                return [self.write([commit])[0] for commit in commits]
+                fault = error
+                if not self._session.is_broken(error):
+                    ones_own = isinstance(error, (psycopg.DataError, psycopg.IntegrityError))
+                    self._roll_back()
+                    break
+                if self.find_again(error) and outcomes:
+                    return outcomes
             else:
                 return outcomes
+        # What is wrong with one, its data or what it makes of every session, is its own caller's.
+        if ones_own and len(commits) > 1:
+            return [self._alone(commit) for commit in commits]
+        raise self._session.failed(fault) from fault
+
+    def _alone(self, commit: Commit) -> StoreError | None:
+        try:
+            [outcome] = self.write([commit])
+        except StoreError as error:
+            return error
+        return outcome
 
     def _begin(self, keys: list[bytes]) -> dict[bytes, int]:
         """Begin a transaction that only the owner can, and read what is stored of some flows."""
@@ -194,9 +195,7 @@ class Owner:
         if not made:
             self._session.ask([("ROLLBACK", [])])
             return
-        *_, end = self._session.tell([*made, ("COMMIT", [])])
-        if end.statusmessage != "COMMIT":
-            raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
+        self._session.commit(made)
         self._commits += 1
 
     def _roll_back(self) -> None:
@@ -230,8 +229,11 @@ class Owner:
         """Why the store was lost, where it was."""
         return self._loss
 
-    def find_again(self) -> bool:
+    def find_again(self, fault: psycopg.Error) -> bool:
         """Begin a new session where one broke, and own the store in it.
+
+        Args:
+            fault: How it broke.
 
         Returns:
             Whether a transaction of which no answer came stands.
@@ -240,42 +242,59 @@ class Owner:
             StoreError: If the store was closed meanwhile.
             StoreLostError: If another bridge took it over, or the server stayed away.
         """
-        session, old = self._session, self._session.ending
+        session = self._session
+        ours = [session.ending]
         session.end()
         deadline = time.monotonic() + self._within
         why = "its owner's last session did not end"
-        while not self._closing.is_set():
+        while True:
             try:
-                session.begin()
-                # Our own broken session may live on at the server, where nobody has told it yet.
-                _, [(taken,)], [(owner, commits)] = session.ask(
-                    [old, (_TRY, [self._lock]), ("SELECT owner, commits FROM store", [])]
-                )
+                stood = self._look(ours)
             except (psycopg.Error, StoreError) as error:
+                if isinstance(error, StoreLostError) or (
+                    isinstance(error, StoreError) and session.closing.is_set()
+                ):
+                    raise
                 why = error.message if isinstance(error, StoreError) else _told(error)
+                if session.ending not in ours:  # it may have the lock, and live on
+                    ours.append(session.ending)
             else:
-                if owner != self._name:
-                    raise self.lose("another bridge took it over")
-                if taken:
-                    return self._went_on(commits)
+                if stood is not None:
+                    _log.warning(
+                        "the connection to the store %s broke, and was made anew: %s",
+                        session.label,
+                        _told(fault),
+                    )
+                    return stood
             session.end()
             if time.monotonic() > deadline:
                 raise self.lose(f"its server was not found again within {self._within:g} s: {why}")
-            self._closing.wait(_PAUSE)
-        raise StoreError(
-            f"the store {session.label} was closed while its server was away",
-            hint="open it again: what was under way is there whole, or not at all",
-        )
+            session.closing.wait(_PAUSE)
 
-    def _went_on(self, commits: int) -> bool:
+    def _look(self, ours: Sequence[Statement]) -> bool | None:
+        """As `find_again`, once; nothing is known while one of our broken sessions has the lock."""
+        session = self._session
+        session.begin()
+        # Our own sessions that broke may live on at the server, where nobody has told them yet.
+        *_, [(taken,)], [(owner, commits)] = session.ask(
+            [*ours, (_TRY, [self._lock]), ("SELECT owner, commits FROM store", [])]
+        )
+        if owner != self._name:
+            raise self.lose("another bridge took it over")
+        if not taken:
+            return None
         went_on = commits - self._commits
         if went_on not in (0, 1):
             raise self.lose(
                 "the server has forgotten what it had confirmed; it was restored, or another took "
                 "its place that did not have all"
             )
+        if went_on:
+            # What is there need not be at the standby servers: whoever ended the old session ended
+            # its wait for them too. A commit that is behind it, and was waited for, has it with it.
+            session.commit([("BEGIN", []), ("UPDATE store SET owner = owner", [])])
         self._commits = commits
-        return went_on == 1
+        return bool(went_on)
 
 
 def _told(error: psycopg.Error) -> str:

@@ -6,6 +6,7 @@ error or a log.
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -16,6 +17,7 @@ from psycopg import conninfo as libpq
 from psycopg.rows import TupleRow
 
 from bridge.errors import StoreError, UsageError
+from bridge.store.postgres_connection import Connection
 
 _log = logging.getLogger("bridge.store")
 
@@ -92,6 +94,7 @@ class Session:
         writes: Whether it is to write; one that only reads may be a standby server's.
 
     Attributes:
+        closing: Set by whoever wants no further session; from any thread.
         ending: What ends the session from another one.
         label: The place, as errors name it.
         quoted: The schema's name, as statements have it.
@@ -138,6 +141,10 @@ class Session:
         self._pipeline: psycopg.Pipeline | None = None
         self._held = ExitStack()
         self._asked_at: float | None = None
+        self._warned = False
+        self._aborted = False
+        self._closing_it = threading.Lock()  # a descriptor's number is another's once it is closed
+        self.closing = threading.Event()
         self.ending: Statement = ("SELECT 1", [])
         place = given.get("host") or given.get("hostaddr") or given.get("service") or "this machine"
         database = given.get("dbname") or given.get("user") or "the default database"
@@ -161,16 +168,30 @@ class Session:
 
         Raises:
             psycopg.Error: If the server cannot be reached or refuses.
-            StoreError: If what answers cannot be used.
+            StoreError: If what answers cannot be used, or the store is being closed.
         """
         self.end()
-        self._connection = psycopg.connect(**self._parameters, autocommit=True)
+        self._check_wanted()
+        self._aborted = False
+        # Nothing is prepared: psycopg's book of it goes wrong when a statement of a pipeline fails,
+        # and a plan for whatever value may read a whole table for a rare one.
+        self._connection = Connection.connect(
+            **self._parameters, autocommit=True, prepare_threshold=None
+        )
         self._connection.add_notice_handler(self._noticed)
         try:
+            self._check_wanted()  # an abort before now had nothing to break
             self._set_up(self._connection)
         except BaseException:
             self.end()
             raise
+
+    def _check_wanted(self) -> None:
+        if self.closing.is_set():
+            raise StoreError(
+                f"the store {self.label} was closed while its server was away",
+                hint="open it again: what was under way is there whole, or not at all",
+            )
 
     def _set_up(self, connection: psycopg.Connection[TupleRow]) -> None:
         version = connection.info.server_version
@@ -204,31 +225,33 @@ class Session:
         self.ending = (_END, [pid, begun])
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
-        if notice.severity_nonlocalized == "WARNING":  # as of a commit that no standby has yet
+        if notice.severity_nonlocalized == "WARNING":
+            self._warned = True
             _log.warning("the server of the store %s: %s", self.label, notice.message_primary)
 
     def end(self) -> None:
         """Close the connection, whatever its state."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with self._closing_it:
+                connection.close()
         self._end_pipeline()
 
     def abort(self) -> None:
-        """Break the connection, from any thread: whoever waits for the server waits no longer."""
+        """Break the connection, from any thread: whoever waits for the server waits no longer.
+
+        A connection that is still being made is waited for; `connect_timeout` bounds that.
+        """
         connection = self._connection
         if connection is None:
             return
-        try:
+        self._aborted = True
+        with self._closing_it, suppress(OSError, psycopg.Error):
             held = socket.socket(fileno=connection.fileno())
-        except (OSError, psycopg.Error):
-            return
-        try:
-            held.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        finally:
-            held.detach()  # the descriptor is the connection's
+            try:
+                held.shutdown(socket.SHUT_RDWR)
+            finally:
+                held.detach()  # the descriptor is the connection's
 
     # --- Asking ---------------------------------------------------------------------------------
 
@@ -256,14 +279,35 @@ class Session:
             # One pipeline for all, as its end says more after the last statement: the server then
             # takes the session for one that is at work, and ends it never, however silent it is.
             self._pipeline.sync()
-        except psycopg.Error:
+        except psycopg.Error as error:
             self._end_pipeline()
+            if self._aborted:
+                raise psycopg.OperationalError("no answer came, and none was waited for") from error
             raise
+        except UnicodeError as error:  # half a surrogate pair is no text
+            self._end_pipeline()
+            raise psycopg.DataError(str(error)) from error
         except BaseException:  # a fault of this program; what it left half said must not be done
             self.end()
             raise
         finally:
             self._asked_at = None
+        return cursors
+
+    def commit(self, statements: Sequence[Statement]) -> list[psycopg.Cursor[TupleRow]]:
+        """Send the last statements of a transaction together, and commit it.
+
+        Raises:
+            psycopg.Error: As `tell`; with the session ended where the server has committed and did
+                not wait for the standby servers that it was to wait for. It says so by a warning.
+        """
+        self._warned = False
+        *cursors, end = self.tell([*statements, ("COMMIT", [])])
+        if end.statusmessage != "COMMIT":
+            raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back")
+        if self._warned:
+            self.end()
+            raise psycopg.OperationalError("the server did not wait for its standby servers")
         return cursors
 
     def _end_pipeline(self) -> None:

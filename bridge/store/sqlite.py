@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import sqlite3
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -40,6 +40,7 @@ class SQLiteView(TablesView):
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._thread: ThreadPoolExecutor | None = None
+        self._ended: Future[None] | None = None
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
@@ -48,11 +49,11 @@ class SQLiteView(TablesView):
             raise StoreError(f"the store {self._path} is open already", hint="open it only once")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-store")
         try:
+            if self._ended is not None:  # of a time before, whose close was not waited for
+                await asyncio.shield(asyncio.wrap_future(self._ended))
             await self._run(self._connect)
         except BaseException:
-            await self._run(self._disconnect)
-            self._thread.shutdown(wait=True)
-            self._thread = None
+            await self._end()
             raise
 
     def _connect(self) -> None:
@@ -88,13 +89,15 @@ class SQLiteView(TablesView):
 
     async def close(self) -> None:
         """See `StoreView.close`."""
+        await self._end()
+
+    async def _end(self) -> None:
         thread, self._thread = self._thread, None  # from here on, whoever comes is told so
         if thread is None:
             return
-        try:
-            await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
-        finally:
-            thread.shutdown(wait=True)
+        self._ended = thread.submit(self._disconnect)  # it is done even if nobody waits for it
+        thread.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(self._ended))
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -244,8 +247,10 @@ class SQLiteStore(SQLiteView, Store):
 
     async def close(self) -> None:
         """See `StoreView.close`."""
-        await self._commits.end()
-        await super().close()
+        try:
+            await self._commits.end()
+        finally:  # also where nobody waits until they are written
+            await self._end()
 
     def _disconnect(self) -> None:
         super()._disconnect()

@@ -74,6 +74,16 @@ def changed(record: Flow, **fields: object) -> Flow:
     return dataclasses.replace(record, version=record.version + 1, **fields)
 
 
+async def test_large_payloads_are_committed_at_once(store: Store) -> None:
+    records = [
+        dataclasses.replace(sender(n), payload=bytes([n]) * size, payload_hash=n)
+        for n, size in enumerate([2_000_000] * 4 + [9_000_000])
+    ]
+    async with asyncio.timeout(120):
+        await asyncio.gather(*(store.commit(Change(None, record)) for record in records))
+        assert (await store.flows()).flows == tuple(records)
+
+
 async def test_a_record_comes_back_exactly_as_it_was_committed(store: Store) -> None:
     full = dataclasses.replace(
         sender(2**128 - 1),

@@ -1,13 +1,15 @@
 """What only a store in a server can show: who owns it, and what is true after a break."""
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import struct
 import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import psycopg
@@ -399,7 +401,143 @@ async def test_crashes_of_the_server_lose_nothing_of_a_stream_of_commits(postgre
         assert (await store.usage(Role.SENDER)).open == len(done)
 
 
+# --- Standby servers that do not answer -------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def no_standby_server(postgres: Place) -> AsyncIterator[None]:
+    """The server waits, at each commit, for a standby server that there is not."""
+    postgres.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    postgres.sql("SELECT pg_reload_conf()")
+    ended = threading.Event()
+    probing = asyncio.create_task(asyncio.to_thread(probe, postgres, ended))
+
+    async def waits() -> bool:
+        return bool(waiting(postgres, "probe"))
+
+    try:
+        await until(waits)
+        yield
+    finally:
+        ended.set()
+        postgres.sql("ALTER SYSTEM RESET synchronous_standby_names")
+        postgres.sql("SELECT pg_reload_conf()")
+        await probing
+
+        async def awaken() -> bool:
+            return not waiting(postgres, "probe") and not waiting(postgres, "ic-bridge")
+
+        await until(awaken)
+
+
+def probe(postgres: Place, ended: threading.Event) -> None:
+    """Commit again and again, until one has to wait."""
+    with psycopg.connect(postgres.conninfo, autocommit=True, application_name="probe") as one:
+        while not ended.wait(0.01):
+            one.execute("SELECT pg_logical_emit_message(true, '', '')")
+
+
+def waiting(postgres: Place, who: str) -> list[int]:
+    """Which sessions wait for a standby server."""
+    found = postgres.sql(
+        "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = %s",
+        who,
+    )
+    return [pid for (pid,) in found]
+
+
+async def test_a_commit_that_no_standby_server_has_is_never_reported(
+    postgres: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT", 0.05)
+    monkeypatch.setattr(module, "_ANSWER", 0.5)
+    store = store_at(postgres, reconnect_within=0.7)
+    await store.open()
+    await store.commit(Change(None, flow(1)))
+    async with no_standby_server(postgres):
+        with pytest.raises(StoreLostError, match=r"within 0\.7 s: no answer came"):
+            await store.commit(Change(None, flow(2)))
+        assert postgres.sql("SELECT count(*) FROM flow") == [(2,)], "it is there, on this server"
+    await store.close()
+    async with store:
+        assert await ids(store) == [1, 2]
+
+
+async def test_a_commit_whose_wait_for_standby_servers_was_cancelled_waits_anew(
+    postgres: Place,
+) -> None:
+    async with store_at(postgres) as store:
+        async with no_standby_server(postgres):
+            writing = asyncio.create_task(store.commit(Change(None, flow(1))))
+            cancelled: set[int] = set()
+
+            async def another_waits() -> bool:
+                for pid in set(waiting(postgres, "ic-bridge")) - cancelled:
+                    cancelled.add(pid)
+                    postgres.sql("SELECT pg_cancel_backend(%s)", pid)
+                return len(cancelled) > 3
+
+            await until(another_waits)
+            assert not writing.done()
+        await writing
+        assert await ids(store) == [1]
+        assert postgres.sql("SELECT commits FROM store") == [(1,)]
+
+
 # --- Commits that cannot be made --------------------------------------------------------------
+
+
+async def test_a_group_that_is_done_one_by_one_tells_each_its_own_outcome(postgres: Place) -> None:
+    async with store_at(postgres) as store:
+        trigger(postgres, "full", "RAISE EXCEPTION 'no space' USING ERRCODE = '53100'")
+        outcomes = await asyncio.gather(
+            store.commit(Change(None, flow(1))),
+            store.commit(Change(None, flow(2, due=2**63))),
+            store.commit(Change(None, flow(3, payload=b"full"))),
+            store.commit(Change(None, flow(4)), notes={"\ud800": b""}),
+            store.commit(Change(None, flow(5))),
+            return_exceptions=True,
+        )
+        told = [str(outcome) if outcome else "" for outcome in outcomes]
+        assert await ids(store) == [1, 5]
+        assert [told[0], told[4]] == ["", ""]
+        assert "out of range" in told[1]
+        assert "no space" in told[2]
+        assert "surrogates not allowed" in told[3]
+        for msg_id in range(10, 30):  # none of it is left in the session
+            await store.commit(Change(None, flow(msg_id)))
+
+
+async def test_a_commit_that_ends_every_session_is_given_up_and_harms_no_other(
+    postgres: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with store_at(postgres) as store:
+        trigger(
+            postgres,
+            "poison",
+            "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60)",
+        )
+        outcomes = await asyncio.gather(
+            store.commit(Change(None, flow(1))),
+            store.commit(Change(None, flow(2, payload=b"poison"))),
+            store.commit(Change(None, flow(3))),
+            return_exceptions=True,
+        )
+        assert await ids(store) == [1, 3]
+        assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
+    assert "broke, and was made anew" in caplog.text
+
+
+def trigger(postgres: Place, payload: str, does: str) -> None:
+    """Let the server do something when a payload is written."""
+    postgres.sql(
+        f"CREATE FUNCTION on_{payload}() RETURNS trigger LANGUAGE plpgsql"
+        f" AS $$ BEGIN {does}; RETURN NEW; END $$"
+    )
+    postgres.sql(
+        f"CREATE TRIGGER on_{payload} BEFORE INSERT ON body FOR EACH ROW"
+        f" WHEN (NEW.data = '{payload}'::bytea) EXECUTE FUNCTION on_{payload}()"
+    )
 
 
 async def test_a_commit_that_cannot_be_written_harms_no_other_of_its_group(
