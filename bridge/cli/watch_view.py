@@ -233,9 +233,10 @@ def _value(name: str, value: Any) -> Any:
 
 def event_document(watch: Watch, seen: Seen) -> dict[str, Any]:
     """One thing that was seen, as JSON has it: ``type`` says what it is."""
+    trust = Trust.CERTIFIED if isinstance(seen, HistoryReset) else watch.trust
     return {
         "source": watch.name,
-        "trust": str(watch.trust),
+        "trust": str(trust),
         "type": _TYPES[type(seen)],
         **_plain(seen),
     }

@@ -5,7 +5,7 @@ Its answers are read by the contract's own types; what does not keep the contrac
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from functools import cache
 from typing import Any, Final
 
@@ -182,18 +182,15 @@ class CanisterWatch(Watch):
     ) -> AsyncGenerator[Seen, None]:
         history = History(self._events, after)
         if not follow:
-            while True:
-                told, more = await history.read()
-                for one in told:
-                    yield one
-                if not more:
-                    return
+            async for one in self._to_the_end(history):
+                yield one
+            return
         line = _Line(self, patience)
         while True:
             try:
                 told, more = await history.read()
                 regained = line.regained()
-                pause = 0 if more else poll_every
+                pause = 0 if more and not _has_reset(told) else poll_every
             except BridgeError as error:
                 lost, pause = line.failed(error)
                 told, regained = [], None
@@ -213,6 +210,26 @@ class CanisterWatch(Watch):
                 if started is not None:
                     yield started
             await asyncio.sleep(pause)
+
+    async def _to_the_end(self, history: History) -> AsyncGenerator[Seen, None]:
+        resets = 0
+        for _ in range(MOST_PAGES):
+            told, more = await history.read()
+            for one in told:
+                yield one
+            if not more:
+                return
+            resets += _has_reset(told)
+            if resets > 1:  # each costs an update call
+                break
+        raise WatchContractError(
+            f"the history of {self.canister_id} has no end, or is another one at each look",
+            hint="follow it instead, or give the number of an event to begin after",
+        )
+
+
+def _has_reset(told: Iterable[object]) -> bool:
+    return any(isinstance(one, HistoryReset) for one in told)
 
 
 class _Line:
@@ -237,7 +254,7 @@ class _Line:
         if self._failures:  # there was no answer just now
             return None
         self._looks -= 1
-        if self._looks > 0 and not any(isinstance(one, HistoryReset) for one in told):
+        if self._looks > 0 and not _has_reset(told):
             return None
         self._looks = _STATUS_EVERY
         try:

@@ -287,9 +287,10 @@ class EventsMissed:
 
 @dataclass(frozen=True, slots=True)
 class HistoryReset:
-    """The history is another one than before: the canister was reinstalled, or a snapshot loaded.
+    """The history no longer holds what it held.
 
-    What it holds now follows from its beginning. The subnet agreed on this, not just one node.
+    The canister was reinstalled, a snapshot was loaded, or its history was bounded to nothing. What
+    it holds now follows from its beginning. The subnet agreed on this, not just one node.
 
     Attributes:
         after: ``seq`` of the last event that was seen of the former history.
@@ -299,8 +300,8 @@ class HistoryReset:
 
     def __str__(self) -> str:
         return (
-            f"the history does not go on after event {self.after}: the canister was reinstalled, "
-            "or a snapshot of it was loaded; here is what it holds now"
+            f"the history does not hold event {self.after}: the canister was reinstalled, a "
+            "snapshot was loaded, or its history was bounded to nothing; here is what it holds now"
         )
 
 

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from bridge import Agent
 from bridge.candid import Case
 from bridge.errors import (
     CallRejectedError,
@@ -23,9 +24,12 @@ from bridge.monitor import (
     Limits,
     PeerTraffic,
     Restarted,
+    Status,
     Trust,
 )
 from bridge.principal import Principal
+
+PEER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
 
 
 async def watched(troubled, world):
@@ -92,8 +96,6 @@ async def test_answers_can_be_certified(world, troubled):
 
 
 async def test_an_agent_that_checks_nothing_is_not_trusted(one_world):
-    from bridge import Agent
-
     url, key, who = one_world.replica.url, one_world.replica.root_key, one_world.agent.identity
     a = await one_world.deploy("both")
     async with Agent(url, who, key, dangerously_believe_unsigned_queries=True) as agent:
@@ -154,9 +156,10 @@ async def test_who_follows_hears_of_each_event_of_upgrades_and_of_another_histor
 
 
 async def test_following_is_cancelled_like_anything_else(one_world, follow):
-    a = await one_world.deploy("both")
+    a, b = await one_world.deploy("player"), await one_world.deploy("player")
+    await a.open(b.id, 1)
     followed = follow(CanisterWatch(one_world.agent, a.id))
-    await asyncio.sleep(0)
+    await followed.until(FlowEvent)
     followed.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await followed.task
@@ -194,8 +197,6 @@ async def test_what_cannot_be_watched_is_told_as_such(one_world):
 
 
 async def test_the_first_contact_is_not_waited_for(one_world):
-    from bridge import Agent
-
     async with Agent("http://127.0.0.1:1", root_key=one_world.replica.root_key) as agent:
         watch = CanisterWatch(agent, "rrkah-fqaaa-aaaaa-aaaaq-cai")
         with pytest.raises(NotSentError, match="no connection"):
@@ -274,3 +275,57 @@ async def test_what_a_canister_does_not_tell_of_its_settings_is_not_made_up(
     status = await CanisterWatch(one_world.agent, await liar(one_world, status=some)).status()
     assert status.settings is None
     assert status.limits == Limits(open=7, tombstones=None, bytes=None)
+
+
+class Restless(CanisterWatch):
+    """A canister that has one more event at each look, of a history of its own if told so."""
+
+    def __init__(self, agent, *, resets):
+        super().__init__(agent, PEER)
+        self.resets = resets
+        self.asked = 0
+        self.certified_calls = 0
+
+    async def _events(self, after, limit, certified):
+        self.asked += 1
+        self.certified_calls += certified
+        time = self.asked if self.resets else 1
+        return [an_event(seq, time) for seq in (after + 1, after + 2)]
+
+    async def status(self):
+        return Status(source=self.name, trust=self.trust, time=1, usage=())
+
+
+def an_event(seq, time):
+    return FlowEvent(
+        seq=seq, time=time, role=Role.SENDER, peer=PEER, msg_id=1, before=None, after=None, why=""
+    )
+
+
+@pytest.mark.parametrize("resets", [False, True])
+async def test_a_history_without_an_end_is_not_read_for_ever(resets):
+    async with Agent("http://127.0.0.1:1") as agent:
+        watch = Restless(agent, resets=resets)
+        with pytest.raises(WatchContractError, match="no end, or is another one"):
+            _ = [one async for one in watch.events()]
+        assert watch.certified_calls <= 2
+
+
+async def test_another_history_at_each_look_is_looked_at_no_more_often_than_asked():
+    async with Agent("http://127.0.0.1:1") as agent:
+        watch = Restless(agent, resets=True)
+        reset = asyncio.Event()
+
+        async def run():
+            async for one in watch.events(follow=True, poll_every=3_600):
+                if isinstance(one, HistoryReset):
+                    reset.set()
+
+        task = asyncio.create_task(run())
+        async with asyncio.timeout(300):
+            await reset.wait()
+        for _ in range(1_000):  # it would have asked again in each of these
+            await asyncio.sleep(0)
+        assert watch.certified_calls == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
