@@ -25,6 +25,7 @@ MOST_REASONS: Final = 100
 """Reasons of one source that have a label of their own."""
 
 _LONGEST_LABEL: Final = 80
+_INSTRUCTIONS: Final = "instructions."  # counters that begin so count no events
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,12 @@ OF_SOURCES: Final = _described(
         "For how long something has been due for a flow that is not settled; 0 if nothing is.",
     ),
     ("counted_total", "counter", "source reason", "What a canister counted, by reason."),
+    (
+        "instructions_total",
+        "counter",
+        "source kind",
+        "Instructions that a canister executed for flows, by the kind of work.",
+    ),
     (
         "peer_messages_total",
         "counter",
@@ -311,7 +318,10 @@ def _of_counters(one: Looked, survey: Survey, told: _Families) -> None:
     for reason, count in status.counters.items():
         counted[one.reasons[reason]] += count
     for reason, count in sorted(counted.items()):
-        told.set("counted_total", [source, reason], count)
+        if reason.startswith(_INSTRUCTIONS):
+            told.set("instructions_total", [source, reason.removeprefix(_INSTRUCTIONS)], count)
+        else:
+            told.set("counted_total", [source, reason], count)
     passed: Counter[tuple[str, str]] = Counter()
     for row in status.traffic:
         peer = OTHER if row.peer is None else one.peers[str(row.peer)]

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from bridge.errors import UsageError
 from bridge.flow import Ack, Fin, New, Role, kind_of
 from bridge.monitor.metrics import MOST_REASONS, OF_PROGRAMS, BoundedLabels
 from bridge.principal import Principal
@@ -48,7 +49,11 @@ class BridgeMetrics:
             metrics.attach(bridge, "shop")
 
     Args:
-        registry: Where they are registered; one `BridgeMetrics` for each registry.
+        registry: Where they are registered, as one collector: ``registry.unregister(metrics)``
+            takes all of them out. One `BridgeMetrics` for each registry.
+
+    Raises:
+        UsageError: If the registry has these metrics already.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -56,16 +61,22 @@ class BridgeMetrics:
             OF_PROGRAMS[name]
             for name in ("program_messages_total", "program_flow_duration_seconds")
         )
-        self._messages = Counter(messages.name, messages.help, messages.labels, registry=registry)
+        self._messages = Counter(messages.name, messages.help, messages.labels, registry=None)
         self._durations = Histogram(
-            durations.name, durations.help, durations.labels, registry=registry, buckets=_BUCKETS
+            durations.name, durations.help, durations.labels, registry=None, buckets=_BUCKETS
         )
         self._bridges: dict[str, Bridge] = {}
         self._reasons: dict[str, BoundedLabels] = {}
-        registry.register(self)
+        try:
+            registry.register(self)
+        except ValueError as error:
+            raise UsageError(
+                "the registry has metrics of bridges already",
+                hint="use the BridgeMetrics that is in it, or unregister that",
+            ) from error
 
     def observer(self, name: str = "bridge") -> Callable[[Sighting], None]:
-        """What is given to a `Bridge` as its ``observer``.
+        """What is given to a `Bridge` as its ``observer``, or called by the one that is given.
 
         Args:
             name: What the bridge is called in its labels.
@@ -94,8 +105,14 @@ class BridgeMetrics:
         self._bridges[name] = bridge
         self._reasons.setdefault(name, BoundedLabels(MOST_REASONS))
 
+    def detach(self, name: str = "bridge") -> None:
+        """Tell no longer what a bridge counts, and let go of it; nothing if there is none."""
+        self._bridges.pop(name, None)
+
     def collect(self) -> Iterator[Metric]:
-        """What the attached bridges counted, for the registry."""
+        """What was seen, and what the attached bridges counted, for the registry."""
+        yield from self._messages.collect()
+        yield from self._durations.collect()
         counted = OF_PROGRAMS["program_counted_total"]
         family = CounterMetricFamily(counted.name, counted.help, labels=counted.labels)
         for name, bridge in self._bridges.items():
@@ -111,6 +128,8 @@ class BridgeMetrics:
 
     def describe(self) -> Iterator[Metric]:
         """The names of `collect`, so that the registry need not ask the bridges for them."""
+        yield from self._messages.describe()
+        yield from self._durations.describe()
         counted = OF_PROGRAMS["program_counted_total"]
         yield CounterMetricFamily(counted.name, counted.help, labels=counted.labels)
 

@@ -114,6 +114,8 @@ async def test_what_is_counted_is_a_counter_and_ages_are_by_the_canisters_clock(
     }
     assert all(before[name] <= counted[name] <= after[name] for name in before)
     assert any(name.startswith("refused.") for name in before)
+    assert told["instructions_total", "receive", "b"] > 1_000  # by kind, and source
+    assert not any(name.startswith("instructions.") for name in counted)
     assert told["oldest_open_flow_age_seconds", "sender", "a"] >= 5
 
 
@@ -500,6 +502,30 @@ def test_a_flows_duration_is_told_once_and_only_of_flows_that_were(seen, duratio
     ]
     assert found == durations
     assert counts == [1.0] * len(durations)
+
+
+async def test_what_was_registered_can_be_taken_out_and_a_bridge_be_let_go(one_world):
+    registry = CollectorRegistry()
+    metrics = BridgeMetrics(registry)
+    with pytest.raises(UsageError, match="has metrics of bridges already"):
+        BridgeMetrics(registry)
+    async with MemoryStore() as store, Bridge(one_world.agent, store) as bridge:
+        metrics.attach(bridge, "shop")
+        echo = await one_world.deploy("both", access={"agents": [one_world.agent.principal]})
+        await bridge.send(echo.id, b"hello")
+        counted = [key for key in told_by(registry) if key[0] == "program_counted_total"]
+        assert {key[1] for key in counted} == {"shop"}
+        metrics.detach("shop")
+        metrics.detach("shop")
+        assert not [key for key in told_by(registry) if key[0] == "program_counted_total"]
+    registry.unregister(metrics)
+    assert generate_latest(registry) == b""
+    BridgeMetrics(registry).observer("shop")(Sighting(START, "received", PEER, new(1), 0))
+    assert told_by(registry)["program_messages_total", "shop", "received", "NEW", "unknown"] == 1
+
+
+def told_by(registry):
+    return samples(plain_text(generate_latest(registry).decode()))
 
 
 # --- The documentation ----------------------------------------------------------------------------
