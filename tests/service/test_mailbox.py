@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,14 +248,18 @@ async def test_a_peer_that_is_not_there_is_unknown_for_the_mailbox_cannot_tell(p
 
 async def test_what_the_mailbox_cannot_forward_certainly_never_left(place):
     receiver = await place.both("motoko", "unified")
+    now = time.time_ns()
     policy = dataclasses.replace(
         SHORT_POLICY,
-        lifetime=1 * SECOND,
         peers={receiver.canister_id: PeerPolicy(attach_cycles=Cycles(new=10**30))},
     )
-    async with place.bridge(policy=policy) as bridge:
+    async with place.bridge(policy=policy, clock=lambda: now, by_hand=True) as bridge:
+        msg_id = await bridge.post(receiver.canister_id, b"hello")
+        await bridge.step()
+        now += policy.lifetime  # while no try is under way
+        await bridge.step()
         with pytest.raises(FlowFailedError) as caught:
-            await bridge.send(receiver.canister_id, b"hello")
+            await bridge.response(msg_id)
     assert caught.value.certainly_not_done
 
 
