@@ -3,9 +3,8 @@
 Its answers are read by the contract's own types; what does not keep the contract is no answer.
 """
 
-import asyncio
-import random
-from collections.abc import AsyncGenerator, Iterable
+import contextlib
+from collections.abc import AsyncGenerator
 from functools import cache
 from typing import Any, Final
 
@@ -13,23 +12,18 @@ from bridge import candid
 from bridge.agent import Agent
 from bridge.agent.quote import quote
 from bridge.errors import (
-    BridgeError,
     CallRejectedError,
     CandidError,
-    TransportError,
     UsageError,
     WatchContractError,
     WatchRefusedError,
 )
 from bridge.flow import Role
 from bridge.monitor import answers
+from bridge.monitor.follow import on_and_on, to_the_end
 from bridge.monitor.history import LOOK, History
 from bridge.monitor.records import (
-    ContactLost,
-    ContactRegained,
     FlowEvent,
-    HistoryReset,
-    Restarted,
     Seen,
     State,
     Status,
@@ -42,11 +36,6 @@ from bridge.reference import contract_method
 _WITHIN: Final = 30_000_000_000
 _REFUSED: Final = 4  # the canister's own reject
 _INSPECTED: Final = "canister_inspect_message"  # which refuses an update before it is a message
-_PASSES: Final = (2, 5)  # transient; stopped, as in an upgrade, or out of something
-_STAYS: Final = "IC0536"  # there is no such method
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
-_STATUS_EVERY: Final = 5  # looks at the history between two looks for a start
 
 
 @cache
@@ -181,119 +170,11 @@ class CanisterWatch(Watch):
         patience: float | None = None,
     ) -> AsyncGenerator[Seen, None]:
         history = History(self._events, after)
-        if not follow:
-            async for one in self._to_the_end(history):
-                yield one
-            return
-        line = _Line(self, patience)
-        while True:
-            try:
-                told, more = await history.read()
-                regained = line.regained()
-                pause = 0 if more and not _has_reset(told) else poll_every
-            except BridgeError as error:
-                lost, pause = line.failed(error)
-                told, regained = [], None
-                if lost is not None:
-                    yield lost
-            if regained is not None:
-                yield regained
-            for one in told:
-                yield one
-            try:
-                started = await line.look_for_start(told)
-            except BridgeError as error:
-                lost, pause = line.failed(error)
-                if lost is not None:
-                    yield lost
-            else:
-                if started is not None:
-                    yield started
-            await asyncio.sleep(pause)
-
-    async def _to_the_end(self, history: History) -> AsyncGenerator[Seen, None]:
-        resets = 0
-        for _ in range(MOST_PAGES):
-            told, more = await history.read()
-            for one in told:
-                yield one
-            if not more:
-                return
-            resets += _has_reset(told)
-            if resets > 1:  # each costs an update call
-                break
-        raise WatchContractError(
-            f"the history of {self.canister_id} has no end, or is another one at each look",
-            hint="follow it instead, or give the number of an event to begin after",
+        told = (
+            on_and_on(history, self.status, poll_every=poll_every, patience=patience)
+            if follow
+            else to_the_end(history)
         )
-
-
-def _has_reset(told: Iterable[object]) -> bool:
-    return any(isinstance(one, HistoryReset) for one in told)
-
-
-class _Line:
-    """The contact to a canister that is followed: whether it stands, and who answers.
-
-    Args:
-        watch: Asks.
-        patience: Seconds without an answer that are borne.
-    """
-
-    def __init__(self, watch: CanisterWatch, patience: float | None) -> None:
-        self._watch = watch
-        self._patience = patience
-        self._stood = False
-        self._failures = 0
-        self._since = 0.0
-        self._starts: int | None = None
-        self._looks = 0
-
-    async def look_for_start(self, told: list[Any]) -> Restarted | None:
-        """Whether the canister was started since the last look, now and then."""
-        if self._failures:  # there was no answer just now
-            return None
-        self._looks -= 1
-        if self._looks > 0 and not _has_reset(told):
-            return None
-        self._looks = _STATUS_EVERY
-        try:
-            status = await self._watch.status()
-        except BridgeError:
-            self._looks = 0
-            raise
-        before, self._starts = self._starts, status.starts
-        if before in (None, status.starts) or status.starts is None:
-            return None
-        return Restarted(status.starts, status.version or "")
-
-    def failed(self, error: BridgeError) -> tuple[ContactLost | None, float]:
-        """What to tell of a failure, and how many seconds to wait.
-
-        Raises:
-            BridgeError: The failure itself, if it does not pass by itself or lasts too long.
-        """
-        now = asyncio.get_running_loop().time()
-        passes = isinstance(error, TransportError) or (
-            isinstance(error, CallRejectedError)
-            and error.code in _PASSES
-            and error.error_code != _STAYS
-        )
-        if not self._stood or not passes:
-            raise error
-        self._failures += 1
-        if self._failures == 1:
-            self._since = now
-        if self._patience is not None and now - self._since >= self._patience:
-            raise error
-        longest = min(_FIRST_PAUSE * 2 ** min(self._failures - 1, 16), _LONGEST_PAUSE)
-        pause = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
-        return (ContactLost(error) if self._failures == 1 else None), pause
-
-    def regained(self) -> ContactRegained | None:
-        """Note that there was an answer; what to tell if there was none before it."""
-        failures, self._failures, self._stood = self._failures, 0, True
-        if not failures:
-            return None
-        self._looks = 0  # whoever was away may have been started meanwhile
-        return ContactRegained(failures)
+        async with contextlib.aclosing(told):
+            async for one in told:
+                yield one

@@ -290,7 +290,7 @@ class Restless(CanisterWatch):
         self.asked += 1
         self.certified_calls += certified
         time = self.asked if self.resets else 1
-        return [an_event(seq, time) for seq in (after + 1, after + 2)]
+        return [an_event(seq, time) for seq in range(after + 1, after + 3)]
 
     async def status(self):
         return Status(source=self.name, trust=self.trust, time=1, usage=())
@@ -329,3 +329,15 @@ async def test_another_history_at_each_look_is_looked_at_no_more_often_than_aske
         assert watch.certified_calls == 1
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_was_seen_is_told_before_what_failed_after_it():
+    class Refusing(Restless):
+        async def status(self):
+            raise WatchRefusedError("not any more")
+
+    async with Agent("http://127.0.0.1:1") as agent:
+        told = Refusing(agent, resets=False).events(follow=True)
+        assert [(await anext(told)).seq, (await anext(told)).seq] == [1, 2]
+        with pytest.raises(WatchRefusedError, match="not any more"):
+            await anext(told)
