@@ -38,6 +38,7 @@ class Relay:
 
     Attributes:
         up: Whether new connections are taken.
+        refused: How many were not.
         before: Called with what a client says before it is passed on, and `after` with what the
             server says: ``"cut"`` ends the connection instead of passing it on, ``"lose"`` ends it
             on the client's side only, ``"hold"`` passes nothing on any more; else it is what is to
@@ -48,6 +49,7 @@ class Relay:
         self._place = place
         self.folder = Path(tempfile.mkdtemp(prefix="ic-bridge-relay-"))
         self.up = True
+        self.refused = 0
         self.before: Callable[[bytes], bytes | str] = lambda data: data
         self.after: Callable[[bytes], bytes | str] = lambda data: data
         self._listener = socket.socket(socket.AF_UNIX)
@@ -74,6 +76,7 @@ class Relay:
             except OSError:
                 client.close()
                 server.close()
+                self.refused += 1
                 continue
             self._held += [client, server]
             for source, sink, which in ((client, server, "before"), (server, client, "after")):

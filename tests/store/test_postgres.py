@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import logging
 import struct
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -155,11 +156,18 @@ async def test_a_bridge_that_stands_by_outlasts_a_crash_of_the_server(
         await second.close()
 
 
-async def test_standing_by_can_be_given_up(postgres: Place) -> None:
+async def test_standing_by_can_be_given_up(
+    postgres: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bridge.store")
     async with store_at(postgres) as first:
         second = store_at(postgres, standby=True)
         opening = asyncio.create_task(second.open())
-        await asyncio.sleep(0)
+
+        async def told() -> bool:
+            return "standing by" in caplog.text
+
+        await until(told)
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
@@ -343,9 +351,12 @@ async def test_a_store_is_closed_also_while_its_server_is_away(postgres: Place, 
     relay.up = False
     relay.break_all()
     writing = asyncio.create_task(store.commit(Change(None, flow(1))))
-    await asyncio.sleep(0)
-    async with asyncio.timeout(60):
-        await store.close()
+
+    async def sought() -> bool:
+        return relay.refused > 1
+
+    await until(sought)
+    await store.close()
     with pytest.raises(StoreError, match="closed while its server was away"):
         await writing
 
@@ -384,8 +395,8 @@ async def test_crashes_of_the_server_lose_nothing_of_a_stream_of_commits(postgre
     done: list[int] = []
 
     async def write(number: int) -> None:
-        for msg_id in range(number, 2000, 4):
-            if len(done) > 400 and crashed.is_set():
+        for msg_id in itertools.count(number, 4):
+            if crashed.is_set():
                 return
             await store.commit(Change(None, flow(msg_id)))
             done.append(msg_id)
@@ -394,11 +405,149 @@ async def test_crashes_of_the_server_lose_nothing_of_a_stream_of_commits(postgre
     async with store_at(postgres) as store:
         writers = [asyncio.create_task(write(number)) for number in range(4)]
         for _ in range(3):
+            so_far = len(done)
+
+            async def goes_on() -> bool:
+                return len(done) > so_far + 100  # noqa: B023 - awaited here
+
+            await until(goes_on)
             await asyncio.to_thread(postgres.server.restart)
         crashed.set()
         await asyncio.gather(*writers)
-        assert await ids(store) == sorted(done), "all that was reported, and no more"
+        there = await store.flows(limit=len(done) + 1, bodies=False)
+        assert [record.msg_id for record in there.flows] == sorted(done), "as reported, no more"
         assert (await store.usage(Role.SENDER)).open == len(done)
+
+
+# --- What is cancelled ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def table_held(postgres: Place, table: str) -> Iterator[Callable[[], Awaitable[bool]]]:
+    """Nobody else gets at a table; gives whether a bridge waits for it."""
+
+    async def waits() -> bool:
+        return bool(
+            postgres.sql(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND application_name = 'ic-bridge'"
+            )
+        )
+
+    with psycopg.connect(postgres.conninfo) as other:
+        other.execute(f'LOCK TABLE "{postgres.schema}".{table}')
+        yield waits
+
+
+async def test_an_open_that_waits_for_a_silent_server_can_be_cancelled(
+    postgres: Place, relay
+) -> None:
+    fault = relay.fail("before", b"pg_try_advisory_lock", "hold")
+    store = PostgresStore(relay.conninfo, schema=postgres.schema)
+    opening = asyncio.create_task(store.open())
+
+    async def held() -> bool:
+        return fault.done
+
+    await until(held)
+    opening.cancel()
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    async with store_at(postgres) as other:
+        await other.commit(Change(None, flow(1)))
+
+
+async def test_an_open_that_waits_for_a_silent_server_gives_up(
+    postgres: Place, relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT", 0.05)
+    monkeypatch.setattr(module, "_ANSWER", 0.3)
+    async with store_at(postgres):
+        pass
+    for place in (PostgresStore, view):
+        relay.fail("before", b"to_regclass", "hold")
+        with pytest.raises(StoreError, match="no answer came"):
+            await place(f"{relay.conninfo}&schema={postgres.schema}").open()
+
+
+async def test_an_open_that_is_cancelled_again_and_again_ends_and_can_be_tried_anew(
+    postgres: Place,
+) -> None:
+    store = store_at(postgres, standby=True)
+    async with store:
+        pass
+    with table_held(postgres, "store") as waits:
+        opening = asyncio.create_task(store.open())
+        await until(waits)
+        opening.cancel()
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    async with store:
+        await store.commit(Change(None, flow(1)))
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_close_that_is_cancelled_lets_the_store_go(postgres: Place, again: bool) -> None:
+    store = store_at(postgres)
+    await store.open()
+    with table_held(postgres, "flow") as waits:
+        writing = asyncio.create_task(store.commit(Change(None, flow(1))))
+        await until(waits)
+        closing = asyncio.create_task(store.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        if again:
+            await asyncio.sleep(0)
+            closing.cancel()
+        async with asyncio.timeout(30):
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            with pytest.raises(StoreError, match="closed while its server was away"):
+                await writing
+    async with store_at(postgres, standby=True) as other:
+        assert await ids(other) == []
+    async with store:
+        await store.commit(Change(None, flow(1)))
+
+
+async def test_a_view_waits_for_a_silent_server_only_so_long(
+    postgres: Place, relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT", 0.05)
+    monkeypatch.setattr(module, "_ANSWER", 0.3)
+    async with store_at(postgres) as store:
+        await store.commit(notes={"n": b"v"})
+        async with view(f"{relay.conninfo}&schema={postgres.schema}") as seen:
+            fault = relay.fail("before", b"FROM note", "hold")
+            assert await seen.note("n") == b"v"
+            assert fault.done
+
+
+async def test_a_close_of_a_view_at_a_silent_server_can_be_cancelled(
+    postgres: Place, relay
+) -> None:
+    async with store_at(postgres):
+        pass
+    seen = view(f"{relay.conninfo}&schema={postgres.schema}")
+    await seen.open()
+    fault = relay.fail("before", b"FROM note", "hold")
+    asking = asyncio.create_task(seen.note("n"))
+
+    async def held() -> bool:
+        return fault.done
+
+    await until(held)
+    closing = asyncio.create_task(seen.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(StoreError, match="closed while its server was away"):
+            await asking
 
 
 # --- Standby servers that do not answer -------------------------------------------------------
@@ -682,7 +831,7 @@ async def test_a_view_reads_beside_the_owner_what_is_committed(postgres: Place) 
 async def test_a_view_cannot_write_and_makes_nothing(postgres: Place) -> None:
     with pytest.raises(StoreError, match=f"there is no store '{postgres.schema}'"):
         await view(postgres.location).open()
-    assert postgres.sql("SELECT FROM pg_namespace WHERE nspname = %s", postgres.schema) == []
+    assert postgres.sql("SELECT 1 FROM pg_namespace WHERE nspname = %s", postgres.schema) == []
     async with store_at(postgres) as store:
         await store.commit(Change(None, flow(1)))
     async with view(postgres.location) as seen:
@@ -819,7 +968,7 @@ def test_a_name_that_cannot_be_a_schemas_is_refused(schema: str) -> None:
 async def test_no_password_is_ever_told(postgres: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = "s3cret-w0rd"
-    if postgres.sql("SELECT FROM pg_roles WHERE rolname = 'locked'") == []:
+    if postgres.sql("SELECT 1 FROM pg_roles WHERE rolname = 'locked'") == []:
         postgres.sql("CREATE ROLE locked LOGIN PASSWORD 'another'")
     folder = postgres.server.folder
     told = []

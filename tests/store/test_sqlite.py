@@ -214,6 +214,27 @@ async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
         await store.sender_flow(1)
 
 
+async def test_a_close_that_is_cancelled_lets_the_store_go(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "flows.db")
+    await store.open()
+    with contextlib.closing(sqlite3.connect(tmp_path / "flows.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(store.commit(Change(None, flow(1))))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(store.close())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        other.execute("ROLLBACK")
+    await writing  # it was under way
+    async with store:
+        assert await store.sender_flow(1) == flow(1)
+    async with SQLiteStore(tmp_path / "flows.db") as other_store:
+        assert await other_store.sender_flow(1) == flow(1)
+
+
 async def test_a_cancelled_commit_leaves_the_store_usable(tmp_path: Path) -> None:
     async with SQLiteStore(tmp_path / "flows.db") as store:
         task = asyncio.create_task(store.commit(Change(None, flow(1))))
