@@ -30,14 +30,14 @@ def tell(error: BaseException) -> int:
     """
     match error:
         case BridgeError():
-            _say(error.message, error.hint)
+            say(error.message, error.hint)
             return error.exit_code
         case click.Abort() | KeyboardInterrupt():
             click.echo("Aborted!", err=True)
             return INTERRUPTED
         case click.FileError():
             hint = "name a file that can be opened, in a folder that is there"
-            _say(f"{error.ui_filename} cannot be opened: {error.message}", hint)
+            say(f"{error.ui_filename} cannot be opened: {error.message}", hint)
             return _USAGE
         case click.ClickException():
             error.show()
@@ -53,18 +53,20 @@ def _tell_of_the_system(error: OSError) -> int:
     words = error.strerror or str(error)
     if error.errno in _FAILURES_OF_THE_PLACE:
         place = error.filename or "what the output goes to"
-        _say(f"{place} takes no more: {words}", "make room there, or write to another place")
+        say(f"{place} takes no more: {words}", "make room there, or write to another place")
         return _FAILED
     if isinstance(error, FileNotFoundError) and not error.filename:
-        _say("the working directory is no longer there", "change into another one")
+        say("the working directory is no longer there", "change into another one")
         return _USAGE
     place = f"{error.filename}: " if error.filename else ""
-    _say(f"{place}{words}", "name a file or folder that is there, and that this user may use")
+    say(f"{place}{words}", "name a file or folder that is there, and that this user may use")
     return _USAGE
 
 
-def _say(words: str, hint: str | None) -> None:
-    click.secho(f"ic-bridge: {words}", fg="red", err=True)
+def say(words: str, hint: str | None) -> None:
+    """Say on stderr what went wrong, and what to do; in colours where these are wanted."""
+    colour = False if os.environ.get("NO_COLOR") else None  # None: on a terminal
+    click.secho(f"ic-bridge: {words}", fg="red", err=True, color=colour)
     if hint:
         click.echo(f"  {hint}", err=True)
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bridge.cli import exits
 from bridge.cli.watch_conditions import code_of
 from bridge.errors import BridgeError
 from bridge.monitor.records import (
@@ -64,10 +65,8 @@ def say_trust(trusts: Iterable[Trust]) -> None:
 
 def complain(source: str, error: BridgeError) -> int:
     """Say what went wrong with a source; the exit code that it asks for."""
-    told = printable(error.message, 2_000)
-    click.secho(f"ic-bridge: {shown(source)}: {told}", fg="red", err=True)
-    if error.hint:
-        click.echo(f"  {printable(error.hint, 2_000)}", err=True)
+    hint = printable(error.hint, 2_000) if error.hint else None
+    exits.say(f"{shown(source)}: {printable(error.message, 2_000)}", hint)
     return code_of(error)
 
 

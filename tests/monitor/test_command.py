@@ -228,11 +228,11 @@ async def test_a_source_that_never_answers_costs_the_others_nothing(command, tmp
     await an_empty_store(tmp_path / "flows.db")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        for what in ("status", "flows"):
-            asked = ("rrkah-fqaaa-aaaaa-aaaaq-cai", "flows.db", "--network", url, "--json")
-            done = await command("watch", what, *asked, "--timeout", "5 s")
+        line = ("rrkah-fqaaa-aaaaa-aaaaq-cai", "flows.db", "--network", url, "--json")
+        both = [command("watch", what, *line, "--timeout", "10 s") for what in ("status", "flows")]
+        for done in await asyncio.gather(*both):
             assert [one["source"] for one in lines(done)] == ["flows.db"], done.stderr
-            assert (done.returncode, "no whole answer within 5 s" in done.stderr) == (3, True)
+            assert (done.returncode, "no whole answer within 10 s" in done.stderr) == (3, True)
 
 
 async def test_a_thousand_healthy_flows_are_no_alarm_and_hide_none(command, tmp_path, many_flows):
@@ -314,13 +314,13 @@ async def test_who_reads_only_the_beginning_hears_no_complaint(tmp_path, environ
 # --- What a hostile canister says -----------------------------------------------------------------
 
 
-def on_a_terminal(words, folder, environment):
+def on_a_terminal(words, folder, environment, no_color="1"):
     """What a command prints to a terminal, and to stderr that is one too."""
     own, theirs = pty.openpty()
     with subprocess.Popen(
         [COMMAND, *map(str, words)],
         cwd=folder,
-        env=environment | {"TERM": "dumb", "NO_COLOR": "1"},
+        env=environment | {"TERM": "dumb", "NO_COLOR": no_color},
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
@@ -362,6 +362,16 @@ async def test_control_characters_of_a_canister_never_reach_a_terminal(
     assert done.stdout.isascii()
     assert "\x1b" not in done.stdout
     assert lines(done)[0]["why"] == EVIL
+
+
+@pytest.mark.parametrize(("source", "told"), [("nonsense", 2), ("notes.txt", 3)])
+def test_a_complaint_is_without_colours_where_none_are_wanted(tmp_path, environment, source, told):
+    (tmp_path / "notes.txt").write_text("nothing of the kind, but long enough" * 100)
+    line = ["watch", "flows", source]
+    code, printed = on_a_terminal(line, tmp_path, environment)
+    assert (code, "ic-bridge: " in printed, "\x1b" in printed) == (told, True, False)
+    _, printed = on_a_terminal(line, tmp_path, environment, no_color="")
+    assert "\x1b[31mic-bridge: " in printed
 
 
 async def test_a_canister_that_keeps_no_contract_is_not_to_be_trusted(one_world, liar, here):

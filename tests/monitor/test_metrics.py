@@ -300,7 +300,7 @@ async def test_a_source_that_was_away_comes_back(one_world):
     assert (gone["source_up", "x"], gone[last, "x"]) == (0, told[last, "x"])
 
 
-async def test_a_million_peers_and_reasons_fill_no_database(
+async def test_hundreds_of_peers_and_thousands_of_reasons_fill_no_database(
     one_world, liar, told_status, told_flow
 ):
     peers = [Principal(number.to_bytes(9, "big") + b"\x01") for number in range(900)]
