@@ -153,7 +153,9 @@ class Store(StoreView):
 
         Raises:
             StoreConflictError: If a flow is not as its ``before`` says; nothing was changed.
-            StoreError: If the place fails; nothing was changed.
+            StoreError: If the place fails; nothing was changed, but where it was closed while its
+                server was away: what became of this commit is then known to the server alone.
+            StoreLostError: If the place is lost; as there.
         """
 
     async def lost(self) -> StoreLostError:

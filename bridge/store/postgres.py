@@ -193,14 +193,19 @@ class PostgresView(TablesView):
             try:
                 return [*session.ask(questions)]
             except psycopg.Error as error:
-                if not session.is_broken(error):
-                    if len(questions) == 1:
-                        return [session.failed(error)]
-                    return [answer for one in questions for answer in self._answer([one])]
-                if again:
+                broken = session.is_broken(error)
+                # Class 40 is for what goes well when it is asked again, as where a standby server
+                # took up what its primary cleared away.
+                if not again and (broken or (error.sqlstate or "").startswith("40")):
+                    again = True
+                    if broken:
+                        self._reconnect(error)
+                elif broken:
                     raise
-                again = True
-                self._reconnect(error)
+                elif len(questions) == 1:
+                    return [session.failed(error)]
+                else:
+                    return [answer for one in questions for answer in self._answer([one])]
 
     def _reconnect(self, fault: "psycopg.Error") -> None:  # noqa: ARG002 - an owner tells it
         self._session.begin()

@@ -245,6 +245,11 @@ class Owner:
         session = self._session
         ours = [session.ending]
         session.end()
+        _log.warning(
+            "the connection to the store %s broke, and is made anew: %s",
+            session.label,
+            _told(fault),
+        )
         deadline = time.monotonic() + self._within
         why = "its owner's last session did not end"
         while True:
@@ -260,11 +265,7 @@ class Owner:
                     ours.append(session.ending)
             else:
                 if stood is not None:
-                    _log.warning(
-                        "the connection to the store %s broke, and was made anew: %s",
-                        session.label,
-                        _told(fault),
-                    )
+                    _log.info("the store %s was found again", session.label)
                     return stood
             session.end()
             if time.monotonic() > deadline:

@@ -214,7 +214,8 @@ class Session:
                 f"between this program and the store {self.label} is a connection pooler",
                 hint="give the server's own address: a session's lock must not pass to others",
             )
-        if synchronous == "off":  # what is reported as committed would be lost with the server
+        # What is reported as committed would be lost with the server, or be with no standby server.
+        if synchronous in {"off", "local"}:
             self.ask([(_SET, [["synchronous_commit"], ["on"]])])
         if self._writes and fsync == "off":
             _log.warning(

@@ -674,7 +674,7 @@ async def test_a_commit_that_ends_every_session_is_given_up_and_harms_no_other(
         )
         assert await ids(store) == [1, 3]
         assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
-    assert "broke, and was made anew" in caplog.text
+    assert "broke, and is made anew" in caplog.text
 
 
 def trigger(postgres: Place, payload: str, does: str) -> None:
@@ -783,10 +783,11 @@ async def test_a_cancelled_commit_leaves_the_store_usable(postgres: Place) -> No
         assert await store.sender_flow(2) == flow(2)
 
 
+@pytest.mark.parametrize("synchronous", ["off", "local"])
 async def test_a_server_whose_settings_give_durability_up_does_not_give_up_ours(
-    postgres: Place, caplog: pytest.LogCaptureFixture
+    postgres: Place, caplog: pytest.LogCaptureFixture, synchronous: str
 ) -> None:
-    postgres.sql("ALTER ROLE owner SET synchronous_commit = off")
+    postgres.sql(f"ALTER ROLE owner SET synchronous_commit = {synchronous}")
     postgres.sql("ALTER SYSTEM SET fsync = off")
     postgres.sql("SELECT pg_reload_conf()")
     try:
@@ -826,6 +827,19 @@ async def test_a_view_reads_beside_the_owner_what_is_committed(postgres: Place) 
         assert await ids(seen) == [1]
         await store.commit(Change(flow(1), None))
         assert await ids(seen) == []
+
+
+async def test_a_question_that_a_standby_server_cut_short_is_asked_again(postgres: Place) -> None:
+    async with store_at(postgres):
+        pass
+    postgres.sql(
+        "CREATE FUNCTION at_first() RETURNS int LANGUAGE plpgsql AS $$ BEGIN"
+        " IF NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory'"
+        " AND pid = pg_backend_pid()) THEN PERFORM pg_advisory_lock(1);"
+        " RAISE 'conflict with recovery' USING ERRCODE = '40001'; END IF; RETURN 1; END $$"
+    )
+    async with view(postgres.location) as seen:
+        assert await seen._select("SELECT at_first()") == [(1,)]
 
 
 async def test_a_view_cannot_write_and_makes_nothing(postgres: Place) -> None:
