@@ -62,6 +62,11 @@ class SQLiteView(TablesView):
                 f"there is no store {self._path}",
                 hint="give the file that the bridge works on; a bridge makes it when it starts",
             )
+        if not self._path.is_file():  # to open a pipe is to wait for who writes into it
+            raise StoreError(
+                f"{self._path} is no regular file, so there is no store in it",
+                hint="give the file that the bridge works on",
+            )
         place = f"{self._path.resolve().as_uri()}?mode=ro"
         try:
             self._connection = sqlite3.connect(place, uri=True, isolation_level=None, timeout=30)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import os
 import signal
 import sqlite3
 import stat
@@ -290,6 +291,14 @@ async def test_a_view_makes_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no flows"):
         await view(tmp_path / "empty.db").open()
     assert tmp_path.joinpath("empty.db").read_bytes() == b""
+
+
+async def test_a_view_waits_for_no_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    os.mkfifo(path)
+    for place in (path, tmp_path):
+        with pytest.raises(StoreError, match="is no regular file"):
+            await view(place).open()
 
 
 async def test_a_view_refuses_a_newer_layout_and_what_is_no_database(tmp_path: Path) -> None:
