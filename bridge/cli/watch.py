@@ -110,12 +110,15 @@ async def _in_time(nanoseconds: int | None) -> AsyncIterator[None]:
     Raises:
         TransportError: If it takes longer.
     """
+    limit = asyncio.timeout(None if nanoseconds is None else nanoseconds / 1e9)
     try:
-        async with asyncio.timeout(None if nanoseconds is None else nanoseconds / 1e9):
+        async with limit:
             yield
     except TimeoutError as error:
+        if nanoseconds is None or not limit.expired():
+            raise
         raise TransportError(
-            f"there was no whole answer within {(nanoseconds or 0) / 1e9:g} s",
+            f"there was no whole answer within {nanoseconds / 1e9:g} s",
             hint="see whether it can be reached, or give it longer: --timeout '5 min'",
         ) from error
 
