@@ -42,6 +42,7 @@ _COMMANDS = {
 
 
 _NO_WORK = {"-h", "--help", "--version"}
+_PREFIX = "IC_BRIDGE_"
 _OWN_VARIABLES = {"IC_BRIDGE_REPLICA_LOG"}  # what a replica in the background is told
 
 
@@ -91,9 +92,10 @@ def _warn_of_unread(name: str, read: Callable[[], set[str]]) -> None:
 
 
 def _warn(given: str, known: Iterable[str]) -> None:
-    near = get_close_matches(given, sorted(known), n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    click.echo(f"ic-bridge: nothing reads the variable {given}{hint}", err=True)
+    by_rest = {name.removeprefix(_PREFIX): name for name in sorted(known)}  # that alone is telling
+    near = get_close_matches(given.removeprefix(_PREFIX), by_rest, n=1)
+    hint = f"did you mean {by_rest[near[0]]}?" if near else "ic-bridge config show lists settings"
+    click.echo(f"ic-bridge: nothing reads the variable {given}; {hint}", err=True)
 
 
 def _configuration() -> Configuration:
@@ -111,9 +113,9 @@ def _configuration() -> Configuration:
     shared = {variable(name) for name in SHARED}
     commands = tuple(variable(name) + "_" for name in _COMMANDS)
     for given in sorted(os.environ):
-        meant = given.startswith("IC_BRIDGE_") and not given.startswith(commands)
+        meant = given.startswith(_PREFIX) and not given.startswith(commands)
         if meant and given not in shared:
-            _warn(given, [*shared, *(name.removesuffix("_") for name in commands)])
+            _warn(given, shared)
     return settings
 
 

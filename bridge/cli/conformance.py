@@ -300,14 +300,16 @@ def _outputs(files: dict[str, str | None]) -> dict[str, str]:
 
 def _try_to_write(path: Path) -> None:
     """Find out before a long run that its report could not be written; nothing is changed."""
-    was_there = path.exists()
-    if was_there and not path.is_file():
-        return  # a pipe, whose reader would take the trial for the whole
     try:
+        path = path.resolve()  # of a link, what it points to
+        was_there = path.exists()
+        if was_there and not path.is_file():
+            return  # a pipe, whose reader would take the trial for the whole
         path.open("ab").close()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter: links that lead in a circle
+        words = error.strerror if isinstance(error, OSError) else None
         raise UsageError(
-            f"{path} cannot be written: {error.strerror or error}", hint="name another place"
+            f"{path} cannot be written: {words or error}", hint="name another place"
         ) from error
     if not was_there:
         path.unlink()

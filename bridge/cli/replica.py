@@ -77,7 +77,13 @@ def replica() -> None:
 
 
 @replica.command()
-@click.option("--port", type=_Port(0, 65535), default=0, help="Loopback port; 0 picks a free one.")
+@click.option(
+    "--port",
+    type=_Port(0, 65535),
+    metavar="PORT",
+    default=0,
+    help="Loopback port; 0 picks a free one.",
+)
 @click.option("--admin", is_flag=True, help="Switch the admin interface on (faults, message log).")
 @click.option(
     "--state-dir",

@@ -393,7 +393,7 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
     show_default=True,
     help="Peers of a source with labels of their own; the rest is 'other'.",
 )
-@click.option("--json", "_as_json", is_flag=True, help="Print JSON, which is done in any case.")
+@click.option("--json", "_as_json", is_flag=True, help="Print JSON, with or without it.")
 def export(
     sources: Sources,
     listen: tuple[str, int],

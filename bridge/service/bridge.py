@@ -230,8 +230,10 @@ class Bridge:
     async def _end(self, *, grace: float) -> None:
         self._stop()
         try:
-            await self._guards.end()
-            await self._loops.end()
+            try:
+                await self._guards.end()
+            finally:  # whoever leaves may be cancelled meanwhile, and again
+                await self._loops.end()
         finally:
             # Without a store nothing can come to an end: it is as after a crash.
             await self._tasks.end(grace=grace if self._lost is None else 0)
@@ -535,6 +537,9 @@ class Bridge:
 
     async def cancel(self, msg_id: int) -> None:
         """Give a flow up. It fails as unsent or, once it left, as cancelled with unknown outcome.
+
+        Its end is told as any other: to who waits for it or to ``on_outcome``; where nobody is
+        there, it is kept until `response` raises it.
 
         Raises:
             LocalProtocolError: If there is no such flow or it has ended.

@@ -317,3 +317,12 @@ def test_what_a_network_needs_stands_in_the_line_that_plays_a_cell_again(played,
     root = SecretKey.generate(bytes(range(32))).public_key_der.hex()
     call("--network", "http://127.0.0.1:9", "--root-key", root, "--identity", str(pem))
     assert played["options"] == ["--root-key", root, "--identity", str(pem)]
+
+
+def test_a_report_goes_through_a_link_to_a_file_that_is_not_there_yet(played, tmp_path):
+    link, target = tmp_path / "link.json", tmp_path / "target.json"
+    link.symlink_to(target)
+    ended = call(*ONE, "--json", str(link))
+    assert ended.exit_code in {0, 1}, ended.output
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["cells"]

@@ -105,7 +105,7 @@ def empty_environment(published, tmp_path):
         "PIP_FIND_LINKS": str(published.wheel.parent),
         "PIP_CONSTRAINT": str(published.wheel.parent.parent / CONSTRAINTS),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_COMPILE": "1",
+        "PIP_NO_COMPILE": "0",  # as pip reads it: "compile" is off
         "PIP_CACHE_DIR": call(
             place / "bin" / "python", "-m", "pip", "cache", "dir", cwd=tmp_path
         ).strip(),

@@ -171,6 +171,7 @@ $ false
     (tmp_path / "page.md").write_text(page)
     blocks = on_a_free_port(blocks_of(tmp_path / "page.md"))
     assert "4944" not in blocks[0].code
+    assert "4945" not in blocks[0].code
     folder = tmp_path / "folder"
     folder.mkdir()
     with pytest.raises(AssertionError, match=r"\$ false\n *exit 1"):

@@ -158,6 +158,9 @@ def test_a_variable_that_nothing_reads_is_told_with_the_one_that_is_near(place, 
     monkeypatch.setenv("IC_BRIDGE_NETWROK", "ic")
     assert "IC_BRIDGE_NETWROK; did you mean IC_BRIDGE_NETWORK?" in told("candid", "hash", "x")
     monkeypatch.delenv("IC_BRIDGE_NETWROK")
+    monkeypatch.setenv("IC_BRIDGE_DEMO", "1")
+    assert "IC_BRIDGE_DEMO; ic-bridge config show lists settings" in told("candid", "hash", "x")
+    monkeypatch.delenv("IC_BRIDGE_DEMO")
     monkeypatch.setenv("IC_BRIDGE_NETWORK", "ic")
     monkeypatch.setenv("IC_BRIDGE_CANDID_RANDOM_SEED", "1")
     assert told("candid", "hash", "x") == ""

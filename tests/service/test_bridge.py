@@ -532,6 +532,20 @@ async def test_a_bridge_that_cannot_start_leaves_nothing_running(
         assert asyncio.all_tasks() == before
 
 
+async def test_a_bridge_that_is_left_while_its_user_is_cancelled_leaves_nothing_running(
+    bridge_to,
+) -> None:
+    before = asyncio.all_tasks()
+
+    async def use() -> None:
+        async with MemoryStore() as store, bridge_to(store):
+            asyncio.current_task().cancel()  # arrives where the bridge first waits as it ends
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(use())
+    assert asyncio.all_tasks() == before
+
+
 async def test_a_fault_in_serving_one_round_does_not_end_the_service(
     peer, bridge_to, monkeypatch, caplog
 ) -> None:

@@ -117,7 +117,7 @@ def on_a_free_port(blocks):
     """The blocks of a page, with the port of a replica that it starts replaced."""
     for block in blocks:
         if block.language == "console":
-            for given in re.findall(r"replica start .*--port (\d+)", block.code):
+            for given in re.findall(r"replica start (?:.|\\\n)*?--port (\d+)", block.code):
                 port = str(free_port())
                 blocks = [
                     replace(one, code=re.sub(rf"\b{given}\b", port, one.code)) for one in blocks
