@@ -325,4 +325,4 @@ def test_a_report_goes_through_a_link_to_a_file_that_is_not_there_yet(played, tm
     ended = call(*ONE, "--json", str(link))
     assert ended.exit_code in {0, 1}, ended.output
     assert link.is_symlink()
-    assert json.loads(target.read_text())["cells"]
+    assert json.loads(target.read_text())["run"]["cells"]
