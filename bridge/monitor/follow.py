@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Final
 
+from bridge.agent.error_codes import NO_SUCH_METHOD
 from bridge.errors import BridgeError, CallRejectedError, TransportError, WatchContractError
 from bridge.monitor.history import History
 from bridge.monitor.records import (
@@ -21,7 +22,6 @@ from bridge.monitor.records import (
 from bridge.monitor.watch import MOST_PAGES
 
 _PASSES: Final = (2, 5)  # transient; stopped, as in an upgrade, or out of something
-_STAYS: Final = "IC0536"  # there is no such method
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _STATUS_EVERY: Final = 5  # looks at the history between two looks for a start
@@ -122,7 +122,7 @@ class _Contact:
         passes = isinstance(error, TransportError) or (
             isinstance(error, CallRejectedError)
             and error.code in _PASSES
-            and error.error_code != _STAYS
+            and error.error_code not in NO_SUCH_METHOD
         )
         if not self._stood or not passes:
             raise error

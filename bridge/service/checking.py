@@ -7,10 +7,10 @@ here opens or sends anything.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 from bridge import dialects
 from bridge.agent import Agent
+from bridge.agent.error_codes import NO_MODULE, NO_SUCH_CANISTER, NO_SUCH_METHOD, OWN_REFUSAL
 from bridge.errors import (
     CallRejectedError,
     CandidError,
@@ -20,12 +20,6 @@ from bridge.errors import (
 from bridge.principal import Principal
 from bridge.service.outbox import Outbox
 from bridge.service.peers import DEFAULT_DIALECT, PeerDialects
-
-# Error codes of a replica; the interface specification leaves them to the implementation.
-_NO_SUCH_CANISTER: Final = frozenset({"IC0301", "IC0302"})
-_NO_SUCH_METHOD: Final = "IC0536"
-_NO_MODULE: Final = "IC0537"
-_OWN_WORDS: Final = frozenset({"IC0406", "IC0503"})  # it rejected, or trapped with a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +100,13 @@ async def _check_outbox(agent: Agent, peer: Principal) -> None:
     except CandidError as error:
         raise _no_outbox(peer) from error
     except CallRejectedError as error:
-        if error.error_code in _NO_SUCH_CANISTER:
+        if error.error_code in NO_SUCH_CANISTER:
             raise _nobody(peer) from error
-        if error.error_code == _NO_MODULE:
+        if error.error_code in NO_MODULE:
             raise _empty(peer) from error
-        if error.error_code == _NO_SUCH_METHOD:
+        if error.error_code in NO_SUCH_METHOD:
             raise _no_outbox(peer) from error
-        if error.error_code not in _OWN_WORDS:
+        if error.error_code not in OWN_REFUSAL:
             raise
         if await _lets_us(source):  # one node was wrong, or behind
             return

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bridge import candid
 from bridge.agent import Agent
+from bridge.agent.error_codes import NO_MODULE, NO_SUCH_METHOD
 from bridge.dialects.unified import from_case, to_case
 from bridge.errors import BridgeError, CallRejectedError, UsageError
 from bridge.flow import Policy, Transmit, kind_of
@@ -27,7 +28,6 @@ _log = logging.getLogger("bridge.service")
 _PATIENCE: Final = 5.0
 _NOT_FOUND: Final = 3
 _ITS_OWN_REFUSAL: Final = 4
-_NO_SUCH_METHOD: Final = frozenset({"IC0536", "IC0537"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Mailbox:
         except CallRejectedError as error:
             if error.code == _ITS_OWN_REFUSAL:
                 raise self._not_ours("is not this agent's") from error
-            if error.code == _NOT_FOUND or error.error_code in _NO_SUCH_METHOD:
+            if error.code == _NOT_FOUND or error.error_code in NO_MODULE | NO_SUCH_METHOD:
                 raise self._not_ours("is none") from error
             _log.warning("%s: %s", self.canister, error)
         except (BridgeError, TimeoutError) as error:

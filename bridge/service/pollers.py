@@ -1,7 +1,8 @@
 """Whose outboxes are read, and what is said when one cannot be.
 
-Peers with open flows are polled; those with none only as long as they let us look, for late answers
-and repeats. Knows the store only to see what is open; what a message means is the inbox's.
+Peers for whom flows wait are polled; the others, for late answers and repeats, until one says what
+stands: that it is not there, keeps no outbox, or does not let us look. Knows the store only to see
+what is open; what a message means is the inbox's.
 """
 
 import logging
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bridge.agent import Agent
+from bridge.agent.error_codes import stands
 from bridge.errors import BridgeError, CallRejectedError
 from bridge.flow import Role, SenderFlow, SenderState
 from bridge.principal import Principal
@@ -22,6 +24,7 @@ _log = logging.getLogger("bridge.service")
 
 _SECOND: Final = 1_000_000_000
 _LOOKED_THROUGH: Final = 1_000
+_WAITING: Final = (SenderState.QUEUED, SenderState.SENDING, SenderState.CORRUPT)
 
 
 class Pollers:
@@ -122,12 +125,12 @@ class Pollers:
             level = logging.DEBUG if again else logging.WARNING
             _log.log(level, "what the mailbox %s keeps for us cannot be read: %s", place, error)
             return True
-        if isinstance(error, CallRejectedError) and not await self._in_use(place):
+        if not await self._waits(place) and await self._stands(place, error):
             # A flow that is opened from here on starts a poller of its own; one that was opened
             # before is seen below.
             self._running.pop(place, None)
-            if not await self._in_use(place):
-                _log.info("%s is asked no more, no flow with it is open: %s", place, error)
+            if not await self._waits(place):
+                _log.info("%s is asked no more, no flow waits for it: %s", place, error)
                 return False
             self.poll(place)
             return False
@@ -142,19 +145,52 @@ class Pollers:
             )
         return True
 
-    async def _what_is_open(self, peer: Principal) -> str:
-        """Which flows wait for it, how long they will, and what ends them; empty where none does.
+    async def _stands(self, place: Principal, error: Exception) -> bool:
+        """Whether it is the canister's certified word that it never will have anything for us.
 
-        Of very many open flows only the first are looked through.
+        One node may be wrong, or behind; so what it says is asked again by a replicated call.
         """
+        if not isinstance(error, CallRejectedError) or not stands(error):
+            return False
+        if error.certified:
+            return True
+        try:
+            await Outbox(self._agent, place).fetch_certified()
+        except CallRejectedError as again:
+            return stands(again)
+        except BridgeError:
+            pass
+        return False
+
+    async def _waits(self, peer: Principal) -> bool:
+        """Whether a flow waits for a message of this peer, or may: of very many not all are seen.
+
+        One that ended, and whose outcome nobody took, is open and waits for nothing.
+        """
+        if peer in self._watched or (await self._store.usage(Role.RECEIVER, peer)).open:
+            return True
+        if not (await self._store.usage(Role.SENDER, peer)).open:
+            return False
+        waiting, all_seen = await self._waiting(peer)
+        return bool(waiting) or not all_seen
+
+    async def _waiting(self, peer: Principal) -> tuple[list[SenderFlow], bool]:
+        """Our flows that wait for this peer, and whether all there are were looked through."""
         waiting: list[SenderFlow] = []
-        for state in (SenderState.QUEUED, SenderState.SENDING):
+        all_seen = True
+        for state in _WAITING:
             page = await self._store.flows(
                 role=Role.SENDER, state=state, limit=_LOOKED_THROUGH, bodies=False
             )
             waiting += [
                 flow for flow in page.flows if isinstance(flow, SenderFlow) and flow.peer == peer
             ]
+            all_seen = all_seen and page.next is None
+        return waiting, all_seen
+
+    async def _what_is_open(self, peer: Principal) -> str:
+        """Which flows wait for it, how long they will, what ends them; empty where none does."""
+        waiting, _ = await self._waiting(peer)
         if not waiting:
             return ""
         first = waiting[0]

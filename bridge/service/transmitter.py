@@ -9,8 +9,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from typing import Final
 from weakref import WeakValueDictionary
 
+from bridge.agent.error_codes import NO_MODULE, NO_SUCH_CANISTER, NO_SUCH_METHOD
 from bridge.errors import (
     BridgeError,
     CallNeverExecutedError,
@@ -26,8 +28,7 @@ from bridge.service.carrier import Carrier
 
 _log = logging.getLogger("bridge.service")
 
-# Error codes of a replica for "no such canister", "no module", "no such method".
-_NO_SUCH_TARGET = frozenset({"IC0301", "IC0302", "IC0536", "IC0537"})
+_NO_SUCH_TARGET: Final = NO_SUCH_CANISTER | NO_MODULE | NO_SUCH_METHOD
 
 
 class Handed(Enum):

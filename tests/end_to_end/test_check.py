@@ -13,12 +13,15 @@ from bridge.errors import (
     LocalProtocolError,
     NotSentError,
     PeerUnusableError,
+    TransportError,
 )
+from bridge.flow import Role
 from bridge.network import create_canister
-from bridge.network.management import stop_canister
+from bridge.network.management import start_canister, stop_canister
 from bridge.principal import Principal
 from bridge.reference import SHORT_POLICY, SHORT_WAITS, install_argument
 from bridge.service import Bridge, mailbox_argument
+from bridge.service.outbox import Outbox
 from bridge.store import MemoryStore
 
 NO_ARGUMENT = b"DIDL\0\0"
@@ -123,6 +126,37 @@ async def test_what_may_pass_is_raised_as_what_it_is(stage, unused_tcp_port) -> 
             await bridge.check(NOBODY)
 
 
+class OfAnOlderReplica(Agent):
+    """Asks a replica that says in its own way why there is no outbox."""
+
+    error_code = ""
+
+    async def query(self, canister_id, method, *args, **options):
+        if method != "asyncFlow_outbox":
+            return await super().query(canister_id, method, *args, **options)
+        raise CallRejectedError(
+            "no", code=3, reject_message="no", error_code=self.error_code, certified=False
+        )
+
+
+@pytest.mark.parametrize(
+    ("error_code", "reason"),
+    [("IC0301", "no_canister"), ("IC0302", "no_outbox"), ("IC0304", "no_module")],
+)
+async def test_older_replicas_are_understood(stage, error_code, reason) -> None:
+    async with (
+        OfAnOlderReplica(
+            stage.network.url, identity=Identity.generate(), root_key=stage.network.root_key
+        ) as agent,
+        MemoryStore() as store,
+        Bridge(agent, store) as bridge,
+    ):
+        agent.error_code = error_code
+        with pytest.raises(PeerUnusableError) as caught:
+            await bridge.check(stage.echo.canister_id)
+        assert caught.value.reason == reason
+
+
 async def until(condition):
     async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - it watches a running bridge
@@ -165,7 +199,7 @@ async def test_a_flow_to_nobody_is_told_once_and_leaves_nothing_that_is_polled(
                 await bridge.response(msg_id)
             await until(lambda: not bridge._pollers)
             (last,) = told(logging.INFO)
-            assert "is asked no more, no flow with it is open" in last
+            assert "is asked no more, no flow waits for it" in last
             caplog.clear()
         # The next bridge finds the flow's tombstone, looks once, and complains of nothing.
         looks = agent.looks
@@ -176,3 +210,98 @@ async def test_a_flow_to_nobody_is_told_once_and_leaves_nothing_that_is_polled(
             await bridge.post(NOBODY, b"hello again?")
             await until(lambda: agent.looks > looks + 2)
             (once,) = told(logging.WARNING)
+
+
+async def test_a_flow_whose_end_nobody_took_keeps_no_dead_peer_polled(stage, caplog) -> None:
+    caplog.set_level(logging.INFO, logger="bridge.service")
+    async with (
+        Counted(
+            stage.network.url, identity=Identity.generate(), root_key=stage.network.root_key
+        ) as agent,
+        MemoryStore() as store,
+    ):
+        async with Bridge(agent, store, policy=SHORT_POLICY, poll_every=0.01) as bridge:
+            msg_id = await bridge.post(NOBODY, b"hello?")
+            await until(lambda: agent.looks >= 2)
+            await bridge.cancel(msg_id)
+            await until(lambda: not bridge._pollers)
+        assert (await store.usage(Role.SENDER)).open == 1
+        caplog.clear()
+        looks = agent.looks
+        async with Bridge(agent, store, policy=SHORT_POLICY, poll_every=0.01) as bridge:
+            await until(lambda: agent.looks > looks and not bridge._pollers)
+            assert agent.looks == looks + 1
+            assert not [one for one in caplog.records if one.levelno > logging.INFO]
+            with pytest.raises(FlowFailedError, match=r"cancelled|unsent"):  # it is still told
+                await bridge.response(msg_id)
+
+
+class Gated(Agent):
+    """Sees nothing of what is kept for it until its gate is open."""
+
+    gate = False
+    rejected = 0
+
+    async def query(self, canister_id, method, *args, **options):
+        if method == "asyncFlow_outbox" and not self.gate:
+            raise TransportError("closed")
+        try:
+            return await super().query(canister_id, method, *args, **options)
+        except CallRejectedError:
+            self.rejected += 1
+            raise
+
+
+async def test_a_late_answer_of_a_canister_that_was_stopped_is_taken_once_it_runs(stage) -> None:
+    identity, told = Identity.generate(), asyncio.Queue()
+    argument = install_argument(SHORT_WAITS, agents=[identity.principal])
+    peer = await install(stage, contracts.motoko_canister("echo"), argument)
+    async with (
+        stage.network.agent(identity) as onlooker,
+        Gated(stage.network.url, identity=identity, root_key=stage.network.root_key) as agent,
+        MemoryStore() as store,
+        Bridge(agent, store, policy=SHORT_POLICY, poll_every=0.01, on_outcome=told.put) as bridge,
+        asyncio.timeout(120),
+    ):
+        msg_id = await bridge.post(peer, b"hello")
+        while not await Outbox(onlooker, peer).fetch():  # noqa: ASYNC110 - it asks a canister
+            await asyncio.sleep(0.05)
+        await bridge.cancel(msg_id)
+        assert (await told.get()).failure == "cancelled"
+        await stop_canister(stage.agent, peer)
+        agent.gate = True
+        await until(lambda: agent.rejected >= 2)
+        await start_canister(stage.agent, peer)
+        late = await told.get()
+        assert (late.msg_id, late.response, late.late) == (msg_id, b"hello", True)
+
+
+class OneNodeLies(Agent):
+    """Asks, once it ``lies``, a node that knows of no canister."""
+
+    lies = False
+    told_so = 0
+
+    async def query(self, canister_id, method, *args, **options):
+        if method != "asyncFlow_outbox" or not self.lies:
+            return await super().query(canister_id, method, *args, **options)
+        self.told_so += 1
+        raise CallRejectedError(
+            "no", code=3, reject_message="no", error_code="IC0301", certified=False
+        )
+
+
+async def test_the_word_of_one_node_does_not_end_the_polling(stage) -> None:
+    async with (
+        OneNodeLies(
+            stage.network.url, identity=stage.agent.identity, root_key=stage.network.root_key
+        ) as agent,
+        MemoryStore() as store,
+        Bridge(agent, store, policy=SHORT_POLICY, poll_every=0.01) as bridge,
+    ):
+        assert await bridge.send(stage.echo.canister_id, b"hello") == b"hello"
+        while (await store.usage(Role.SENDER)).open:  # noqa: ASYNC110 - a task settles it
+            await asyncio.sleep(0.01)
+        agent.lies = True
+        await until(lambda: agent.told_so >= 3)
+        assert bridge._pollers
