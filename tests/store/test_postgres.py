@@ -16,10 +16,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from postgres_server import Place
+from stored_flows import CANISTER, flow
 
 from bridge.errors import StoreConflictError, StoreError, StoreLostError, UsageError
-from bridge.flow import Role, SenderFlow, SenderState
-from bridge.principal import Principal
+from bridge.flow import Role
 from bridge.store import (
     Change,
     PostgresStore,
@@ -29,22 +29,6 @@ from bridge.store import (
     view,
 )
 from bridge.store import postgres as module
-
-CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
-
-
-def flow(msg_id: int, **fields: object) -> SenderFlow:
-    bare = SenderFlow(
-        peer=CANISTER,
-        msg_id=msg_id,
-        dialect="unified",
-        state=SenderState.QUEUED,
-        payload=b"x",
-        payload_hash=0,
-        opened=0,
-        changed=0,
-    )
-    return dataclasses.replace(bare, **fields)
 
 
 async def ids(store: StoreView) -> list[int]:

@@ -12,26 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from stored_flows import CANISTER, flow
 
 from bridge.errors import StoreError, UsageError
-from bridge.flow import Role, SenderFlow, SenderState
-from bridge.principal import Principal
+from bridge.flow import Role
 from bridge.store import Change, SQLiteStore, view
-
-CANISTER = Principal.from_text("rrkah-fqaaa-aaaaa-aaaaq-cai")
-
-
-def flow(msg_id: int) -> SenderFlow:
-    return SenderFlow(
-        peer=CANISTER,
-        msg_id=msg_id,
-        dialect="unified",
-        state=SenderState.QUEUED,
-        payload=b"x",
-        payload_hash=0,
-        opened=0,
-        changed=0,
-    )
 
 
 async def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
