@@ -7,6 +7,7 @@ What that means is said in ``page_player``. Pages that tell how to install the p
 import ast
 import asyncio
 import builtins
+import json
 import re
 
 import pytest
@@ -96,7 +97,7 @@ async def test_the_tutorials_programs_bear_a_second_run_and_a_file_that_an_edito
     async with playing(tmp_path) as player:
         blocks = on_a_free_port(blocks_of("docs/tutorial/first-flow.md"))
         begin = next(n for n, block in enumerate(blocks) if "replica start" in block.code)
-        end = next(n for n, block in enumerate(blocks) if "python send.py" in block.code)
+        end = next(n for n, block in enumerate(blocks) if "python give_up.py" in block.code)
         await player.page(blocks[begin : end + 1])
         key = (tmp_path / "identity.pem").read_bytes()
         again = await asyncio.to_thread(player.run, "python deploy.py && echo >> canister.txt")
@@ -104,6 +105,21 @@ async def test_the_tutorials_programs_bear_a_second_run_and_a_file_that_an_edito
         assert (tmp_path / "identity.pem").read_bytes() == key
         sent = await asyncio.to_thread(player.run, "python send.py")
         assert sent.stdout == "b'hello'\n", sent.stderr
+        nobody = re.search(r'from_text\("(\S+)"\)', (tmp_path / "give_up.py").read_text())[1]
+        assert nobody not in sent.stderr
+        for program, said in (
+            ("post.py", ""),
+            ("take.py", "b'are you there?'\n"),
+            ("give_up.py", "no_canister\ngiven up\n"),
+            ("send.py", "b'hello'\n"),
+        ):
+            done = await asyncio.to_thread(player.run, f"python {program}")
+            assert (done.stdout, done.returncode) == (said, int(program == "post.py")), done.stderr
+            if program != "give_up.py":  # which says that it cannot ask it
+                assert nobody not in done.stderr
+        status = await asyncio.to_thread(player.run, "ic-bridge watch status --json flows.db")
+        usage = json.loads(status.stdout)["usage"]
+        assert [usage[role]["open"] for role in ("sender", "receiver")] == [0, 0]
 
 
 async def test_what_is_said_of_mainnet_works_on_a_replica_in_its_place(
