@@ -6,6 +6,7 @@ of each end that an option names some cell has to be played.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -24,6 +25,7 @@ from bridge.cli.conformance_cast import (
     refuse_what_cannot_be_played,
     slowness,
     unplayed,
+    unreachable,
 )
 from bridge.cli.conformance_view import print_report, telling
 from bridge.conformance import reports
@@ -32,6 +34,7 @@ from bridge.conformance.place import Place
 from bridge.conformance.results import Report, RunEnded
 from bridge.conformance.runner import plan_tasks, run
 from bridge.conformance.scenarios import catalogue
+from bridge.conformance.world import Worlds
 from bridge.dialects import DIALECTS
 from bridge.errors import TransportError, UsageError
 from bridge.network import open_network
@@ -213,9 +216,13 @@ def conformance(
         about=cast.about,
     )
 
-    async def play() -> tuple[Report, bool]:
+    async def play() -> tuple[Report, bool, TransportError | None]:
         place, reachable = await _place(network, root_key, identity)
-        refuse_what_cannot_be_played(cast, tasks, place)
+        async with contextlib.aclosing(Worlds()) as worlds:
+            await refuse_what_cannot_be_played(cast, tasks, place, worlds)
+            nowhere = await unreachable(tasks, place, worlds)
+        if nowhere is not None and not outputs:
+            raise nowhere
         expect = slowness(tasks, place) if reachable else None
         async with telling(console, expect) as teller:
             async for event in run(
@@ -230,12 +237,16 @@ def conformance(
                 called=cast.called,
                 options=_again(root_key, identity),
             ):
-                teller.see(event)
+                if nowhere is None:
+                    teller.see(event)
                 if isinstance(event, RunEnded):
-                    return event.report, reachable
+                    return event.report, reachable, nowhere
         raise AssertionError("a run ends with its report")
 
-    report, reachable = asyncio.run(play())
+    report, reachable, nowhere = asyncio.run(play())
+    if nowhere is not None:
+        _write(report, outputs)
+        raise nowhere  # said once; each cell of the reports says it too
     missed = [] if require_file else unplayed(report, cast, tasks)
     _tell(report, required, outputs, console, missed=missed, reachable=reachable)
 
@@ -270,17 +281,22 @@ def _tell(
         print_report(Console(highlight=False, width=width), report, unmet)
     for words in missed:
         console.print(Text(words, style="bold red"), soft_wrap=True)
+    _write(report, outputs)
+    console.print(Text(f"seed {report.seed}, digest {reports.digest(report)}"), soft_wrap=True)
+    if not reachable:
+        raise SystemExit(_UNREACHABLE)
+    if unmet or missed:
+        raise SystemExit(_UNMET)
+
+
+def _write(report: Report, outputs: dict[str, str]) -> None:
+    """Write a report in each form that was asked for."""
     for form, path in outputs.items():
         text = _FORMS[form](report)
         if path == "-":
             click.echo(text, nl=False)
         else:
             Path(path).write_text(text, encoding="utf-8")
-    console.print(Text(f"seed {report.seed}, digest {reports.digest(report)}"), soft_wrap=True)
-    if not reachable:
-        raise SystemExit(_UNREACHABLE)
-    if unmet or missed:
-        raise SystemExit(_UNMET)
 
 
 def _outputs(files: dict[str, str | None]) -> dict[str, str]:
@@ -322,7 +338,7 @@ def _requirements(path: Path | None) -> reports.Requirements:
 
 
 async def _place(choice: str, root_key: str | None, identity: Path | None) -> tuple[Place, bool]:
-    """Where it is played, and whether that can be reached; if not, each cell tells why."""
+    """Where it is played, and whether that can be reached."""
     if choice == "embedded":
         if root_key is not None or identity is not None:
             raise UsageError(

@@ -13,7 +13,8 @@ from bridge.conformance.entries import SHIPPED, Entry, brought, shipped
 from bridge.conformance.place import Place
 from bridge.conformance.results import Report, Verdict
 from bridge.conformance.runner import Task
-from bridge.errors import ReplicaError, UsageError
+from bridge.conformance.world import Worlds
+from bridge.errors import ReplicaError, TransportError, UsageError
 from bridge.reference import SHORT_WAITS
 
 _REASONS: Final = 3
@@ -87,7 +88,9 @@ def _distinct(entries: list[Entry]) -> list[Entry]:
     return [entry for number, entry in enumerate(entries) if entry not in entries[:number]]
 
 
-def refuse_what_cannot_be_played(cast: Cast, tasks: Sequence[Task], place: Place) -> None:
+async def refuse_what_cannot_be_played(
+    cast: Cast, tasks: Sequence[Task], place: Place, worlds: Worlds
+) -> None:
     """Say once, before anything is played, what would be the error of every cell that is asked for.
 
     Where some of those that an option names can be played they are, and the others say in their
@@ -97,6 +100,7 @@ def refuse_what_cannot_be_played(cast: Cast, tasks: Sequence[Task], place: Place
         cast: Who was named.
         tasks: What is to be played.
         place: Where.
+        worlds: Opens the networks on which canisters of others are looked for.
 
     Raises:
         UsageError: If none of those named in a role has a file that is there, is an entry and a
@@ -107,11 +111,32 @@ def refuse_what_cannot_be_played(cast: Cast, tasks: Sequence[Task], place: Place
         named = {entry.name for part, entry in cast.ends if part == role}
         jobs = [task.job for task in tasks]
         about = [job for job in jobs if (end := getattr(job, role)) and end.name in named]
-        reasons = [job.hindrance(place) for job in about]
+        pairs = {job.name[1:]: job for job in about}.values()  # whatever the scenario
+        reasons = [job.hindrance(place) or await job.absence(place, worlds) for job in pairs]
         if reasons and all(reasons):
             raise UsageError("; ".join(dict.fromkeys(filter(None, reasons))))
     if all(task.job.place(place).url is None for task in tasks):
         _need_wasmtime()
+
+
+async def unreachable(tasks: Sequence[Task], place: Place, worlds: Worlds) -> TransportError | None:
+    """Why no network on which something is to be played can be reached; ``None`` if one can.
+
+    Args:
+        tasks: What is to be played.
+        place: Where.
+        worlds: Opens the networks.
+    """
+    first: TransportError | None = None
+    places = [task.job.place(place) for task in tasks]
+    for there in {there.url: there for there in places}.values():
+        if there.url is None:
+            return None
+        world = await worlds.at(there)
+        if not isinstance(world, TransportError):
+            return None
+        first = first or world
+    return first
 
 
 def _need_wasmtime() -> None:

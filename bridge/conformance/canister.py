@@ -22,6 +22,8 @@ _HOLE: Final = re.compile(r"\{(to|to_text|payload|msg_id|sender)\}")
 _GZIP: Final = b"\x1f\x8b"
 _HELD: Final = MINUTE
 _RUNTIME_REFUSES: Final = "IC0503"  # it trapped before the upgrade
+_NO_MODULE: Final = "IC0505"
+_INVALID: Final = "Wasm module is not valid:"  # what networks say of the module itself
 _NO_PEER: Final = dict.fromkeys(["dialect", "null_ack", "ids", "batch", "attach_cycles"])
 
 
@@ -106,7 +108,10 @@ class CanisterEnd(Endpoint):
                 raise BridgeError(nobody_there(entry, where))
         else:
             address = await world.create()
-            await world.install(address, entry.module(dialect), argument)
+            try:
+                await world.install(address, entry.module(dialect), argument)
+            except CallRejectedError as error:
+                raise _refusal(error, entry, dialect) from error
         interface = await _published(world, entry, address)
         if interface is not None:
             _check_methods(entry, dialect, role, interface)
@@ -366,6 +371,14 @@ class CanisterEnd(Endpoint):
         if "settings" in self.powers:
             # A timer that came while the canister was stopped is armed anew by the next message.
             await self.configure()
+
+
+def _refusal(error: CallRejectedError, entry: Entry, dialect: str) -> BridgeError:
+    """What is said of a refused install: where the file is no valid module, that alone."""
+    _, found, why = error.reject_message.partition(_INVALID)
+    if error.error_code != _NO_MODULE or not found or dialect not in entry.wasm:
+        return error
+    return BridgeError(f"{entry.wasm[dialect]} is no valid module: {why.strip()}")
 
 
 async def _published(world: World, entry: Entry, address: Principal) -> candid.Interface | None:

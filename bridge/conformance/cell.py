@@ -23,10 +23,10 @@ from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
 from bridge.conformance.scenarios import Scenario
 from bridge.conformance.verdicts import LackingError, NotHeldError
 from bridge.conformance.wire import timeline
-from bridge.conformance.world import World
+from bridge.conformance.world import World, Worlds
 from bridge.errors import BridgeError, CallRejectedError, UsageError
 from bridge.flow import Ack, Fin, Message
-from bridge.network.module import plain_module
+from bridge.network.module import check_sections
 
 _SCRIPT: Final = "script"
 _LINES: Final = 12
@@ -100,8 +100,37 @@ class Job:
                 continue
             if entry.canister is not None and there.url is None:
                 return nobody_there(entry, "the embedded replica, which is made anew")
-            if self.dialect in entry.wasm and (wrong := _unreadable(entry, self.dialect)):
-                return wrong
+        return self.unreadable()
+
+    def unreadable(self) -> str | None:
+        """Why the file of one of the two is no whole module."""
+        for entry in (self.sender, self.receiver):
+            if entry is not None and self.dialect in entry.wasm:
+                try:
+                    _read(entry, self.dialect)
+                except UsageError as error:
+                    return str(error)
+        return None
+
+    async def absence(self, place: Place, worlds: Worlds) -> str | None:
+        """Why a canister of others stands not on the network where it is to be played.
+
+        Args:
+            place: Where the run is.
+            worlds: Where networks are opened; one that cannot be reached tells nothing.
+        """
+        there = self.place(place)
+        if there.url is None or not self.standing:
+            return None
+        world = await worlds.at(there)
+        if isinstance(world, BridgeError):
+            return None
+        for entry in (self.sender, self.receiver):
+            if entry is not None and entry.canister is not None:
+                # What else a network says of it is its cells' business.
+                with contextlib.suppress(BridgeError):
+                    if await world.agent.module_hash(entry.canister) is None:
+                        return nobody_there(entry, world.network.url)
         return None
 
     def _urls(self) -> list[str]:
@@ -134,17 +163,13 @@ class Job:
         return None
 
 
-def _unreadable(entry: Entry, dialect: str) -> str | None:
-    """Why the file of an implementation is no module."""
+def _read(entry: Entry, dialect: str) -> None:
+    """See that the file of an implementation is a whole module."""
+    wasm = entry.module(dialect)
     try:
-        wasm = entry.module(dialect)
+        check_sections(wasm)
     except UsageError as error:
-        return str(error)
-    try:
-        plain_module(wasm)
-    except UsageError as error:
-        return f"{entry.wasm[dialect]}: {error}"
-    return None
+        raise UsageError(f"{entry.wasm[dialect]}: {error.message}", hint=error.hint) from error
 
 
 class Programs:
@@ -193,7 +218,7 @@ async def play_cell(world: World | BridgeError, job: Job, key: CellKey, programs
     lacking = job.lacking()
     if lacking is not None:
         return _cell(job, key, _Verdicts.both(Verdict.UNSUPPORTED, lacking), begun)
-    wrong = job.fault() or job.distrust()
+    wrong = job.fault() or job.distrust() or job.unreadable()
     if wrong is not None:
         return _cell(job, key, _Verdicts.both(Verdict.ERROR, wrong), begun)
     if isinstance(world, BridgeError):

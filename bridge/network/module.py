@@ -8,15 +8,18 @@ Rule implemented: interface specification, section Canister module format (``icp
 """
 
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 from bridge import candid
 from bridge.errors import CandidError, UsageError
 
 _WASM_MAGIC: Final = b"\0asm"
+_VERSION: Final = b"\1\0\0\0"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _MAX_SIZE: Final = 100 * 1024 * 1024
 _CUSTOM: Final = 0
+_LAST_SECTION: Final = 13  # tags, of the exceptions proposal
 
 
 def plain_module(wasm: bytes) -> bytes:
@@ -36,6 +39,8 @@ def plain_module(wasm: bytes) -> bytes:
             raise UsageError(f"the module begins like gzip and does not unpack: {cause}") from None
         if unpacker.unconsumed_tail:
             raise UsageError("the module unpacks to more than 100 MiB, which no network takes")
+        if not unpacker.eof:
+            raise UsageError("the gzipped module is cut off", hint="build or copy it again")
     if not wasm.startswith(_WASM_MAGIC):
         raise UsageError(
             "the module does not begin like WebAssembly or gzip",
@@ -56,6 +61,41 @@ def metadata(wasm: bytes, name: str) -> bytes | None:
     """
     plain = plain_module(wasm)
     wanted = {f"icp:public {name}".encode(), f"icp:private {name}".encode()}
+    for kind, at, end in _sections(plain):
+        if kind == _CUSTOM:
+            length, start = _number(plain, at)
+            if plain[start : start + length] in wanted:
+                return plain[start + length : end]
+    return None
+
+
+def check_sections(wasm: bytes) -> None:
+    """See that a module is whole: WebAssembly whose sections end where they say.
+
+    What stands in the sections is not looked at; the network validates it.
+
+    Args:
+        wasm: The module, plain or gzipped.
+
+    Raises:
+        UsageError: If it is no module, or is cut off or damaged.
+    """
+    plain = plain_module(wasm)
+    if plain[4:8] != _VERSION:
+        raise UsageError(
+            "the module is not WebAssembly of version 1, or is cut off",
+            hint="give a core module, not a component",
+        )
+    for kind, _, _ in _sections(plain):
+        if kind > _LAST_SECTION:
+            raise UsageError(
+                f"the module has a section of the unknown kind {kind}: it is damaged",
+                hint="build or copy it again",
+            )
+
+
+def _sections(plain: bytes) -> Iterator[tuple[int, int, int]]:
+    """Each section's kind, and where what it holds begins and ends."""
     at = 8
     while at < len(plain):
         kind = plain[at]
@@ -65,12 +105,8 @@ def metadata(wasm: bytes, name: str) -> bytes | None:
             raise UsageError(
                 "the module ends inside a section: it is cut off", hint="build or copy it again"
             )
-        if kind == _CUSTOM:
-            length, start = _number(plain, at)
-            if plain[start : start + length] in wanted:
-                return plain[start + length : end]
+        yield kind, at, end
         at = end
-    return None
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:

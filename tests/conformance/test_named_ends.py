@@ -1,5 +1,8 @@
 """Who checks an implementation of his own hears of it what is true, and hears it in time."""
 
+import asyncio
+import gzip
+import json
 import shlex
 import socket
 import sys
@@ -18,13 +21,14 @@ from bridge.conformance.place import Place
 from bridge.conformance.results import CellStarted, RunEnded, RunStarted, Verdict
 from bridge.conformance.runner import plan_tasks, run
 from bridge.contracts import motoko_canister
-from bridge.errors import ReplicaError, UsageError
+from bridge.errors import ReplicaError, TransportError, UsageError
 from bridge.network import Network
 from bridge.network import network as networks
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 MAF = ("--dialect", "maf", "--seed", "1")
 STANDING = 'name = "theirs"\ndialects = ["maf"]\ncanister = "ryjl3-tyaaa-aaaaa-aaaba-cai"\n'
+CUT = "\0asm\1\0\0\0\1\x7f\x60"
 NEEDS_SEND = "the entry of my does not say, for maf, that it can be made to open a flow"
 
 
@@ -133,6 +137,9 @@ def test_the_commonest_reasons_stand_below_the_table(sample_report, capsys):
         ("mi.wasm", None, "there is no file mi.wasm"),
         ("mi.toml", None, "mi.toml cannot be read: No such file or directory"),
         ("mi.wasm", "what", "mi.wasm: the module does not begin like WebAssembly"),
+        ("mi.wasm", CUT, "mi.wasm: the module ends inside a section: it is cut off"),
+        ("mi.wasm", "\0asm\1\0", "mi.wasm: the module is not WebAssembly of version 1, or is cut"),
+        ("mi.wasm", "\0asm\1\0\0\0\x7f\0", "mi.wasm: the module has a section of the unknown"),
         ("mi.toml", "what", "the entry mi.toml is not TOML"),
         ("mi.toml", 'name = "x"\nwasm = "x.wasm"\ndialects = ["maf"]', "x cannot be read: No such"),
         ("mi.toml", STANDING, "there is no canister ryjl3-tyaaa-aaaaa-aaaba-cai with a module on"),
@@ -169,11 +176,69 @@ def test_a_network_by_name_that_cannot_be_reached_leaves_as_one_by_url_does(here
     monkeypatch.setattr(networks, "MAINNET_URL", url)
     words = ["--sender", "rust", "--receiver", "my.wasm", *MAF, "--scenario", "F1"]
     result = call(*words, "--network", "ic")
-    assert result.exit_code == 3, result.output
-    assert "--seed 1 --network ic\n" in result.stdout
+    assert isinstance(result.exception, TransportError), result.output
+    assert (result.exception.exit_code, result.stdout) == (3, "")
+    assert url in str(result.exception)
+    call(*words, "--network", "ic", "--json", "report.json")
+    (cell,) = json.loads((here / "report.json").read_text())["run"]["cells"]
+    assert cell["rerun"].endswith("--seed 1 --network ic")
+
+
+def test_a_network_that_an_entry_names_and_that_cannot_be_reached_is_told_once(here):
+    with socket.create_server(("127.0.0.1", 0)) as server:  # closed again: nobody listens there
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    (here / "standing.toml").write_text(f'{STANDING}url = "{url}"\n')
+    words = ["--sender", "rust", "--receiver", "standing.toml", *MAF]
+    result = call(*words, "--scenario", "F1", "--scenario", "F2")
+    assert isinstance(result.exception, TransportError), result.output
+    assert url in str(result.exception)
+    assert result.output == ""
+
+
+def test_a_gzipped_module_that_is_cut_off_is_told_before_anything_is_played(here):
+    packed = gzip.compress((here / "my.wasm").read_bytes())
+    (here / "cut.wasm.gz").write_bytes(packed[: len(packed) // 2])
+    result = call("--receiver", "cut.wasm.gz", *MAF)
+    assert isinstance(result.exception, UsageError), result.output
+    assert "cut.wasm.gz: the gzipped module is cut off" in str(result.exception)
+    assert result.output == ""
+
+
+def test_a_file_that_is_cut_off_is_named_in_its_cells_where_others_can_be_played(here):
+    (here / "cut.wasm").write_bytes((here / "my.wasm").read_bytes()[:300])
+    words = ["--sender", "rust", "--receiver", "cut.wasm", "--receiver", "my.wasm", *MAF]
+    result = call(*words, "--scenario", "F1")
+    assert result.exit_code == 1
+    assert "1 passed" in result.stdout
+    assert "1 error" in result.stdout
+    assert "observed    cut.wasm: the module ends inside a section" in result.stdout
+
+
+def test_a_module_that_the_network_finds_not_valid_is_named_by_its_file_once(here):
+    # Whole by its sections, one of which says that it holds five functions and holds none.
+    (here / "odd.wasm").write_bytes(b"\0asm\1\0\0\0\x0a\1\5")
+    words = ["--sender", "rust", "--receiver", "odd.wasm", *MAF, "--jobs", "2"]
+    result = call(*words, "--scenario", "F1", "--scenario", "F2", "--scenario", "F3")
+    assert result.exit_code == 1, result.output
+    assert result.stdout.count("observed    odd.wasm is no valid module: ") == 1
+    assert "! the same in 2 more cells: odd.wasm is no valid module: " in result.stdout
+    assert "Error from Canister" not in result.output
 
 
 # --- A canister that stands somewhere, and time that runs -----------------------------------------
+
+
+async def test_a_canister_that_is_not_on_the_network_is_told_before_how_long_it_takes(here):
+    (here / "standing.toml").write_text(STANDING)
+    words = ["--sender", "rust", "--receiver", "standing.toml", *MAF, "--scenario", "F1"]
+    async with Network.embedded() as network:
+        result = await asyncio.to_thread(call, *words, "--network", network.url)
+    assert isinstance(result.exception, UsageError), result.output
+    assert result.exception.exit_code == 2
+    assert f"there is no canister ryjl3-tyaaa-aaaaa-aaaba-cai with a module on {network.url}" in (
+        str(result.exception)
+    )
+    assert result.output == ""
 
 
 async def test_a_canister_that_is_not_there_is_an_error_before_anything_is_said_to_it(here):

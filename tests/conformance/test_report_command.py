@@ -21,7 +21,7 @@ from bridge.conformance.results import (
     RunStarted,
     Verdict,
 )
-from bridge.errors import UsageError
+from bridge.errors import TransportError, UsageError
 from bridge.wire.bls import SecretKey
 
 MODULE = b"\x00asm\x01\x00\x00\x00"
@@ -90,7 +90,9 @@ def test_a_network_that_cannot_be_reached_is_each_cells_error_and_code_3(tmp_pat
     with socket.create_server(("127.0.0.1", 0)) as server:  # closed again: nobody listens there
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
     result = call(*ONE, "--network", url, "--json", "-")
-    assert result.exit_code == 3, result.output
+    assert isinstance(result.exception, TransportError), result.output
+    assert result.exception.exit_code == 3
+    assert result.stderr == ""
     (cell,) = json.loads(result.stdout)["run"]["cells"]
     assert cell["verdict"] == "error"
     assert url in cell["observed"]
@@ -315,7 +317,8 @@ def test_what_a_network_needs_stands_in_the_line_that_plays_a_cell_again(played,
     pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     pem.chmod(0o600)
     root = SecretKey.generate(bytes(range(32))).public_key_der.hex()
-    call("--network", "http://127.0.0.1:9", "--root-key", root, "--identity", str(pem))
+    words = ["--network", "http://127.0.0.1:9", "--root-key", root, "--identity", str(pem)]
+    call(*words, "--json", str(tmp_path / "report.json"))
     assert played["options"] == ["--root-key", root, "--identity", str(pem)]
 
 

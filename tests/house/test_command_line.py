@@ -27,6 +27,7 @@ def shell(tmp_path, monkeypatch):
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "binary").write_bytes(bytes(range(256)))
+    (folder / "cut.wasm").write_bytes(b"\0asm\1\0\0\0\1\x7f\x60")
     (folder / "bad.toml").write_text("[[", encoding="utf-8")
     (folder / "bad.json").write_text("{", encoding="utf-8")
     (folder / "open.pem").write_text("-----BEGIN PRIVATE KEY-----\n", encoding="utf-8")
@@ -121,6 +122,11 @@ def shell(tmp_path, monkeypatch):
         (f"ic-bridge conformance {SMALL} --network nowhere", 2, "there is no network 'nowhere'"),
         (f"ic-bridge conformance {SMALL} --network http://127.0.0.1:1", 3, "no connection to"),
         (
+            "ic-bridge conformance --receiver cut.wasm --dialect maf",
+            2,
+            "cut.wasm: the module ends inside a section: it is cut off",
+        ),
+        (
             f"ic-bridge conformance {SMALL} --network http://127.0.0.1:1 --identity open.pem",
             2,
             "chmod 600 open.pem",
@@ -136,6 +142,16 @@ def test_a_mistake_is_told_with_its_own_exit_code(shell, line, code, said):
     got, _, told = shell(line)
     assert said in told
     assert got == code, told
+
+
+def test_a_network_that_cannot_be_reached_is_told_once_and_in_each_cell_of_a_report(shell):
+    line = "ic-bridge conformance --sender rust --receiver rust --network http://127.0.0.1:1"
+    code, printed, told = shell(line)
+    assert (code, printed, told.count("no connection to")) == (3, "", 1), told
+    code, printed, told = shell(f"{line} --scenario F1 --scenario F2 --json report.json")
+    assert (code, printed, told.count("no connection to")) == (3, "", 1), told
+    code, cells, _ = shell('grep -c \'"observed": "no connection to\' report.json')
+    assert (code, int(cells) > 1) == (0, True)
 
 
 def test_a_full_disk_is_told_by_whatever_writes_files(shell):
