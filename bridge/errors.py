@@ -295,7 +295,7 @@ class WatchRefusedError(BridgeError):
 
 
 class StoreError(BridgeError):
-    """The store of flows cannot be opened, read or written.
+    """The store of flows cannot be opened, read or written; `ic-bridge watch` leaves with 3.
 
     What to do: see that the file's folder exists, is writable, not full, and not used by
     another bridge; of a database server, that it runs, has room, and lets this role in.

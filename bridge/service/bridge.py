@@ -86,7 +86,7 @@ class Bridge:
             flow that it has is counted and left, where a sender would answer that it wants no more.
             Flows that an earlier bridge opened on the store go on.
         on_outcome: Told how a flow ended that no coroutine waits for. Where absent, such an outcome
-            is kept, and counts in the quotas, until `response` or `finish` takes it.
+            is kept, and counts in the quotas, until `response` takes it or, of an answer, `finish`.
         on_corrupt: Decides about payloads that do not match their hash; asks for a resend where
             absent.
         on_operator: Told of dead letters (see `revive` and `finish`), stalled requests (`answer`,
