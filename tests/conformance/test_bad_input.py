@@ -51,11 +51,18 @@ async def cells_of(receivers, *, scenarios=("F1",), senders=None, **given):
     ("text", "cause"),
     [
         ("this is no module", "does not begin like WebAssembly"),
-        ("\x00asm\x01", "rejected"),
+        ("\x00asm\x01", "theirs.wasm: the module is not WebAssembly of version 1, or is cut off"),
+        ("\x00asm\x01\0\0\0\x0a\1\5", "theirs.wasm is no valid module: "),
         (EMPTY, "no update method 'asyncFlow'"),
         (TRAPS, "none of "),
     ],
-    ids=["no module", "a broken module", "without the dialect's methods", "traps on everything"],
+    ids=[
+        "no module",
+        "a module cut off",
+        "an invalid module",
+        "without the dialect's methods",
+        "traps on everything",
+    ],
 )
 async def test_a_module_that_cannot_be_used_is_an_error_with_its_cause(tmp_path, text, cause):
     theirs = receiver(wasm=str(module(tmp_path, text)))
