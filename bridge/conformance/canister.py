@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
+import itertools
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -18,9 +20,10 @@ from bridge.principal import Principal
 from bridge.reference import SHORT_WAITS
 from bridge.reference.contract import install_types
 
-_HOLE: Final = re.compile(r"\{(to|to_text|payload|msg_id|sender)\}")
+_HOLE: Final = re.compile(r"\{(to|to_text|payload|msg_id|sender|dialect)\}")
 _GZIP: Final = b"\x1f\x8b"
 _HELD: Final = MINUTE
+_FIRST_DRAWN: Final = 5_000_001  # no scenario gives a flow an id so small that is not its own
 _RUNTIME_REFUSES: Final = "IC0503"  # it trapped before the upgrade
 _NO_MODULE: Final = "IC0505"
 _INVALID: Final = "Wasm module is not valid:"  # what networks say of the module itself
@@ -71,6 +74,10 @@ class CanisterEnd(Endpoint):
         self.address = address
         self._world = world
         self._argument = argument
+        # An embedded replica is made anew for each scenario; elsewhere a canister may stay.
+        self._drawn = itertools.count(
+            _FIRST_DRAWN if world.virtual else (1 << 80) + (secrets.randbits(32) << 48)
+        )
         watched = entry.asked == "watch"
         service = interface.service if interface and watched else None
         self._methods: Mapping[str, candid.Func] = service.methods if service else {}
@@ -200,9 +207,11 @@ class CanisterEnd(Endpoint):
 
     async def open(self, to: Principal, payload: bytes, msg_id: int | None = None) -> int | None:
         self.need("open")
-        if self.entry.send is not None:
+        if (method := self.entry.send) is not None:
+            if msg_id is None and "{msg_id}" in method.arguments:
+                msg_id = next(self._drawn)
             answer = await self._by_entry(
-                self.entry.send, to=to, to_text=to, payload=payload, msg_id=msg_id
+                method, to=to, to_text=to, payload=payload, msg_id=msg_id, dialect=self.dialect
             )
             return answer[0] if answer and isinstance(answer[0], int) else None
         if "act" in self._methods:
@@ -426,6 +435,8 @@ def _in_candid(hole: str, values: Mapping[str, Any]) -> str:
         return f'"{value}"'
     if hole == "msg_id":
         return f"{value} : nat"
+    if hole == "dialect":
+        return str(value)
     return f'principal "{value}"'
 
 

@@ -22,7 +22,7 @@ from bridge.conformance.program import Program, ProgramEnd
 from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
 from bridge.conformance.scenarios import Scenario
 from bridge.conformance.verdicts import LackingError, NotHeldError
-from bridge.conformance.wire import timeline
+from bridge.conformance.wire import Wire, timeline
 from bridge.conformance.world import World, Worlds
 from bridge.errors import BridgeError, CallRejectedError, UsageError
 from bridge.flow import Ack, Fin, Message
@@ -336,7 +336,7 @@ async def _with_evidence(cell: Cell, play: Play, job: Job) -> Cell:
     records = cell.timeline
     log = list(play.notes)
     with contextlib.suppress(BridgeError):
-        wire = await play.wire()
+        wire = Wire(await play.chaos.log())
         flows = len(wire.ids())
         if flows <= _FLOWS or cell.verdict is not Verdict.PASSED:
             records = timeline(wire, names[0], names[1], flows=_FLOWS)

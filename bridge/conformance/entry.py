@@ -22,7 +22,7 @@ class Method:
     Attributes:
         name: The method.
         arguments: Its arguments as Candid text with ``{to}``, ``{to_text}``, ``{payload}``,
-            ``{msg_id}`` and ``{sender}`` where the run puts values.
+            ``{msg_id}``, ``{sender}`` and ``{dialect}`` where the run puts values.
         query: Whether it is called as a query.
         field: For answers: where in the first result the value stands, as a path such as
             ``.payload``; empty for the value itself.

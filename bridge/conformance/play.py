@@ -214,8 +214,21 @@ class Play:
     # --- Seeing ---------------------------------------------------------------------------------
 
     async def wire(self) -> Wire:
-        """What was seen so far."""
-        return Wire(await self.chaos.log())
+        """What was seen so far.
+
+        Raises:
+            NotHeldError: If one of the ends spoke in another dialect than the one that is played;
+                a script may say whatever it likes.
+        """
+        wire = Wire(await self.chaos.log())
+        for side, end in (("a", self.sender), ("b", self.receiver)):
+            if end is not None and (odd := wire.foreign(side, self.dialect)):
+                method = dialects.get(self.dialect).methods[odd.kind or ""]
+                raise NotHeldError(
+                    f"{end.entry.name} to say {odd.kind} in {self.dialect}, by {method}",
+                    f"a {odd.kind} in {odd.dialect}, by {odd.method}",
+                )
+        return wire
 
     async def until(self, condition: Callable[[Wire], bool], retries: float = 4) -> bool:
         """Wait until the wire shows something; whether it did within so many first retries."""

@@ -92,6 +92,14 @@ class Wire:
             if seen.what == what and seen.kind == kind and (msg_id is None or seen.msg_id == msg_id)
         ]
 
+    def foreign(self, side: str, dialect: str) -> Sighting | None:
+        """The first message that a side said in another dialect; ``None`` if all are in this one.
+
+        What can be read in no dialect is no message, and is none of these.
+        """
+        said = (s for s in self.sightings if s.side == side and s.what == "came" and s.kind)
+        return next((seen for seen in said if seen.dialect not in (None, dialect)), None)
+
     def ids(self) -> list[int]:
         """The flows' ids in the order in which their first NEW was said."""
         found = dict.fromkeys(seen.msg_id for seen in self.said("NEW"))

@@ -317,12 +317,14 @@ async def standstill(play: Play) -> None:
             "outcome" in play.a.powers and await play.a.outcome(frozen) is not None
         )
 
-    play.check(
-        await play.world.until(over, 4 * HOUR, stride=play.stride),
-        "it to complete, or to end Failed and told",
-        "neither",
-        hazards.SILENT_FAILURE,
-    )
+    ended = await play.world.until(over, 4 * HOUR, stride=play.stride)
+    if ended or play.can_ask(play.a, "outcome"):  # who cannot be asked may have told its failure
+        play.check(
+            ended,
+            "it to complete, or to end Failed and told",
+            "neither",
+            hazards.SILENT_FAILURE,
+        )
     if not (await play.wire()).passed("FIN", frozen):
         play.completed = {msg_id}
     await play.world.wait(3 * HOUR, stride=HOUR // 2)
