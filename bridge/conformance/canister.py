@@ -23,7 +23,7 @@ from bridge.reference.contract import install_types
 _HOLE: Final = re.compile(r"\{(to|to_text|payload|msg_id|sender|dialect)\}")
 _GZIP: Final = b"\x1f\x8b"
 _HELD: Final = MINUTE
-_FIRST_DRAWN: Final = 5_000_001  # no scenario gives a flow an id so small that is not its own
+_FIRST_DRAWN: Final = 5_000_001  # below those that scenarios give
 _RUNTIME_REFUSES: Final = "IC0503"  # it trapped before the upgrade
 _NO_MODULE: Final = "IC0505"
 _INVALID: Final = "Wasm module is not valid:"  # what networks say of the module itself
@@ -189,7 +189,7 @@ class CanisterEnd(Endpoint):
         """A method as the entry describes it: the value, or all that its list has of a flow."""
 
         def filled(hole: re.Match[str]) -> str:
-            return _in_candid(hole[1], values)
+            return _in_candid(hole[1], {"dialect": self.dialect, **values})
 
         text = _HOLE.sub(filled, method.arguments)
         types, arguments = candid.infer_values(text)
@@ -210,9 +210,7 @@ class CanisterEnd(Endpoint):
         if (method := self.entry.send) is not None:
             if msg_id is None and "{msg_id}" in method.arguments:
                 msg_id = next(self._drawn)
-            answer = await self._by_entry(
-                method, to=to, to_text=to, payload=payload, msg_id=msg_id, dialect=self.dialect
-            )
+            answer = await self._by_entry(method, to=to, to_text=to, payload=payload, msg_id=msg_id)
             return answer[0] if answer and isinstance(answer[0], int) else None
         if "act" in self._methods:
             if msg_id is None:
