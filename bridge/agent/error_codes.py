@@ -12,6 +12,7 @@ from bridge.errors import CallRejectedError
 NO_SUCH_CANISTER: Final = frozenset({"IC0301"})
 NO_MODULE: Final = frozenset({"IC0537", "IC0304"})
 NO_SUCH_METHOD: Final = frozenset({"IC0536", "IC0302"})
+NO_SUCH_TARGET: Final = NO_SUCH_CANISTER | NO_MODULE | NO_SUCH_METHOD  # nothing was executed
 OWN_REFUSAL: Final = frozenset({"IC0406", "IC0516", "IC0503"})  # rejected, or trapped with a text
 
 _DESTINATION_INVALID: Final = 3

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bridge import dialects
+from bridge.agent.error_codes import NO_SUCH_TARGET
 from bridge.candid import Case
 from bridge.conformance import hazards
 from bridge.conformance.canister import CanisterEnd, nobody_there, peer
@@ -17,7 +18,7 @@ from bridge.conformance.endpoint import Endpoint
 from bridge.conformance.entry import Entry
 from bridge.conformance.instruments import Chaos, Relay, stock
 from bridge.conformance.place import Place
-from bridge.conformance.play import NO_SUCH_METHOD, Play
+from bridge.conformance.play import Play
 from bridge.conformance.program import Program, ProgramEnd
 from bridge.conformance.results import Cell, CellKey, Hazard, Verdict
 from bridge.conformance.scenarios import Scenario
@@ -415,7 +416,7 @@ async def _no_method(play: Play, end: Endpoint, name: str) -> str | None:
     try:
         await play.world.agent.update(end.address, method, arg)
     except CallRejectedError as error:
-        if error.error_code in NO_SUCH_METHOD:
+        if error.error_code in NO_SUCH_TARGET:
             return f"{name} executes no message: {error}"
     return None
 

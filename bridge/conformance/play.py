@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bridge import dialects
+from bridge.agent.error_codes import NO_SUCH_TARGET
 from bridge.conformance import hazards
 from bridge.conformance.canister import CanisterEnd
 from bridge.conformance.endpoint import POWERS, Endpoint, Outcome
@@ -27,7 +28,6 @@ from bridge.flow import Message
 from bridge.principal import Principal
 
 _SILENCE: Final = 75 * MINUTE
-NO_SUCH_METHOD: Final = ("IC0301", "IC0536", "IC0537")
 _MOMENT: Final = 2.0
 _FIRST_ID: Final = 7_000_001
 _PATIENCE: Final = 14 * HOUR
@@ -414,7 +414,7 @@ def refusal_is_failure() -> Iterator[None]:
     try:
         yield
     except CallRejectedError as error:
-        if error.error_code in NO_SUCH_METHOD:
+        if error.error_code in NO_SUCH_TARGET:
             raise
         raise NotHeldError("the sender to open a flow", str(error)) from error
     except TransportError:

@@ -9,10 +9,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Final
 from weakref import WeakValueDictionary
 
-from bridge.agent.error_codes import NO_MODULE, NO_SUCH_CANISTER, NO_SUCH_METHOD
+from bridge.agent.error_codes import NO_SUCH_TARGET
 from bridge.errors import (
     BridgeError,
     CallNeverExecutedError,
@@ -27,8 +26,6 @@ from bridge.principal import Principal
 from bridge.service.carrier import Carrier
 
 _log = logging.getLogger("bridge.service")
-
-_NO_SUCH_TARGET: Final = NO_SUCH_CANISTER | NO_MODULE | NO_SUCH_METHOD
 
 
 class Handed(Enum):
@@ -120,7 +117,7 @@ class Transmitter:
         except (NotSentError, CallNeverExecutedError):
             return NotSent(transmit=effect)
         except CallRejectedError as error:
-            if error.certified and (error.code == 3 or error.error_code in _NO_SUCH_TARGET):
+            if error.certified and (error.code == 3 or error.error_code in NO_SUCH_TARGET):
                 return Refused(transmit=effect)
             return Rejected(transmit=effect)
         except TrustError as error:
