@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bridge.cli.engine import check_engine
 from bridge.conformance.entries import SHIPPED, Entry, brought, shipped
 from bridge.conformance.place import Place
 from bridge.conformance.results import Report, Verdict
 from bridge.conformance.runner import Task
 from bridge.conformance.world import Worlds
-from bridge.errors import ReplicaError, TransportError, UsageError
+from bridge.errors import TransportError, UsageError
 from bridge.reference import SHORT_WAITS
 
 _REASONS: Final = 3
@@ -116,7 +117,7 @@ async def refuse_what_cannot_be_played(
         if reasons and all(reasons):
             raise UsageError("; ".join(dict.fromkeys(filter(None, reasons))))
     if all(task.job.place(place).url is None for task in tasks):
-        _need_wasmtime()
+        check_engine()
 
 
 async def unreachable(tasks: Sequence[Task], place: Place, worlds: Worlds) -> TransportError | None:
@@ -137,16 +138,6 @@ async def unreachable(tasks: Sequence[Task], place: Place, worlds: Worlds) -> Tr
             return None
         first = first or world
     return first
-
-
-def _need_wasmtime() -> None:
-    try:
-        import wasmtime  # noqa: F401, PLC0415 - an extra; what the replica runs on
-    except ModuleNotFoundError as error:
-        raise ReplicaError(
-            f"the embedded replica needs {error.name}, which is not installed",
-            hint="pip install 'ic-bridge[replica]'",
-        ) from error
 
 
 def unplayed(report: Report, cast: Cast, tasks: Sequence[Task]) -> list[str]:

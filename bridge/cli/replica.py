@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from bridge.cli import instances
+from bridge.cli.engine import check_engine
 from bridge.cli.instances import Instance
 from bridge.errors import ReplicaError, StateDirectoryError
 from bridge.principal import Principal
@@ -146,13 +147,8 @@ async def _serve(
     system_canisters: bool,
     until_eof: bool,
 ) -> None:
-    try:
-        from bridge.replica import Replica  # noqa: PLC0415 - wasmtime is an extra
-    except ModuleNotFoundError as error:
-        raise ReplicaError(
-            f"the embedded replica needs {error.name}, which is not installed",
-            hint="pip install 'ic-bridge[replica]'",
-        ) from error
+    check_engine()
+    from bridge.replica import Replica  # noqa: PLC0415 - wasmtime is an extra
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

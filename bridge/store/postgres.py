@@ -80,7 +80,6 @@ class PostgresView(TablesView):
         bare, named = _split(conninfo)
         where = named if schema is None else schema
         self._session = _new_session(bare, where, writes=self._WRITES)
-        self._thread: ThreadPoolExecutor | None = None
         self._ended: Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._questions: Grouped[_Question, _Rows] = Grouped(
@@ -162,11 +161,6 @@ class PostgresView(TablesView):
         finally:
             for task in tasks:  # until now one has seen to it that the server answers
                 task.cancel()
-
-    def _check_open(self) -> ThreadPoolExecutor:
-        if self._thread is None:
-            raise StoreError("the store is not open", hint="use it with: async with store")
-        return self._thread
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         import psycopg  # noqa: PLC0415 - needs the extra

@@ -39,7 +39,6 @@ class SQLiteView(TablesView):
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        self._thread: ThreadPoolExecutor | None = None
         self._ended: Future[None] | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -108,11 +107,6 @@ class SQLiteView(TablesView):
         if self._connection is not None:
             self._connection.close()
         self._connection = None
-
-    def _check_open(self) -> ThreadPoolExecutor:
-        if self._thread is None:
-            raise StoreError("the store is not open", hint="use it with: async with store")
-        return self._thread
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         def guarded() -> _T:

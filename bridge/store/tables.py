@@ -1,4 +1,4 @@
-"""What the stores that speak SQL have in common: their tables, read, and records as rows.
+"""What the stores that speak SQL have in common: their thread, their tables, read, and records as rows.
 
 The tables are those of `schema.sql` and `postgres.sql`; a placeholder is ``?``. Knows no database.
 """
@@ -6,8 +6,10 @@ The tables are those of `schema.sql` and `postgres.sql`; a placeholder is ``?``.
 import dataclasses
 import json
 from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from bridge.errors import StoreError
 from bridge.flow import Flow, ReceiverFlow, Role, SenderFlow
 from bridge.flow.codec import from_json, to_json
 from bridge.flow.usage import Usage
@@ -27,7 +29,14 @@ Bodies = tuple[bytes | None, bytes | None, bytes | None]
 
 
 class TablesView(StoreView):
-    """Reads the tables."""
+    """Reads the tables, in a thread of its own while it is open."""
+
+    _thread: ThreadPoolExecutor | None = None
+
+    def _check_open(self) -> ThreadPoolExecutor:
+        if self._thread is None:
+            raise StoreError("the store is not open", hint="use it with: async with store")
+        return self._thread
 
     @abstractmethod
     async def _select(self, query: str, *values: Any) -> list[tuple[Any, ...]]:

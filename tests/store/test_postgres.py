@@ -41,6 +41,13 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def said(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    async def in_the_log() -> bool:
+        return words in caplog.text
+
+    await until(in_the_log)
+
+
 def store_at(postgres: Place, **options: object) -> PostgresStore:
     return PostgresStore(postgres.conninfo, schema=postgres.schema, **options)
 
@@ -95,11 +102,7 @@ async def test_a_bridge_that_stands_by_takes_over_what_the_owner_left(
     await first.commit(Change(None, flow(1)))
     second = store_at(postgres, standby=True)
     opening = asyncio.create_task(second.open())
-
-    async def told() -> bool:
-        return "standing by" in caplog.text
-
-    await until(told)
+    await said(caplog, "standing by")
     await first.commit(Change(None, flow(2)))
     assert not opening.done()
     await first.close()
@@ -116,17 +119,9 @@ async def test_a_bridge_that_stands_by_outlasts_a_crash_of_the_server(
     async with store_at(postgres) as first:
         second = store_at(postgres, standby=True)
         opening = asyncio.create_task(second.open())
-
-        async def told() -> bool:
-            return "standing by" in caplog.text
-
-        await until(told)
+        await said(caplog, "standing by")
         await asyncio.to_thread(postgres.server.stop)
-
-        async def missed() -> bool:
-            return "cannot be reached" in caplog.text
-
-        await until(missed)
+        await said(caplog, "cannot be reached")
         await asyncio.to_thread(postgres.server.start)
         # Whichever comes first owns it; the other never does.
         try:
@@ -147,11 +142,7 @@ async def test_standing_by_can_be_given_up(
     async with store_at(postgres) as first:
         second = store_at(postgres, standby=True)
         opening = asyncio.create_task(second.open())
-
-        async def told() -> bool:
-            return "standing by" in caplog.text
-
-        await until(told)
+        await said(caplog, "standing by")
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
