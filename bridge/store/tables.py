@@ -1,4 +1,4 @@
-"""What the stores that speak SQL have in common: their thread, their tables, read, and records as rows.
+"""What stores that speak SQL have in common: their thread, their tables, read, and records as rows.
 
 The tables are those of `schema.sql` and `postgres.sql`; a placeholder is ``?``. Knows no database.
 """

@@ -173,6 +173,12 @@ class Counted(Agent):
         return await super().query(canister_id, method, *args, **options)
 
 
+def counting(stage):
+    """An agent that is new, and counts its looks."""
+    key = stage.network.root_key
+    return Counted(stage.network.url, identity=Identity.generate(), root_key=key)
+
+
 async def test_a_flow_to_nobody_is_told_once_and_leaves_nothing_that_is_polled(
     stage, caplog
 ) -> None:
@@ -183,9 +189,7 @@ async def test_a_flow_to_nobody_is_told_once_and_leaves_nothing_that_is_polled(
         return [text for text in texts if "for us cannot be read" in text or "no more" in text]
 
     async with (
-        Counted(
-            stage.network.url, identity=Identity.generate(), root_key=stage.network.root_key
-        ) as agent,
+        counting(stage) as agent,
         MemoryStore() as store,
     ):
         async with Bridge(agent, store, policy=SHORT_POLICY, poll_every=0.01) as bridge:
@@ -215,9 +219,7 @@ async def test_a_flow_to_nobody_is_told_once_and_leaves_nothing_that_is_polled(
 async def test_a_flow_whose_end_nobody_took_keeps_no_dead_peer_polled(stage, caplog) -> None:
     caplog.set_level(logging.INFO, logger="bridge.service")
     async with (
-        Counted(
-            stage.network.url, identity=Identity.generate(), root_key=stage.network.root_key
-        ) as agent,
+        counting(stage) as agent,
         MemoryStore() as store,
     ):
         async with Bridge(agent, store, policy=SHORT_POLICY, poll_every=0.01) as bridge:
